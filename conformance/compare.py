@@ -1,0 +1,269 @@
+"""Compare an engine's outputs with the reference's.
+
+Probabilities saturate and hide errors, so no single figure decides. A comparison needs all of:
+
+- ``max``: the largest absolute difference of any element,
+- ``mean``: the mean absolute difference over all elements,
+- ``kl``: the mean over samples of the Kullback-Leibler divergence of the output from the reference, in nats,
+- ``margin``: a top-1 flip is allowed only where the reference itself was undecided, that is, where its lead of the
+  first class over the second is at most this,
+- ``flips``: the share of samples whose top-1 class differs,
+- ``sum``: how far the probabilities of a sample are from summing to one.
+
+Differences of logits and values are relative to the largest magnitude of the reference's output, because such outputs
+have no scale of their own. What must never pass does not depend on a tolerance: missing, extra or empty outputs,
+wrong shapes or dtypes, NaN and infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FIGURES = ("max", "mean", "kl", "margin", "flips", "sum")
+"""The figures of a comparison, in the order in which they are shown."""
+
+KL_FLOOR = 1e-6
+"""Probabilities below this count as this in the divergence: integer outputs have zeros, with infinite logarithms."""
+
+KINDS = ("probabilities", "logits", "values")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What is allowed, figure by figure (see the module), and why."""
+
+    max: float
+    mean: float
+    kl: float
+    margin: float
+    flips: float
+    sum: float
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what would let everything pass."""
+        for name in FIGURES:
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value >= 0):
+                raise ValueError(f"tolerance {name} is {value!r}; allowed: a finite number ≥ 0")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a comparison: what the outputs would have needed, and what is allowed."""
+
+    name: str
+    needed: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether what is needed is allowed; NaN never is."""
+        return bool(self.needed <= self.allowed)
+
+    def __str__(self) -> str:
+        """Give ``max 2.1e-03 of 5.0e-03 allowed``."""
+        return f"{self.name} {self.needed:.2e} of {self.allowed:.2e} allowed"
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A sample whose top-1 class differs, and the reference's lead of its first class over its second there."""
+
+    sample: int
+    expected: int
+    actual: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class OutputComparison:
+    """One output compared: its figures, where it differs most, and its flips (largest margin first)."""
+
+    output: str
+    kind: str
+    samples: int
+    figures: tuple[Figure, ...]
+    worst_index: tuple[int, ...]
+    worst_actual: float
+    worst_expected: float
+    flips: tuple[Flip, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every figure is within what is allowed."""
+        return all(f.passed for f in self.figures)
+
+    @property
+    def worst_sample(self) -> int:
+        """The sample to look at first: the worst flip where the margin failed, else the worst element's."""
+        failed = {f.name for f in self.figures if not f.passed}
+        return self.flips[0].sample if "margin" in failed and self.flips else self.worst_index[0]
+
+    def figure(self, name: str) -> Figure | None:
+        """Find a figure by name; None where this kind of output has none."""
+        return next((f for f in self.figures if f.name == name), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The verdict: ``passed`` is true only where nothing is wrong with any output."""
+
+    outputs: tuple[OutputComparison, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is no problem and every output is within its tolerance (and there is one at all)."""
+        return not self.problems and bool(self.outputs) and all(o.passed for o in self.outputs)
+
+    @property
+    def samples(self) -> int:
+        """How many samples were compared."""
+        return max((o.samples for o in self.outputs), default=0)
+
+    def figure(self, name: str) -> Figure | None:
+        """Give a figure's worst value over the outputs, by needed over allowed; None where no output has it."""
+        found = [f for o in self.outputs if (f := o.figure(name))]
+        return max(found, key=_usage, default=None)
+
+    @property
+    def usage(self) -> float:
+        """The largest needed/allowed of all figures: above one fails; infinite where there is a problem."""
+        return np.inf if self.problems else max((_usage(f) for o in self.outputs for f in o.figures), default=np.inf)
+
+    def describe(self) -> str:
+        """Say in one line an output what is wrong, or how close it came."""
+        lines = list(self.problems)
+        for output in self.outputs:
+            failed = [str(f) for f in output.figures if not f.passed]
+            text = "; ".join(failed or [str(f) for f in output.figures])
+            lines.append(f"{output.output}: {'FAILED: ' if failed else 'passed: '}{text}")
+        return "\n".join(lines)
+
+
+def _usage(figure: Figure) -> float:
+    if figure.allowed == 0:
+        return 0.0 if figure.needed == 0 else np.inf
+    return figure.needed / figure.allowed if np.isfinite(figure.needed) else np.inf
+
+
+def compare(
+    actual: Mapping[str, NDArray[Any]],
+    reference: Mapping[str, NDArray[Any]],
+    tolerance: Tolerance,
+    kinds: Mapping[str, str],
+) -> Comparison:
+    """Compare outputs by name with the reference's.
+
+    Both map output names to arrays (N, …); ``kinds`` says of each output whether it holds ``probabilities``,
+    ``logits`` or ``values``. Never raises for what an engine may get wrong: that is a problem in the result.
+    Raises ValueError for an unknown kind or an output without one.
+    """
+    for name in reference:
+        if kinds.get(name) not in KINDS:
+            raise ValueError(f"output {name!r} is of kind {kinds.get(name)!r}; allowed: {', '.join(KINDS)}")
+    problems = []
+    if not reference:
+        problems.append("the reference has no outputs")
+    if missing := sorted(set(reference) - set(actual)):
+        problems.append(f"missing outputs: {', '.join(missing)}")
+    if extra := sorted(set(actual) - set(reference)):
+        problems.append(f"extra outputs: {', '.join(extra)}")
+    outputs = []
+    for name in reference:
+        if name in actual:
+            found = structural_problems(name, actual[name], reference[name])
+            problems += found
+            if not found:
+                outputs.append(_compare_output(name, actual[name], reference[name], tolerance, kinds[name]))
+    return Comparison(tuple(outputs), tuple(problems))
+
+
+def structural_problems(name: str, actual: NDArray[Any], reference: NDArray[Any]) -> list[str]:
+    """Say what is wrong with an output whatever the tolerance: shape, dtype, emptiness, NaN and infinity."""
+    if not isinstance(actual, np.ndarray):
+        return [f"{name}: is {type(actual).__name__}; expected an array"]
+    if actual.dtype != reference.dtype:
+        return [f"{name}: dtype {actual.dtype}; expected {reference.dtype}"]
+    if actual.shape != reference.shape:
+        return [f"{name}: shape {actual.shape}; expected {reference.shape}"]
+    if actual.size == 0:
+        return [f"{name}: empty, shape {actual.shape}; nothing was compared"]
+    for who, array in (("output", actual), ("reference", reference)):
+        bad = ~np.isfinite(array)
+        if bad.any():
+            first = tuple(int(i) for i in np.argwhere(bad)[0])
+            share = f"{int(bad.sum())} of {bad.size}"
+            return [f"{name}: {share} elements of the {who} are NaN or infinite, the first at {first}"]
+    return []
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Turn logits (N, classes) into probabilities, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float64)
+
+
+def kl_divergence(actual: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
+    """Give KL(reference ‖ actual) per sample, in nats, for probabilities (N, classes).
+
+    Both are clipped at KL_FLOOR from below and normalized again, so that it is finite and never negative.
+    """
+    p = np.clip(reference.astype(np.float64), KL_FLOOR, None)
+    q = np.clip(actual.astype(np.float64), KL_FLOOR, None)
+    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+    return np.asarray((p * np.log(p / q)).sum(axis=1), np.float64)
+
+
+def margins(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Give the lead of the first class over the second per sample, for probabilities (N, classes ≥ 2)."""
+    top = np.partition(probabilities.astype(np.float64), -2, axis=1)
+    return np.asarray(top[:, -1] - top[:, -2], np.float64)
+
+
+def top(probabilities: NDArray[Any], count: int = 3) -> list[tuple[int, float]]:
+    """Give the first classes of one sample with their values, the highest first."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return [(int(i), float(probabilities[i])) for i in order]
+
+
+def _compare_output(
+    name: str, actual: NDArray[Any], reference: NDArray[Any], tolerance: Tolerance, kind: str
+) -> OutputComparison:
+    difference = np.abs(actual.astype(np.float64) - reference.astype(np.float64))
+    if kind != "probabilities":
+        # A reference of zeros has no scale; then differences stay as they are.
+        difference /= float(np.abs(reference).max()) or 1.0
+    needed = {"max": float(difference.max()), "mean": float(difference.mean())}
+    flips: tuple[Flip, ...] = ()
+    if kind != "values":
+        p, q = (softmax(reference), softmax(actual)) if kind == "logits" else (reference, actual)
+        expected, found, lead = p.argmax(axis=1), q.argmax(axis=1), margins(p)
+        flipped = np.flatnonzero(expected != found)
+        flipped = flipped[np.argsort(-lead[flipped], kind="stable")]
+        flips = tuple(Flip(int(i), int(expected[i]), int(found[i]), float(lead[i])) for i in flipped)
+        needed["kl"] = float(kl_divergence(q, p).mean())
+        needed["margin"] = flips[0].margin if flips else 0.0
+        needed["flips"] = len(flips) / len(p)
+        if kind == "probabilities":
+            needed["sum"] = float(np.abs(actual.astype(np.float64).sum(axis=1) - 1).max())
+    worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+    return OutputComparison(
+        output=name,
+        kind=kind,
+        samples=len(reference),
+        figures=tuple(Figure(n, needed[n], getattr(tolerance, n)) for n in FIGURES if n in needed),
+        worst_index=worst,
+        worst_actual=float(actual[worst]),
+        worst_expected=float(reference[worst]),
+        flips=flips,
+    )

@@ -1,0 +1,89 @@
+"""Say what a failed comparison means, so that a person can act on it without opening a debugger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from conformance.compare import Comparison, OutputComparison, Tolerance, softmax, top
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Context:
+    """What was compared: names for the first lines, the classes, the samples' own names, and how to run it again."""
+
+    model: str
+    variant: str
+    precision: str
+    inputs: str
+    batch: int
+    replay: str
+    class_names: Sequence[str] = ()
+    sample_names: Sequence[str] = ()
+
+
+def explain(
+    comparison: Comparison,
+    actual: Mapping[str, NDArray[Any]],
+    reference: Mapping[str, NDArray[Any]],
+    tolerance: Tolerance,
+    context: Context,
+) -> str:
+    """Write the failure of a comparison: what, where, by how much, and the command that replays it."""
+    lines = [
+        f"{context.variant} does not give the reference's answers for {context.model}",
+        f"  precision  {context.precision}",
+        f"  inputs     {context.inputs}, {comparison.samples} samples in batches of at most {context.batch}",
+    ]
+    lines += [f"  problem    {problem}" for problem in comparison.problems]
+    for output in comparison.outputs:
+        lines += _output_lines(output, actual[output.output], reference[output.output], context)
+    lines += [f"  tolerance  {tolerance.why}", f"  replay     {context.replay}"]
+    return "\n".join(lines)
+
+
+def _output_lines(
+    output: OutputComparison, actual: NDArray[Any], reference: NDArray[Any], context: Context
+) -> list[str]:
+    lines = [f"  output     {output.output}"]
+    for figure in output.figures:
+        mark = "ok    " if figure.passed else "FAILED"
+        lines.append(f"    {mark} {figure.name:<7} needed {figure.needed:.3e}   allowed {figure.allowed:.3e}")
+    index = output.worst_index
+    position = ", ".join(map(str, index))
+    lines.append(
+        f"    largest difference at [{position}]{_class_of(output, index, context)}: "
+        f"expected {output.worst_expected:.6g}, got {output.worst_actual:.6g}"
+    )
+    sample = output.worst_sample
+    lines.append(f"    worst sample {sample}{_named(sample, context)}")
+    if output.kind != "values":
+        for who, array in (("expected", reference), ("got", actual)):
+            row = softmax(array[sample : sample + 1])[0] if output.kind == "logits" else array[sample]
+            ranked = ", ".join(f"{_class_name(c, context)} {p:.4f}" for c, p in top(row))
+            lines.append(f"      {who:<8} top 3  {ranked}")
+    if output.flips:
+        shown = "; ".join(
+            f"sample {f.sample}{_named(f.sample, context)}: {_class_name(f.expected, context)} → "
+            f"{_class_name(f.actual, context)}, lead {f.margin:.4f}"
+            for f in output.flips[:5]
+        )
+        more = f" (and {len(output.flips) - 5} more)" if len(output.flips) > 5 else ""
+        lines.append(f"    top-1 flips {len(output.flips)} of {output.samples}: {shown}{more}")
+    return lines
+
+
+def _class_name(index: int, context: Context) -> str:
+    return context.class_names[index] if index < len(context.class_names) else f"class {index}"
+
+
+def _class_of(output: OutputComparison, index: tuple[int, ...], context: Context) -> str:
+    return "" if output.kind == "values" else f" ({_class_name(index[1], context)})"
+
+
+def _named(sample: int, context: Context) -> str:
+    return f" ({context.sample_names[sample]})" if sample < len(context.sample_names) else ""

@@ -1,0 +1,114 @@
+"""The tolerance table: one row for each variant and kind of input, in ``tolerances.toml``.
+
+A row states for every figure what is allowed beside the worst that was seen, and why. A model may override figures of
+a row in its own TOML file, under ``[tolerances.<variant>.<kind of input>]``, with a ``why`` of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from conformance.compare import FIGURES, Tolerance
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TABLE = Path(__file__).with_name("tolerances.toml")
+
+INPUT_KINDS = ("samples", "stress")
+"""Real samples; and stress: the contrast set and drawn inputs, which no model was trained or calibrated on."""
+
+HEADROOM = 4.0
+"""Nothing allows more than this many times the worst that was seen."""
+
+
+FLOORS: Mapping[str, Mapping[str, float]] = {
+    "samples": {"max": 0.0, "mean": 0.0, "kl": 1e-9, "margin": 1e-4, "flips": 0.01, "sum": 1e-5},
+    "stress": {"max": 0.0, "mean": 0.0, "kl": 1e-9, "margin": 1e-4, "flips": 1.0, "sum": 1e-5},
+}
+"""What may be allowed whatever was seen, because the figure is zero or a count on a sound engine.
+
+``kl``: what float32 rounding of the probabilities gives by itself. ``margin``: a lead below the rounding of a float32
+engine decides nothing. ``flips``: one of a hundred samples; drawn inputs may come singly, where one flip is all, so
+there the margin decides. ``sum``: ten float32 roundings (each at most 2^-24) with room for other orders.
+"""
+
+
+class ToleranceError(Exception):
+    """A row is missing, incomplete, or allows more than its measurement bears."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: what is allowed, and for each figure the worst that was seen."""
+
+    tolerance: Tolerance
+    seen: Mapping[str, float]
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    with TABLE.open("rb") as file:
+        table: dict[str, Any] = tomllib.load(file)
+    return table
+
+
+def row(variant: str, kind: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = "") -> Row:
+    """Give the row of a variant (its id) for a kind of input, with a model's overrides applied.
+
+    ``source`` names the file that the overrides come from. Raises ToleranceError where there is no such row, a figure
+    is unknown or not ``[allowed, seen]``, an override has no ``why``, or more is allowed than the headroom.
+    """
+    if kind not in INPUT_KINDS:
+        raise ToleranceError(f"kind of input {kind!r}; allowed: {', '.join(INPUT_KINDS)}")
+    table = _table()
+    if variant not in table:
+        raise ToleranceError(f"{TABLE.name} has no row for {variant!r}; it has {', '.join(sorted(table))}")
+    figures = dict(_read(table[variant], kind, TABLE.name, variant))
+    for other in overrides or {}:
+        if other not in table:
+            raise ToleranceError(
+                f"{source}: tolerances.{other} is for no known variant; allowed: {', '.join(sorted(table))}"
+            )
+    changed = (overrides or {}).get(variant, {})
+    if changed:
+        figures |= _read(changed, kind, source, f"tolerances.{variant}")
+    if missing := [f for f in (*FIGURES, "why") if f not in figures]:
+        raise ToleranceError(f"{TABLE.name}: {variant}.{kind} lacks {', '.join(missing)}")
+    why = figures.pop("why")
+    return Row(
+        Tolerance(**{name: float(pair[0]) for name, pair in figures.items()}, why=why),
+        {name: float(pair[1]) for name, pair in figures.items()},
+    )
+
+
+def _read(content: Mapping[str, Any], kind: str, source: str, key: str) -> dict[str, Any]:
+    """Read the figures of one kind of input, and the reason; each figure is [allowed, seen]."""
+    if unknown := sorted(set(content) - {*INPUT_KINDS, "why"}):
+        raise ToleranceError(f"{source}: unknown key {key}.{unknown[0]}; allowed: {', '.join(INPUT_KINDS)}, why")
+    why = content.get("why")
+    if not isinstance(why, str) or not why.strip():
+        raise ToleranceError(f"{source}: {key}.why is {why!r}; allowed: the reason for this row, in words")
+    result: dict[str, Any] = {"why": why}
+    for name, pair in content.get(kind, {}).items():
+        where = f"{source}: {key}.{kind}.{name} is {pair!r}"
+        if name not in FIGURES:
+            raise ToleranceError(f"{source}: unknown figure {key}.{kind}.{name}; allowed: {', '.join(FIGURES)}")
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) in {int, float} for v in pair)):
+            raise ToleranceError(f"{where}; allowed: [allowed, seen]")
+        allowed, seen = pair
+        if not 0 <= seen <= allowed:
+            raise ToleranceError(f"{where}; allowed: 0 ≤ seen ≤ allowed")
+        if allowed > HEADROOM * seen and allowed > FLOORS[kind][name]:
+            raise ToleranceError(
+                f"{where}; allowed: at most {HEADROOM:g} times what was seen, or up to {FLOORS[kind][name]:g} anyway"
+            )
+        result[name] = pair
+    return result

@@ -1,0 +1,28 @@
+"""The command-line options of the suite and the plugins that it consists of; nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["fixtures.chain", "fixtures.judge", "fixtures.reporting"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options; each is described in the README."""
+    group = parser.getgroup("conformance", "models, data and artifacts under test")
+    group.addoption(
+        "--model",
+        action="append",
+        metavar="NAME|FILE.toml",
+        help="model under test: a bundled name or a TOML file; repeatable (default: every bundled model)",
+    )
+    group.addoption(
+        "--artifacts", type=Path, default=Path("build"), metavar="DIR", help="artifact folder (default: build)"
+    )
+    group.addoption(
+        "--cifar10-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of CIFAR-10, official python or binary layout (default: $CIFAR10_DIR, then Keras' cache)",
+    )
+    group.addoption("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")

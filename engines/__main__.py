@@ -1,0 +1,140 @@
+"""The command line: ``python -m engines --help``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from engines import datasets, training
+from engines.chain import FORMATS, Chain
+from engines.errors import EngineError
+from engines.model import ModelSpec, bundled_names, find_model, load_model
+from engines.store import Store
+from engines.variant import variants
+
+DEFAULT_STORE = Path("build")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m engines",
+        description="Make and inspect the engines of a model under test: SavedModel, ONNX and TFLite.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train", help="train a bundled architecture again", description="Train a model, with the seed of its TOML file."
+    )
+    _model_options(train)
+    train.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where the weights go (default: MODEL.weights.npz in this folder; the bundled weights are never replaced)",
+    )
+    train.add_argument("--quiet", action="store_true", help="no progress display")
+
+    build = commands.add_parser(
+        "build",
+        help="build artifacts of a model",
+        description="Build a model's artifacts into the artifact folder; what is there and still valid is kept.",
+    )
+    _model_options(build)
+    build.add_argument("--format", choices=sorted(FORMATS), help="only this format (default: all that the model names)")
+    build.add_argument("--precision", help="only this precision, such as fp32, fp16 or int8 (default: all)")
+    build.add_argument(
+        "--artifacts", type=Path, default=DEFAULT_STORE, metavar="DIR", help="artifact folder (default: %(default)s)"
+    )
+
+    list_ = commands.add_parser("list", help="list models and their variants")
+    list_.add_argument("model", nargs="*", help=f"default: {', '.join(bundled_names())}")
+    return top
+
+
+def _model_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file")
+    command.add_argument(
+        "--cifar10-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of CIFAR-10, python or binary layout (default: $CIFAR10_DIR)",
+    )
+    command.add_argument("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")
+
+
+def _dataset(spec: ModelSpec, options: argparse.Namespace) -> datasets.Dataset:
+    return datasets.locate(
+        spec.dataset,
+        cifar10_dir=options.cifar10_dir,
+        download=options.download,
+        input_name=spec.inputs[0].name,
+    )
+
+
+def _train(options: argparse.Namespace) -> None:
+    spec = load_model(find_model(options.model))
+    output = options.output or Path(f"{spec.name}.weights.npz")
+    dataset = _dataset(spec, options)
+    samples, held_out = dataset.train(), dataset.test()
+    print(f"{spec.name}: training on {len(samples)} samples of {dataset.source}", file=sys.stderr)
+    start = time.monotonic()
+    model, accuracy = training.train(spec, samples, held_out, verbose=not options.quiet)
+    seconds = time.monotonic() - start
+    sha256 = training.save_weights(model, output)
+    print(
+        f"{output}: accuracy {accuracy:.4f} on {len(held_out)} held-out samples, {seconds:.0f} s\n"
+        f"sha256 {sha256}\n"
+        f"made by `python -m engines {shlex.join(sys.argv[1:])}` with {training.backend()}, "
+        f"Python {platform.python_version()}, seed {spec.training.seed if spec.training else None}"
+    )
+
+
+def _build(options: argparse.Namespace) -> None:
+    spec = load_model(find_model(options.model))
+    chosen = [
+        v for v in variants(spec) if options.format in {None, v.format} and options.precision in {None, v.precision}
+    ]
+    if not chosen:
+        raise EngineError(
+            f"{spec.name}: no variant of --format {options.format or 'any'} --precision {options.precision or 'any'}; "
+            f"allowed: {', '.join(map(str, variants(spec)))}"
+        )
+    chain = Chain(spec, _dataset(spec, options), Store(options.artifacts))
+    print(f"{'variant':<16} {'MB':>7} {'built in':>9}  path")
+    for variant in chosen:
+        artifact = chain.artifact(variant)
+        print(f"{variant!s:<16} {artifact.size / 1e6:>7.2f} {artifact.seconds:>7.1f} s  {chain.file(variant)}")
+    if options.format is None and options.precision is None:
+        print(f"{'samples':<16} {'':>7} {'':>9}  {chain.export_samples().folder}")
+
+
+def _list(options: argparse.Namespace) -> None:
+    for name in options.model or bundled_names():
+        spec = load_model(find_model(name))
+        print(f"{spec.name}: {spec.description} ({spec.path})")
+        for variant in variants(spec):
+            print(f"  {variant!s:<16} {FORMATS[variant.format].unavailable() or ''}".rstrip())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, or 1 with the reason on standard error."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("engines").setLevel(logging.INFO)
+    try:
+        {"train": _train, "build": _build, "list": _list}[options.command](options)
+    except EngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

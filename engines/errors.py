@@ -1,0 +1,31 @@
+"""The errors of this package. Each message names what was asked, what was found and what is allowed."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Anything that this package refuses or fails to do; the message is written for the person who has to act."""
+
+
+class SpecError(EngineError):
+    """A model under test is described wrongly (file, key, value and what is allowed are named)."""
+
+
+class DataError(EngineError):
+    """Samples are missing, incomplete, damaged or of the wrong shape, dtype or range."""
+
+
+class StoreError(EngineError):
+    """The artifact store cannot be read or written, or lacks what cannot be made here."""
+
+
+class ConversionError(EngineError):
+    """A converter failed or produced something unsound; carries the converter's own last lines."""
+
+
+class RunnerError(EngineError):
+    """A runner was given what it cannot run, or cannot run at all (closed, wrong provider, wrong file)."""
+
+
+class UnavailableError(EngineError):
+    """What is asked for needs something that is missing on this machine."""

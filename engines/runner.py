@@ -1,0 +1,141 @@
+"""What every runner does the same way: check what it is given, split it into batches, put the outputs together."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import RunnerError
+from engines.model import BATCH, InputSpec, ModelSpec, OutputSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.variant import Variant
+
+Arrays = Mapping[str, "NDArray[Any]"]
+
+
+class Runner(AbstractContextManager["Runner"], abc.ABC):
+    """Runs one engine: ``runner(inputs) -> outputs``, both by the spec's names, for any number of samples.
+
+    A runner splits the samples into batches of at most ``batch_size``, the remainder included, never changes its
+    inputs, and refuses what it cannot run with a RunnerError that says what it takes. ``settings`` states what was
+    chosen for it (provider, threads, …), for reports.
+    """
+
+    def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
+        largest = max(profile.max for profile in spec.profiles)
+        if batch_size is not None and batch_size < 1:
+            raise RunnerError(f"{variant}: batch_size is {batch_size}; allowed: 1 or more")
+        self.spec, self.variant = spec, variant
+        self.batch_size = batch_size or largest
+        self.settings: dict[str, str] = {}
+        self._closed = False
+
+    @abc.abstractmethod
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run one batch (contiguous arrays, checked, at most ``batch_size`` samples); outputs may be any arrays."""
+
+    @abc.abstractmethod
+    def _release(self) -> None:
+        """Free what the engine holds; called once."""
+
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Run all samples: arrays (N, …) by input name in, arrays (N, …) by output name out.
+
+        Raises RunnerError for a missing or unknown input, a wrong dtype, rank or size, inputs that disagree on N,
+        no samples at all, and a closed runner.
+        """
+        if self._closed:
+            raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
+        count = self._check(inputs)
+        parts = [self._run(batch) for batch in self._batches(inputs, count)]
+        return {o.name: np.concatenate([part[o.name] for part in parts]) for o in self.spec.outputs}
+
+    def _batches(self, inputs: Arrays, count: int) -> Iterator[dict[str, NDArray[Any]]]:
+        for start in range(0, count, self.batch_size):
+            yield {n: np.ascontiguousarray(a[start : start + self.batch_size]) for n, a in inputs.items()}
+
+    def _check(self, inputs: Arrays) -> int:
+        """Check the inputs against the spec; returns the number of samples."""
+        takes = "takes " + ", ".join(f"{i.name}: {i.dtype} {_shape_text(i)}" for i in self.spec.inputs)
+        prefix = f"{self.variant} of {self.spec.name}:"
+        if set(inputs) != {i.name for i in self.spec.inputs}:
+            raise RunnerError(f"{prefix} given inputs named {sorted(inputs)}; {takes}")
+        for item in self.spec.inputs:
+            array = inputs[item.name]
+            if not isinstance(array, np.ndarray) or array.dtype != np.dtype(item.dtype):
+                found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+                raise RunnerError(f"{prefix} input {item.name!r} is {found}; {takes}")
+            wrong = array.ndim != len(item.shape) or any(
+                isinstance(d, int) and d != size for d, size in zip(item.shape, array.shape, strict=False)
+            )
+            if wrong:
+                raise RunnerError(f"{prefix} input {item.name!r} has shape {array.shape}; {takes}")
+        counts = {item.name: inputs[item.name].shape[0] for item in self.spec.inputs}
+        if len(set(counts.values())) > 1:
+            raise RunnerError(f"{prefix} inputs disagree on the number of samples: {counts}; {takes}")
+        count = next(iter(counts.values()))
+        if count == 0:
+            raise RunnerError(f"{prefix} given no samples; {takes}, one sample or more")
+        return int(count)
+
+    def close(self) -> None:
+        """Free what the engine holds; a second call does nothing, and a call afterwards is refused."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _shape_text(item: InputSpec | OutputSpec) -> str:
+    return "(" + ", ".join("N" if d == BATCH else str(d) for d in item.shape) + ")"
+
+
+def check_signature(
+    what: str, spec: ModelSpec, inputs: Mapping[str, tuple[Any, ...]], outputs: Mapping[str, tuple[Any, ...]]
+) -> None:
+    """Refuse an engine whose own signature is not the spec's.
+
+    ``inputs`` and ``outputs`` map the engine's names to shapes in which anything but a fixed size (None, -1, a name)
+    stands for a dynamic dimension. Raises RunnerError that names the tensor, what was found and what is expected.
+    """
+    for side, found, items in (("inputs", inputs, spec.inputs), ("outputs", outputs, spec.outputs)):
+        expected = {item.signature_name: item for item in items}
+        if set(found) != set(expected):
+            raise RunnerError(
+                f"{what}: its {side} are named {sorted(found)}; {spec.name} has {sorted(expected)} ({spec.path})"
+            )
+        for name, item in expected.items():
+            shape = found[name]
+            if len(shape) != len(item.shape):
+                raise RunnerError(
+                    f"{what}: {side} {name!r} has rank {len(shape)} {_dims(shape)}; expected {_shape_text(item)}"
+                )
+            for axis, (size, wanted) in enumerate(zip(shape, item.shape, strict=True)):
+                fixed = isinstance(size, int) and size >= 0
+                if isinstance(wanted, int) and fixed and size != wanted:
+                    raise RunnerError(f"{what}: {side} {name!r} has shape {_dims(shape)}; expected {_shape_text(item)}")
+                if isinstance(wanted, str) and fixed and not (side == "outputs" and axis > 0):
+                    raise RunnerError(
+                        f"{what}: {side} {name!r} has shape {_dims(shape)}, {wanted} (axis {axis}) fixed to {size}; "
+                        f"expected it dynamic: {_shape_text(item)}"
+                    )
+
+
+def _dims(shape: tuple[Any, ...]) -> str:
+    return (
+        "("
+        + ", ".join(str(d) if isinstance(d, int) and d >= 0 else "N" if i == 0 else "?" for i, d in enumerate(shape))
+        + ")"
+    )

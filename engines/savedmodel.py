@@ -1,0 +1,106 @@
+"""SavedModel: exported with Keras or brought by the user, run through its ``serving_default`` signature.
+
+This is the reference: every other format is compared with what comes out here.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import ConversionError, RunnerError
+from engines.runner import Runner, check_signature
+from engines.variant import REFERENCE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.model import ModelSpec
+
+FILE = "saved_model"
+"""The folder inside the artifact that is the SavedModel."""
+
+
+def unavailable() -> str | None:
+    """Say why SavedModels cannot be made or run here; None where they can."""
+    if util.find_spec("tensorflow") is None:
+        return "TensorFlow is not installed (pip install -r requirements.txt)"
+    return None
+
+
+def version() -> str | None:
+    """Give TensorFlow's version, without importing it; None where it is not installed."""
+    return installed_version("tensorflow-cpu", "tensorflow")
+
+
+def installed_version(*names: str) -> str | None:
+    """Give the version of the first of these distributions that is installed, or None."""
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def tensorflow() -> Any:
+    """Import TensorFlow with its start-up chatter off (a user's own setting of it wins)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    return tf
+
+
+def build_savedmodel(model: Any, folder: Path) -> dict[str, Any]:
+    """Export a Keras model (its outputs a dict by name) to ``folder/saved_model``; returns details for the record.
+
+    Raises ConversionError where the export lacks the ``serving_default`` signature that everything else relies on.
+    """
+    target = folder / FILE
+    model.export(str(target), format="tf_saved_model", verbose=False)
+    signatures = list(tensorflow().saved_model.load(str(target)).signatures)
+    if "serving_default" not in signatures:
+        raise ConversionError(f"Keras exported a SavedModel with the signatures {signatures}; expected serving_default")
+    return {"signature": "serving_default", "parameters": int(model.count_params())}
+
+
+class SavedModelRunner(Runner):
+    """Runs a SavedModel folder on the CPU with TensorFlow, through ``serving_default``.
+
+    Raises RunnerError where the folder is no SavedModel, lacks the signature, or the signature is not the spec's.
+    """
+
+    def __init__(self, spec: ModelSpec, path: Path, batch_size: int | None = None) -> None:
+        super().__init__(spec, REFERENCE, batch_size)
+        tf = tensorflow()
+        self._tf = tf
+        if not tf.saved_model.contains_saved_model(str(path)):
+            raise RunnerError(f"{path}: not a SavedModel; expected a folder with saved_model.pb and variables/")
+        # The loaded object owns the variables that the signature only refers to.
+        self._loaded = tf.saved_model.load(str(path))
+        if "serving_default" not in self._loaded.signatures:
+            found = sorted(self._loaded.signatures)
+            raise RunnerError(f"{path}: its signatures are {found}; expected 'serving_default' among them")
+        self._function = self._loaded.signatures["serving_default"]
+        specs = self._function.structured_input_signature[1]
+        check_signature(
+            str(path),
+            spec,
+            {name: tuple(s.shape) for name, s in specs.items()},
+            {name: tuple(s.shape) for name, s in self._function.structured_outputs.items()},
+        )
+        self._device = "/CPU:0"
+        self.settings = {"device": self._device, "signature": "serving_default"}
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        tf = self._tf
+        with tf.device(self._device):
+            outputs = self._function(**{i.signature_name: tf.constant(inputs[i.name]) for i in self.spec.inputs})
+        return {o.name: np.asarray(outputs[o.signature_name]) for o in self.spec.outputs}
+
+    def _release(self) -> None:
+        del self._function, self._loaded

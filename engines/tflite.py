@@ -1,0 +1,172 @@
+"""TFLite: converted from the SavedModel in FP32, FP16 and INT8, and run with LiteRT's interpreter."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import util
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import ConversionError, RunnerError
+from engines.onnx import last_lines
+from engines.runner import Runner, check_signature
+from engines.savedmodel import installed_version, tensorflow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from engines.model import Calibration, ModelSpec
+    from engines.variant import Variant
+
+FILE = "model.tflite"
+
+
+def unavailable() -> str | None:
+    """Say why TFLite models cannot be run here; None where they can."""
+    if util.find_spec("ai_edge_litert") is None:
+        return "LiteRT is not installed (pip install -r requirements.txt)"
+    return None
+
+
+def version() -> str | None:
+    """Give LiteRT's version, without importing it; None where it is not installed."""
+    return installed_version("ai-edge-litert")
+
+
+def build_tflite(
+    saved_model: Path,
+    spec: ModelSpec,
+    precision: str,
+    folder: Path,
+    *,
+    samples: Mapping[str, NDArray[Any]] | None = None,
+    calibration: Calibration | None = None,
+) -> dict[str, Any]:
+    """Convert a SavedModel to ``folder/model.tflite``.
+
+    ``fp16`` stores the weights in FP16. ``int8`` is integer throughout, inputs and outputs included, as integer-only
+    accelerators need it, and takes ``calibration.samples`` rows of calibration ``samples`` by input name.
+    Raises ConversionError with the converter's own message where it fails.
+    """
+    tf = tensorflow()
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=["serving_default"])
+    taken = 0
+
+    def representative() -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
+        # One sample a step: TFLite's calibrator runs at the batch that the converted graph carries, which is one.
+        nonlocal taken
+        if samples is None or calibration is None:
+            raise ConversionError(f"{spec.name}: TFLite INT8 needs calibration samples")
+        for row in range(calibration.samples):
+            taken += 1
+            yield "serving_default", {i.signature_name: samples[i.name][row : row + 1] for i in spec.inputs}
+
+    if precision != "fp32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+    elif precision == "int8":
+        converter.representative_dataset = representative
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+    try:
+        with warnings.catch_warnings():
+            # The converter calibrates with tf.lite's interpreter and warns of it itself.
+            warnings.filterwarnings(
+                "ignore", message="[\\s\\S]*tf.lite.Interpreter is deprecated", category=UserWarning
+            )
+            content = converter.convert()
+    except Exception as error:
+        raise ConversionError(f"TFLite's converter failed on {saved_model}:\n{last_lines(str(error))}") from error
+    if precision == "int8" and calibration is not None and taken < calibration.samples:
+        raise ConversionError(f"{spec.name}: TFLite took {taken} calibration samples; expected {calibration.samples}")
+    (folder / FILE).write_bytes(content)
+    return {"calibration_samples": taken} if precision == "int8" else {}
+
+
+class TFLiteRunner(Runner):
+    """Runs a TFLite file with LiteRT's interpreter (XNNPACK kernels, one allocation per batch size).
+
+    Where an input or output is integer, its scale and zero point are applied, so that callers see the spec's floats.
+    Raises RunnerError where the file cannot be loaded or is not the spec's model.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, threads: int | None = None
+    ) -> None:
+        super().__init__(spec, variant, batch_size)
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            signatures = self._interpreter.get_signature_list()
+            if "serving_default" not in signatures:
+                raise RunnerError(
+                    f"{path}: its signatures are {sorted(signatures)}; expected 'serving_default' among them"
+                )
+            signature = self._interpreter.get_signature_runner("serving_default")
+        except (ValueError, RuntimeError) as error:
+            raise RunnerError(f"{path}: LiteRT cannot load it: {error}") from error
+        self._inputs = {name: _Tensor(d) for name, d in signature.get_input_details().items()}
+        self._outputs = {name: _Tensor(d) for name, d in signature.get_output_details().items()}
+        check_signature(
+            str(path),
+            spec,
+            {name: t.signature for name, t in self._inputs.items()},
+            {name: t.signature for name, t in self._outputs.items()},
+        )
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "XNNPACK"}
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        feeds = {i.signature_name: inputs[i.name] for i in self.spec.inputs}
+        shapes = {name: array.shape for name, array in feeds.items()}
+        if shapes != self._shapes:
+            for name, shape in shapes.items():
+                self._interpreter.resize_tensor_input(self._inputs[name].index, shape, strict=True)
+            self._interpreter.allocate_tensors()
+            self._shapes = shapes
+        for name, array in feeds.items():
+            self._interpreter.set_tensor(self._inputs[name].index, self._inputs[name].quantize(array))
+        self._interpreter.invoke()
+        return {
+            o.name: self._outputs[o.signature_name].dequantize(
+                self._interpreter.get_tensor(self._outputs[o.signature_name].index)
+            )
+            for o in self.spec.outputs
+        }
+
+    def _release(self) -> None:
+        del self._interpreter
+
+
+class _Tensor:
+    """What LiteRT says of an input or output: index, shape signature, dtype and quantization parameters."""
+
+    def __init__(self, details: dict[str, Any]) -> None:
+        self.index = int(details["index"])
+        self.signature = tuple(int(d) for d in details["shape_signature"])
+        self.dtype = np.dtype(details["dtype"])
+        scale, zero_point = details["quantization"]
+        self.scale, self.zero_point = np.float32(scale), int(zero_point)
+        self.integer = self.dtype.kind in "iu" and self.scale != 0
+
+    def quantize(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Apply q = round(x / scale) + zero point, saturating (LiteRT's quantization specification)."""
+        if not self.integer:
+            return values
+        limits = np.iinfo(self.dtype)
+        quantized: NDArray[Any] = np.clip(np.rint(values / self.scale) + self.zero_point, limits.min, limits.max)
+        return quantized.astype(self.dtype)
+
+    def dequantize(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Apply x = (q - zero point) * scale, as float32."""
+        if not self.integer:
+            return values
+        floats: NDArray[Any] = (values.astype(np.float32) - self.zero_point) * self.scale
+        return floats

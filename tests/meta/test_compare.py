@@ -1,0 +1,167 @@
+"""The comparison itself: a sound case passes, and everything that must never pass does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from conformance.compare import Tolerance, compare, kl_divergence, margins, softmax, top
+
+KINDS = {"p": "probabilities"}
+TIGHT = Tolerance(max=1e-6, mean=1e-7, kl=1e-9, margin=1e-4, flips=0.01, sum=1e-5)
+WIDE = Tolerance(max=1.0, mean=1.0, kl=100.0, margin=1.0, flips=1.0, sum=1.0)
+
+
+def probabilities(count: int = 20, classes: int = 10, seed: int = 0) -> np.ndarray:
+    """Make rows of probabilities, float32 (count, classes), without near ties."""
+    return softmax(4 * np.random.default_rng(seed).standard_normal((count, classes))).astype(np.float32)
+
+
+def test_equal_outputs_pass_and_need_nothing():
+    """An output compared with itself passes a tight tolerance, with every figure at zero but rounding."""
+    p = probabilities()
+    result = compare({"p": p}, {"p": p.copy()}, TIGHT, KINDS)
+    assert result.passed
+    assert result.usage < 0.1
+    assert result.samples == 20
+
+
+def test_figures_are_those_of_the_definition():
+    """Largest, mean, divergence, margin, flips and sum are what their definitions give, worked by hand."""
+    reference = np.array([[0.6, 0.4], [0.3, 0.7]], np.float32)
+    actual = np.array([[0.4, 0.6], [0.3, 0.7]], np.float32)
+    (output,) = compare({"p": actual}, {"p": reference}, WIDE, KINDS).outputs
+    needed = {f.name: f.needed for f in output.figures}
+    assert needed["max"] == pytest.approx(0.2, rel=1e-6)
+    assert needed["mean"] == pytest.approx(0.1, rel=1e-6)
+    assert needed["kl"] == pytest.approx((0.6 * np.log(0.6 / 0.4) + 0.4 * np.log(0.4 / 0.6)) / 2, rel=1e-5)
+    assert needed["margin"] == pytest.approx(0.2, rel=1e-6)
+    assert needed["flips"] == 0.5
+    assert needed["sum"] < 1e-6
+    assert output.worst_index[0] == 0
+    assert (output.flips[0].sample, output.flips[0].expected, output.flips[0].actual) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["max", "mean", "kl", "margin", "flips", "sum"])
+def test_each_figure_alone_can_fail(name):
+    """With all other figures wide open, one that is exceeded fails the comparison and is the one that is named."""
+    reference = np.array([[0.6, 0.4], [0.3, 0.7]], np.float32)
+    actual = np.array([[0.4, 0.5], [0.3, 0.7]], np.float32)
+    tolerance = Tolerance(**{**dict.fromkeys(("max", "mean", "kl", "margin", "flips", "sum"), 10.0), name: 1e-12})
+    result = compare({"p": actual}, {"p": reference}, tolerance, KINDS)
+    assert not result.passed
+    assert [f.name for f in result.outputs[0].figures if not f.passed] == [name]
+    assert f"FAILED: {name}" in result.describe()
+
+
+BROKEN = {
+    "a missing output": lambda p: {},
+    "an extra output": lambda p: {"p": p, "q": p},
+    "another name": lambda p: {"q": p},
+    "a NaN": lambda p: {"p": np.where(np.arange(p.size).reshape(p.shape) == 7, np.nan, p).astype(np.float32)},
+    "only NaN": lambda p: {"p": np.full_like(p, np.nan)},
+    "an infinity": lambda p: {"p": np.where(np.arange(p.size).reshape(p.shape) == 7, np.inf, p).astype(np.float32)},
+    "a lost remainder": lambda p: {"p": p[:-4]},
+    "an extra dimension": lambda p: {"p": p[..., None]},
+    "the profile's largest batch": lambda p: {"p": np.concatenate([p, p])},
+    "no samples": lambda p: {"p": p[:0]},
+    "float64": lambda p: {"p": p.astype(np.float64)},
+    "float16": lambda p: {"p": p.astype(np.float16)},
+    "no array": lambda p: {"p": p.tolist()},
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_what_must_never_pass_fails_the_widest_tolerance(broken):
+    """Structural faults fail whatever is allowed, without an exception."""
+    p = probabilities()
+    result = compare(BROKEN[broken](p), {"p": p}, WIDE, KINDS)
+    assert not result.passed
+    assert result.problems
+    assert result.usage == np.inf
+
+
+def test_nothing_compared_never_passes():
+    """No outputs at all, an empty pair of outputs and a reference of NaN all fail."""
+    empty, bad = np.empty((0, 10), np.float32), np.full((2, 10), np.nan, np.float32)
+    assert not compare({}, {}, WIDE, {}).passed
+    assert not compare({"p": empty}, {"p": empty}, WIDE, KINDS).passed
+    assert not compare({"p": bad}, {"p": bad}, WIDE, KINDS).passed
+
+
+def test_argument_order_matters_as_documented():
+    """The divergence and the margin are the reference's, not the candidate's."""
+    sure, unsure = np.array([[0.98, 0.02]], np.float32), np.array([[0.45, 0.55]], np.float32)
+    forward = compare({"p": unsure}, {"p": sure}, WIDE, KINDS).outputs[0]
+    backward = compare({"p": sure}, {"p": unsure}, WIDE, KINDS).outputs[0]
+    assert forward.flips[0].margin == pytest.approx(0.96, abs=1e-6)
+    assert backward.flips[0].margin == pytest.approx(0.10, abs=1e-6)
+    assert forward.figure("kl") != backward.figure("kl")
+
+
+def test_a_flip_is_allowed_only_where_the_reference_was_undecided():
+    """The same flip count passes at a small lead of the reference and fails at a large one."""
+    tolerance = Tolerance(max=1.0, mean=1.0, kl=10.0, margin=0.05, flips=1.0, sum=1.0)
+    close, clear = np.array([[0.51, 0.49]], np.float32), np.array([[0.7, 0.3]], np.float32)
+    flipped = np.array([[0.49, 0.51]], np.float32)
+    assert compare({"p": flipped}, {"p": close}, tolerance, KINDS).passed
+    assert not compare({"p": flipped}, {"p": clear}, tolerance, KINDS).passed
+
+
+def test_logits_are_judged_by_their_scale_and_their_softmax():
+    """Adding a constant to all logits keeps the classes, but is still a difference; scale is the reference's."""
+    logits = np.array([[1.0, 3.0, -100.0]], np.float32)
+    shifted = logits + np.float32(1.0)
+    (output,) = compare({"p": shifted}, {"p": logits}, WIDE, {"p": "logits"}).outputs
+    needed = {f.name: f.needed for f in output.figures}
+    assert needed["max"] == pytest.approx(0.01, rel=1e-3)
+    assert needed["kl"] < 1e-9
+    assert needed["flips"] == 0
+    assert "sum" not in needed
+
+
+def test_values_have_neither_classes_nor_divergence():
+    """An output of plain values of any rank is judged by its relative differences only."""
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    (output,) = compare({"p": values + np.float32(0.23)}, {"p": values}, WIDE, {"p": "values"}).outputs
+    assert [f.name for f in output.figures] == ["max", "mean"]
+    assert output.figures[0].needed == pytest.approx(0.01, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_a_tolerance_that_lets_everything_pass_is_refused(bad):
+    """NaN, infinite and negative tolerances are a ValueError."""
+    with pytest.raises(ValueError, match="tolerance kl"):
+        Tolerance(max=1.0, mean=1.0, kl=bad, margin=1.0, flips=1.0, sum=1.0)
+
+
+def test_an_output_of_unknown_kind_is_refused():
+    """Judging an output by the wrong figures is an error of the caller, not a pass."""
+    with pytest.raises(ValueError, match="'softmax'"):
+        compare({"p": probabilities()}, {"p": probabilities()}, WIDE, {"p": "softmax"})
+
+
+ROWS = hnp.arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(2, 6)), elements=st.floats(-30, 30))
+
+
+@given(ROWS, ROWS)
+def test_divergence_is_finite_and_never_negative(a, b):
+    """For any two sets of rows, zeros included, the divergence is finite and at least zero."""
+    width, count = min(a.shape[1], b.shape[1]), min(len(a), len(b))
+    p, q = softmax(a[:count, :width]), softmax(b[:count, :width])
+    q = np.where(q < 1e-3, 0.0, q)
+    divergence = kl_divergence(q, p)
+    assert np.isfinite(divergence).all()
+    assert (divergence >= -1e-12).all()
+
+
+@given(ROWS)
+def test_margin_is_the_lead_of_the_top_two(logits):
+    """The margin is the difference of the two values that the ranking puts first."""
+    p = softmax(logits)
+    for row, margin in zip(p, margins(p), strict=True):
+        first, second = top(row, 2)
+        assert margin == pytest.approx(first[1] - second[1], abs=1e-12)

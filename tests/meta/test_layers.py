@@ -1,0 +1,50 @@
+"""The arrows between the packages point one way, and frameworks stay out of what is only collected."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FORBIDDEN = {
+    "conformance": {"engines", "fixtures", "tests", "pytest", "hypothesis", "tensorflow", "onnx", "onnxruntime"},
+    "engines": {"conformance", "fixtures", "tests", "pytest", "hypothesis"},
+    "fixtures": {"tests"},
+}
+HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "sklearn", "tensorrt", "pycuda")
+
+
+def imported(path: Path) -> set[str]:
+    """List the top-level packages that a module imports anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_imports_point_one_way(package):
+    """Conformance knows nothing of engines, engines nothing of judging or pytest, fixtures nothing of tests."""
+    modules = sorted((ROOT / package).rglob("*.py"))
+    assert modules
+    found = {str(path.relative_to(ROOT)): imported(path) & FORBIDDEN[package] for path in modules}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_collecting_imports_no_framework():
+    """`pytest --collect-only` imports none of the frameworks, so that it takes about a second on any machine."""
+    code = (
+        "import sys, pytest\n"
+        "code = pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider'])\n"
+        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "sys.exit(f'imported: {loaded}' if loaded else int(code))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout[-2000:]

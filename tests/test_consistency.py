@@ -1,0 +1,61 @@
+"""Every variant of every model gives the answers of the SavedModel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance.tolerances import row
+from engines.errors import ConversionError
+from fixtures.strategies import model_inputs
+
+pytestmark = pytest.mark.consistency
+
+
+def test_builds(chain, variant):
+    """The variant is built from the SavedModel; what the converter says is shown where it fails."""
+    try:
+        artifact = chain.artifact(variant)
+    except ConversionError as error:
+        pytest.fail(f"{variant} of {chain.spec.name} could not be built\n{error}", pytrace=False)
+    assert artifact.size > 0
+
+
+def test_signature_is_that_of_the_model(spec, runner, samples):
+    """Outputs have the names, shapes and dtypes of the model, for one sample and for several."""
+    for count in (1, 3):
+        outputs = runner(samples.take(0, count).inputs)
+        assert {name: (a.shape, a.dtype) for name, a in outputs.items()} == {
+            o.name: (spec.concrete_shape(o, count), np.dtype(o.dtype)) for o in spec.outputs
+        }
+
+
+def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
+    """Outputs are finite everywhere, and probabilities lie in [0, 1] and sum to one, but for the variant's rounding."""
+    for inputs, kind in ((samples.inputs, "samples"), (contrast.inputs, "stress")):
+        rounding = row(str(runner.variant), kind, spec.tolerances, str(spec.path)).tolerance.sum
+        for name, array in runner(inputs).items():
+            assert np.isfinite(array).all()
+            if spec.output(name).kind == "probabilities":
+                assert array.min() >= 0
+                assert array.max() <= 1 + rounding
+                np.testing.assert_allclose(array.sum(axis=1, dtype=np.float64), 1, atol=rounding)
+
+
+def test_agrees_with_the_reference_on_samples(runner, samples, reference, judge):
+    """On real samples the outputs are the SavedModel's, within the variant's tolerance."""
+    judge(runner(samples.inputs), reference, "samples")
+
+
+def test_agrees_with_the_reference_on_contrast(runner, contrast, judge):
+    """On black, white, checkerboards, single pixels and noise the outputs are the SavedModel's."""
+    judge(runner(contrast.inputs), contrast.reference, "contrast", contrast.names)
+
+
+@given(data=st.data())
+def test_agrees_with_the_reference_on_drawn_inputs(data, spec, runner, reference_runner, judge):
+    """On inputs that Hypothesis draws within the model's range the outputs are the SavedModel's."""
+    inputs = data.draw(model_inputs(spec))
+    judge(runner(inputs), reference_runner(inputs), "drawn")
