@@ -17,6 +17,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="model under test: a bundled name or a TOML file; repeatable (default: every bundled model)",
     )
     group.addoption(
+        "--saved-model",
+        type=Path,
+        metavar="DIR",
+        help="a SavedModel of your own with one input, described from its serving_default signature",
+    )
+    group.addoption(
+        "--onnx",
+        type=Path,
+        metavar="FILE",
+        help="check this ONNX, made elsewhere, instead of converting the SavedModel",
+    )
+    group.addoption(
+        "--tflite", type=Path, metavar="FILE", help="check this TFLite, made elsewhere, instead of converting"
+    )
+    group.addoption(
+        "--samples",
+        type=Path,
+        metavar="FILE.npz",
+        help="samples of your own: arrays by input name, and optional integer labels",
+    )
+    group.addoption(
         "--artifacts", type=Path, default=Path("build"), metavar="DIR", help="artifact folder (default: build)"
     )
     group.addoption(

@@ -150,6 +150,8 @@ class Comparison:
 
 
 def _usage(figure: Figure) -> float:
+    if figure.name == "flips" and figure.allowed >= 1:
+        return 0.0  # all may flip: the margin decides alone
     if figure.allowed == 0:
         return 0.0 if figure.needed == 0 else np.inf
     return figure.needed / figure.allowed if np.isfinite(figure.needed) else np.inf

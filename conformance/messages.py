@@ -32,8 +32,10 @@ def explain(
     reference: Mapping[str, NDArray[Any]],
     tolerance: Tolerance,
     context: Context,
+    *,
+    likely: str = "",
 ) -> str:
-    """Write the failure of a comparison: what, where, by how much, and the command that replays it."""
+    """Write the failure of a comparison: what, where, by how much, the likely cause, and how to replay it."""
     lines = [
         f"{context.variant} does not give the reference's answers for {context.model}",
         f"  precision  {context.precision}",
@@ -42,6 +44,8 @@ def explain(
     lines += [f"  problem    {problem}" for problem in comparison.problems]
     for output in comparison.outputs:
         lines += _output_lines(output, actual[output.output], reference[output.output], context)
+    if likely:
+        lines.append(f"  likely     {likely}")
     lines += [f"  tolerance  {tolerance.why}", f"  replay     {context.replay}"]
     return "\n".join(lines)
 

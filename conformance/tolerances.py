@@ -25,6 +25,9 @@ TABLE = Path(__file__).with_name("tolerances.toml")
 INPUT_KINDS = ("samples", "stress")
 """Real samples; and stress: the contrast set and drawn inputs, which no model was trained or calibrated on."""
 
+BATCHING = "batching"
+"""The key of what batching may do: one pair for all kinds of input."""
+
 HEADROOM = 4.0
 """Nothing allows more than this many times the worst that was seen."""
 
@@ -89,10 +92,33 @@ def row(variant: str, kind: str, overrides: Mapping[str, Mapping[str, Any]] | No
     )
 
 
+def batching(
+    variant: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = ""
+) -> tuple[float, float]:
+    """Give what batching may move an output of a variant, and the worst that was seen; zero asks for bitwise equality.
+
+    Raises ToleranceError as :func:`row` does.
+    """
+    row(variant, INPUT_KINDS[0], overrides, source)
+    content = (overrides or {}).get(variant, {})
+    where = source if BATCHING in content else TABLE.name
+    pair = content.get(BATCHING, _table()[variant].get(BATCHING))
+    if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) in {int, float} for v in pair)):
+        raise ToleranceError(f"{where}: {variant}.{BATCHING} is {pair!r}; allowed: [allowed, seen]")
+    allowed, seen = float(pair[0]), float(pair[1])
+    if not 0 <= seen <= allowed <= HEADROOM * seen:
+        raise ToleranceError(
+            f"{where}: {variant}.{BATCHING} is {pair!r}; allowed: 0 ≤ seen ≤ allowed ≤ {HEADROOM:g} times seen"
+        )
+    return allowed, seen
+
+
 def _read(content: Mapping[str, Any], kind: str, source: str, key: str) -> dict[str, Any]:
     """Read the figures of one kind of input, and the reason; each figure is [allowed, seen]."""
-    if unknown := sorted(set(content) - {*INPUT_KINDS, "why"}):
-        raise ToleranceError(f"{source}: unknown key {key}.{unknown[0]}; allowed: {', '.join(INPUT_KINDS)}, why")
+    if unknown := sorted(set(content) - {*INPUT_KINDS, BATCHING, "why"}):
+        raise ToleranceError(
+            f"{source}: unknown key {key}.{unknown[0]}; allowed: {', '.join(INPUT_KINDS)}, {BATCHING}, why"
+        )
     why = content.get("why")
     if not isinstance(why, str) or not why.strip():
         raise ToleranceError(f"{source}: {key}.why is {why!r}; allowed: the reason for this row, in words")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines import onnx, savedmodel, tflite, training
+from engines.brought import BroughtData
 from engines.datasets import Dataset, Samples, content_hash
 from engines.errors import ConversionError, SpecError, UnavailableError
 from engines.savedmodel import installed_version
 from engines.store import Artifact, Recipe, Store, file_hash
-from engines.variant import REFERENCE, Variant
+from engines.variant import REFERENCE, Variant, variants
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,18 +50,25 @@ class Chain:
     """Makes the artifacts, reference outputs and runners of one model, on one data set, in one store."""
 
     spec: ModelSpec
-    dataset: Dataset
+    dataset: Dataset | BroughtData
     store: Store
+    brought: Mapping[str, Path] = field(default_factory=dict)
+    """Engines made elsewhere, by format: they are checked instead of converting."""
 
     @cached_property
     def samples(self) -> Samples:
-        """The first 100 test samples, with labels where the data set has them."""
-        return self.dataset.test(SAMPLE_COUNT)
+        """The first 100 test samples, or all where there are fewer, with labels where the data set has them."""
+        return self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count))
 
     @cached_property
     def calibration(self) -> Samples:
         """The samples that INT8 is calibrated with; never among the test samples."""
         return self.dataset.calibration(self.spec.calibration.samples)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The variants of the model, the reference's own first."""
+        return variants(self.spec)
 
     def artifact(self, variant: Variant) -> Artifact:
         """Give the variant's artifact, made now where it is missing or stale.
@@ -68,6 +76,8 @@ class Chain:
         Raises UnavailableError where it has to be made and what makes it is not installed, ConversionError where
         the converter fails, StoreError where the store cannot be read or written.
         """
+        if variant.format in self.brought:
+            return self._brought(variant)
         if variant.format == "savedmodel":
             return self._savedmodel()
         if variant.format == "onnx":
@@ -195,6 +205,17 @@ class Chain:
             model = training.build_network(self.spec)
             training.read_weights(model, weights)
             return model
+
+    def _brought(self, variant: Variant) -> Artifact:
+        path = self.brought[variant.format]
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            if variant.format == "onnx":
+                return onnx.import_model(path, self.spec, folder)
+            shutil.copyfile(path, folder / tflite.FILE)
+            return {}
+
+        return self._get(str(variant), Recipe({"file": file_hash(path)}, {"made": "elsewhere"}), build, None)
 
     def _onnx(self, variant: Variant) -> Artifact:
         spec = self.spec

@@ -140,6 +140,11 @@ class Dataset:
     _held_out: _Split = field(repr=False, compare=False)
     _training: _Split = field(repr=False, compare=False)
 
+    @property
+    def test_count(self) -> int:
+        """How many test samples there are, without reading them."""
+        return len(self._held_out)
+
     def test(self, count: int | None = None) -> Samples:
         """Return the first ``count`` held-out samples, all of them for None."""
         return self._read(self._held_out, "test", count)

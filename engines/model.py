@@ -154,6 +154,7 @@ class ModelSpec:
     calibration: Calibration
     dimensions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tolerances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    floors: tuple[Mapping[str, Any], ...] = ()
 
     def concrete_shape(self, item: InputSpec | OutputSpec, batch: int) -> tuple[int, ...]:
         """Give the shape of an input or output for ``batch`` samples, other dynamic dimensions at their first size."""
@@ -317,6 +318,7 @@ def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
         calibration=_calibration(top),
         dimensions=dimensions,
         tolerances=_tolerances(top),
+        floors=tuple(top.take("floors", list, "one [[floors]] table each", [])),
     )
     if not spec.name.replace("_", "").replace("-", "").replace(".", "").isalnum() or spec.name.startswith("."):
         raise top.error("name", spec.name, "letters, digits, '_', '-' and '.' (it names a folder)")

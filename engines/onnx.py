@@ -217,6 +217,34 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
     }
 
 
+INTEGER_OPERATORS = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+)
+"""A model with any of these computes in INT8, at least in part."""
+
+
+def inspect(path: Path, spec: ModelSpec) -> str:
+    """Check an ONNX file that was made elsewhere; gives its precision: int8, fp16 or fp32.
+
+    Raises ConversionError where it is not sound ONNX or its signature is not the spec's.
+    """
+    import onnx
+
+    found = check_model(path, spec)
+    if INTEGER_OPERATORS.intersection(found["operators"]):
+        return "int8"
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return "fp16" if any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer) else "fp32"
+
+
+def import_model(path: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """Copy an ONNX file that was made elsewhere to ``folder/model.onnx``, with any external data inside it."""
+    import onnx
+
+    onnx.save(onnx.load(str(path)), str(folder / FILE))
+    return check_model(folder / FILE, spec)
+
+
 def last_lines(text: str, count: int = 12) -> str:
     """Give the last lines of a tool's output, indented."""
     return "\n".join("    " + line for line in text.strip().splitlines()[-count:])
@@ -257,14 +285,14 @@ class OnnxRunner(Runner):
         if session.get_providers()[0] != provider:
             raise RunnerError(f"{variant}: asked for {provider}, in use is {session.get_providers()[0]}")
         session.disable_fallback()
-        check_signature(
+        names = check_signature(
             str(path),
             spec,
             {i.name: tuple(i.shape) for i in session.get_inputs()},
             {o.name: tuple(o.shape) for o in session.get_outputs()},
         )
         self._session = session
-        self._outputs = [o.signature_name for o in spec.outputs]
+        self._outputs = [names[o.name] for o in spec.outputs]
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all"}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -104,14 +104,22 @@ def _shape_text(item: InputSpec | OutputSpec) -> str:
 
 def check_signature(
     what: str, spec: ModelSpec, inputs: Mapping[str, tuple[Any, ...]], outputs: Mapping[str, tuple[Any, ...]]
-) -> None:
-    """Refuse an engine whose own signature is not the spec's.
+) -> dict[str, str]:
+    """Refuse an engine whose own signature is not the spec's; gives the engine's name of each output by the spec's.
+
+    Where both have a single output it may have any name: converters rename outputs, and there is nothing to confuse.
 
     ``inputs`` and ``outputs`` map the engine's names to shapes in which anything but a fixed size (None, -1, a name)
     stands for a dynamic dimension. Raises RunnerError that names the tensor, what was found and what is expected.
     """
-    for side, found, items in (("inputs", inputs, spec.inputs), ("outputs", outputs, spec.outputs)):
-        expected = {item.signature_name: item for item in items}
+    names = {o.name: o.signature_name for o in spec.outputs}
+    if len(outputs) == len(spec.outputs) == 1:
+        names = {spec.outputs[0].name: next(iter(outputs))}
+    sides: tuple[tuple[str, Mapping[str, tuple[Any, ...]], dict[str, InputSpec | OutputSpec]], ...] = (
+        ("inputs", inputs, {i.signature_name: i for i in spec.inputs}),
+        ("outputs", outputs, {names[o.name]: o for o in spec.outputs}),
+    )
+    for side, found, expected in sides:
         if set(found) != set(expected):
             raise RunnerError(
                 f"{what}: its {side} are named {sorted(found)}; {spec.name} has {sorted(expected)} ({spec.path})"
@@ -131,6 +139,7 @@ def check_signature(
                         f"{what}: {side} {name!r} has shape {_dims(shape)}, {wanted} (axis {axis}) fixed to {size}; "
                         f"expected it dynamic: {_shape_text(item)}"
                     )
+    return names
 
 
 def _dims(shape: tuple[Any, ...]) -> str:

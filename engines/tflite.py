@@ -12,6 +12,7 @@ from engines.errors import ConversionError, RunnerError
 from engines.onnx import last_lines
 from engines.runner import Runner, check_signature
 from engines.savedmodel import installed_version, tensorflow
+from engines.variant import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.model import Calibration, ModelSpec
-    from engines.variant import Variant
 
 FILE = "model.tflite"
 
@@ -89,6 +89,18 @@ def build_tflite(
     return {"calibration_samples": taken} if precision == "int8" else {}
 
 
+def inspect(path: Path, spec: ModelSpec) -> str:
+    """Check a TFLite file that was made elsewhere; gives its precision.
+
+    Raises RunnerError where LiteRT cannot load it or its signature is not the spec's.
+    """
+    runner = TFLiteRunner(spec, Variant("tflite", "fp32"), path)
+    try:
+        return runner.precision()
+    finally:
+        runner.close()
+
+
 class TFLiteRunner(Runner):
     """Runs a TFLite file with LiteRT's interpreter (XNNPACK kernels, one allocation per batch size).
 
@@ -114,7 +126,7 @@ class TFLiteRunner(Runner):
             raise RunnerError(f"{path}: LiteRT cannot load it: {error}") from error
         self._inputs = {name: _Tensor(d) for name, d in signature.get_input_details().items()}
         self._outputs = {name: _Tensor(d) for name, d in signature.get_output_details().items()}
-        check_signature(
+        self._names = check_signature(
             str(path),
             spec,
             {name: t.signature for name, t in self._inputs.items()},
@@ -135,11 +147,14 @@ class TFLiteRunner(Runner):
             self._interpreter.set_tensor(self._inputs[name].index, self._inputs[name].quantize(array))
         self._interpreter.invoke()
         return {
-            o.name: self._outputs[o.signature_name].dequantize(
-                self._interpreter.get_tensor(self._outputs[o.signature_name].index)
-            )
-            for o in self.spec.outputs
+            name: self._outputs[inside].dequantize(self._interpreter.get_tensor(self._outputs[inside].index))
+            for name, inside in self._names.items()
         }
+
+    def precision(self) -> str:
+        """Tell the precision from the tensors: int8 where any is, else fp16 where any is, else fp32."""
+        dtypes = {np.dtype(d["dtype"]) for d in self._interpreter.get_tensor_details() if d["dtype"] is not np.bytes_}
+        return "int8" if dtypes & {np.dtype(np.int8)} else "fp16" if dtypes & {np.dtype(np.float16)} else "fp32"
 
     def _release(self) -> None:
         del self._interpreter

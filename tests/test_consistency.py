@@ -44,18 +44,18 @@ def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
                 np.testing.assert_allclose(array.sum(axis=1, dtype=np.float64), 1, atol=rounding)
 
 
-def test_agrees_with_the_reference_on_samples(runner, samples, reference, judge):
+def test_agrees_with_the_reference_on_samples(samples, reference, judge):
     """On real samples the outputs are the SavedModel's, within the variant's tolerance."""
-    judge(runner(samples.inputs), reference, "samples")
+    judge(samples.inputs, reference, "samples")
 
 
-def test_agrees_with_the_reference_on_contrast(runner, contrast, judge):
+def test_agrees_with_the_reference_on_contrast(contrast, judge):
     """On black, white, checkerboards, single pixels and noise the outputs are the SavedModel's."""
-    judge(runner(contrast.inputs), contrast.reference, "contrast", contrast.names)
+    judge(contrast.inputs, contrast.reference, "contrast", contrast.names)
 
 
 @given(data=st.data())
-def test_agrees_with_the_reference_on_drawn_inputs(data, spec, runner, reference_runner, judge):
+def test_agrees_with_the_reference_on_drawn_inputs(data, spec, reference_runner, judge):
     """On inputs that Hypothesis draws within the model's range the outputs are the SavedModel's."""
     inputs = data.draw(model_inputs(spec))
-    judge(runner(inputs), reference_runner(inputs), "drawn")
+    judge(inputs, reference_runner(inputs), "drawn")

@@ -1,0 +1,115 @@
+"""Accuracy against labels: whether it is better than chance at all, and what a variant loses of the reference's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SIGNIFICANCE = 1e-3
+"""Accuracy counts as better than chance where guessing would reach it less often than once in a thousand times."""
+
+ALLOWED_DROP = {"fp32": 0.005, "fp16": 0.005, "int8": 0.015}
+"""How much accuracy a variant may lose against the reference, by precision: half a point, and 1.5 points in INT8."""
+
+COARSE_SAMPLES = 2
+"""Losing this many samples is always allowed: one step of a hundred labels is a whole point by itself."""
+
+
+def binomial_tail(successes: int, trials: int, probability: float) -> float:
+    """Give P(X ≥ successes) for X binomially distributed over ``trials``, each with ``probability`` in (0, 1).
+
+    Summed in the logarithm (Γ by math.lgamma), exact to float64 rounding; no normal approximation, so that it also
+    holds for a handful of samples.
+    """
+    if successes <= 0:
+        return 1.0
+    k = np.arange(successes, trials + 1)
+    log_factorial = np.array([math.lgamma(i + 1) for i in range(trials + 1)])
+    log_choose = log_factorial[trials] - log_factorial[k] - log_factorial[trials - k]
+    terms = log_choose + k * math.log(probability) + (trials - k) * math.log1p(-probability)
+    return float(min(1.0, np.exp(terms).sum()))
+
+
+def chance_level(labels: NDArray[Any], classes: int) -> float:
+    """Give the accuracy that needs no model: the larger of one in ``classes`` and the share of the commonest label."""
+    return max(1 / classes, float(np.bincount(labels, minlength=classes).max()) / len(labels))
+
+
+def least_correct(labels: NDArray[Any], classes: int) -> int | None:
+    """Give how many samples have to be right to count as better than chance; None where even all would not do."""
+    chance = chance_level(labels, classes)
+    if chance >= 1:
+        return None
+    count = len(labels)
+    # The tail falls with the number of successes, so the first that is rare enough is found by bisection.
+    low, high = 0, count + 1
+    while low < high:
+        middle = (low + high) // 2
+        if middle > count or binomial_tail(middle, count, chance) < SIGNIFICANCE:
+            high = middle
+        else:
+            low = middle + 1
+    return low if low <= count else None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy of a variant and of the reference on the same labels, and what is allowed.
+
+    ``least`` is the number of right answers that guessing does not reach (None: the labels are too few to tell).
+    """
+
+    samples: int
+    correct: int
+    reference_correct: int
+    least: int | None
+    allowed_drop: int
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Say what is wrong, the reference's own accuracy included; empty where nothing is."""
+        found = []
+        if self.least is None:
+            found.append(f"{self.samples} labelled samples are too few to tell any accuracy from chance")
+        else:
+            for who, correct in (("the variant", self.correct), ("the reference itself", self.reference_correct)):
+                if correct < self.least:
+                    found.append(
+                        f"{who} has {correct} of {self.samples} right ({correct / self.samples:.4f}), not better than "
+                        f"chance: guessing reaches {self.least} less often than {SIGNIFICANCE:g} of the times"
+                    )
+        drop = self.reference_correct - self.correct
+        if drop > self.allowed_drop:
+            found.append(
+                f"{self.correct} of {self.samples} right ({self.correct / self.samples:.4f}), by the reference "
+                f"{self.reference_correct} ({self.reference_correct / self.samples:.4f}): {drop} lost, "
+                f"{self.allowed_drop} allowed"
+            )
+        return tuple(found)
+
+
+def measure_accuracy(actual: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any], precision: str) -> Accuracy:
+    """Compare the top-1 classes of two outputs (N, classes) with ``labels`` (N,), for a variant of ``precision``.
+
+    A precision such as ``int8+fp16`` or ``int8-qdq`` is judged as what it starts with.
+    Raises ValueError where the lengths differ, there are no samples, or a label is outside the classes.
+    """
+    if not len(actual) == len(reference) == len(labels) > 0:
+        raise ValueError(f"{len(actual)} outputs, {len(reference)} reference outputs and {len(labels)} labels")
+    classes = reference.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels from {labels.min()} to {labels.max()}; allowed: 0 to {classes - 1}")
+    share = next(drop for name, drop in ALLOWED_DROP.items() if precision.startswith(name))
+    return Accuracy(
+        samples=len(labels),
+        correct=int((actual.argmax(axis=1) == labels).sum()),
+        reference_correct=int((reference.argmax(axis=1) == labels).sum()),
+        least=least_correct(labels, classes),
+        allowed_drop=max(math.floor(share * len(labels)), COARSE_SAMPLES),
+    )

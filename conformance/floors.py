@@ -1,0 +1,91 @@
+"""The throughput floors: ratios between two engines of one model, in ``floors.toml`` or in a model's own TOML file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+TABLE = Path(__file__).with_name("floors.toml")
+
+SHARE = 0.6
+"""A floor is this share of what was measured: low enough for other machines, high enough to notice a lost gain."""
+
+
+class FloorError(Exception):
+    """A floor is described wrongly."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """``fast`` at ``fast_batch`` processes at least ``ratio`` times as many samples a second as ``slow``.
+
+    ``seen`` is the ratio that was measured, ``cpu`` names CPU flags of which one is needed (none: any CPU will do).
+    """
+
+    model: str
+    fast: str
+    fast_batch: int
+    slow: str
+    slow_batch: int
+    ratio: float
+    seen: float
+    cpu: tuple[str, ...]
+    why: str
+
+    def __str__(self) -> str:
+        """Give ``onnx-int8 at batch 32 over onnx-fp32 at batch 32``."""
+        return f"{self.fast} at batch {self.fast_batch} over {self.slow} at batch {self.slow_batch}"
+
+    def missing_cpu(self, flags: Sequence[str]) -> str | None:
+        """Say which CPU feature the floor needs and ``flags`` lacks; None where nothing is missing."""
+        if not self.cpu or set(self.cpu) & set(flags):
+            return None
+        return f"the CPU has none of {', '.join(self.cpu)}"
+
+
+_KEYS: Mapping[str, type | tuple[type, ...]] = {
+    "fast": str,
+    "fast_batch": int,
+    "slow": str,
+    "slow_batch": int,
+    "ratio": (int, float),
+    "seen": (int, float),
+    "why": str,
+}
+
+
+def parse_floor(content: Mapping[str, Any], model: str, source: str) -> Floor:
+    """Read one ``[[floors]]`` table of a model; raises FloorError naming source, key and what is allowed."""
+    for key, kind in _KEYS.items():
+        if not isinstance(content.get(key), kind) or isinstance(content.get(key), bool):
+            raise FloorError(
+                f"{source}: floors.{key} is {content.get(key)!r}; allowed: {getattr(kind, '__name__', 'number')}"
+            )
+    if unknown := sorted(set(content) - {*_KEYS, "cpu", "model"}):
+        raise FloorError(f"{source}: unknown key floors.{unknown[0]}; allowed: {', '.join(_KEYS)}, cpu")
+    cpu = content.get("cpu", [])
+    if not isinstance(cpu, list) or not all(isinstance(flag, str) for flag in cpu):
+        raise FloorError(f"{source}: floors.cpu is {cpu!r}; allowed: a list of CPU flags, of which one is needed")
+    if not 0 < content["ratio"] <= content["seen"]:
+        raise FloorError(f"{source}: floors.ratio is {content['ratio']!r}; allowed: above 0, at most seen")
+    figures = {key: content[key] for key in _KEYS}
+    return Floor(
+        **{**figures, "ratio": float(content["ratio"]), "seen": float(content["seen"])}, model=model, cpu=tuple(cpu)
+    )
+
+
+@cache
+def bundled_floors() -> tuple[Floor, ...]:
+    """Read the floors of the bundled models."""
+    with TABLE.open("rb") as file:
+        tables = tomllib.load(file).get("floors", [])
+    return tuple(parse_floor(table, str(table.get("model")), TABLE.name) for table in tables)

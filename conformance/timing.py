@@ -1,0 +1,92 @@
+"""Time engines: the figures of one, and the ratio of two measured side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+UNSTABLE = 0.2
+"""A measurement whose interquartile range is more than this share of its median is reported as unstable."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latencies of one call for ``batch`` samples, in seconds: median, 99th percentile and spread.
+
+    ``spread`` is the interquartile range over the median. Throughput is that of the median call.
+    """
+
+    batch: int
+    rounds: int
+    p50: float
+    p99: float
+    spread: float
+
+    @property
+    def samples_per_second(self) -> float:
+        """How many samples a second the median call processes."""
+        return self.batch / self.p50
+
+    @property
+    def stable(self) -> bool:
+        """Whether the spread is small enough for the figures to mean something."""
+        return self.spread <= UNSTABLE
+
+
+def latency(seconds: Sequence[float], batch: int) -> Latency:
+    """Summarize the durations of single calls, in seconds, for ``batch`` samples each; ValueError for none."""
+    if not len(seconds):
+        raise ValueError("no durations to summarize")
+    low, p50, high, p99 = (float(q) for q in np.quantile(np.asarray(seconds), [0.25, 0.5, 0.75, 0.99]))
+    return Latency(batch, len(seconds), p50, p99, (high - low) / p50)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as many samples a second one engine processes as another, with its quartiles over the rounds."""
+
+    value: float
+    low: float
+    high: float
+    rounds: int
+
+
+def side_by_side(
+    fast: Callable[[], object],
+    slow: Callable[[], object],
+    *,
+    fast_batch: int,
+    slow_batch: int,
+    seconds: float,
+    least_rounds: int = 5,
+) -> Ratio:
+    """Measure two calls in turn for about ``seconds`` and give the ratio of their throughputs.
+
+    The turns are what makes the ratio hold on a busy machine: whatever else runs slows both sides of a round. Each
+    round has as many calls of the shorter side as last as long as one of the longer, so that both see the same load;
+    the value is the median over the rounds. A turn starts with an unmeasured call, because the threads of the other
+    runtime still spin for a while and its data is in the caches.
+    """
+    one_fast, one_slow = _timed(fast, 1), _timed(slow, 1)
+    calls_fast = max(1, round(one_slow / one_fast))
+    calls_slow = max(1, round(one_fast / one_slow))
+    ratios: list[float] = []
+    start = time.perf_counter()
+    while len(ratios) < least_rounds or time.perf_counter() - start < seconds:
+        slow_time = _timed(slow, calls_slow) / (calls_slow * slow_batch)
+        fast_time = _timed(fast, calls_fast) / (calls_fast * fast_batch)
+        ratios.append(slow_time / fast_time)
+    low, value, high = (float(q) for q in np.quantile(ratios, [0.25, 0.5, 0.75]))
+    return Ratio(value, low, high, len(ratios))
+
+
+def _timed(call: Callable[[], object], calls: int) -> float:
+    """Give the duration of ``calls`` calls after one that does not count, in seconds."""
+    call()
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return time.perf_counter() - start

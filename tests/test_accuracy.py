@@ -1,0 +1,48 @@
+"""Every variant is as accurate against labels as the SavedModel, which itself is better than chance."""
+
+from __future__ import annotations
+
+import pytest
+
+from conformance.accuracy import measure_accuracy
+
+pytestmark = pytest.mark.accuracy
+
+QUICK = 1000
+"""Labelled samples of the quick test; all of them are for the slow one."""
+
+
+def check(runner, chain, count, record):
+    """Judge the accuracy of a runner on the first ``count`` labelled samples, and record it."""
+    spec, name = chain.spec, chain.spec.probabilities.name
+    samples = chain.dataset.test(count)
+    reference = chain.reference(f"accuracy-{count}", samples.inputs)[name]
+    result = measure_accuracy(runner(samples.inputs)[name], reference, samples.labels, runner.variant.precision)
+    record("accuracy", {"samples": count, "correct": result.correct, "reference": result.reference_correct})
+    if result.least is None:
+        pytest.skip(f"{count} labelled samples cannot tell any accuracy from chance")
+    if result.problems:
+        pytest.fail(f"{runner.variant} of {spec.name}: " + "; ".join(result.problems), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def label_count(chain):
+    """Give how many labelled samples there are; skips where there are none, or nothing that they label."""
+    if chain.spec.probabilities is None:
+        pytest.skip(f"{chain.spec.name} has no output of class scores")
+    if not chain.dataset.labelled:
+        pytest.skip(chain.dataset.unlabelled_reason)
+    return chain.dataset.test_count
+
+
+def test_accuracy_is_kept_and_better_than_chance(label_count, runner, chain, record_property):
+    """On up to 1,000 labelled samples the variant loses no more than its precision may, and does not merely guess."""
+    check(runner, chain, min(QUICK, label_count), record_property)
+
+
+@pytest.mark.slow
+def test_accuracy_is_kept_on_all_labelled_samples(label_count, runner, chain, record_property):
+    """The same on every labelled sample there is, such as the 10,000 test images of CIFAR-10."""
+    if label_count <= QUICK:
+        pytest.skip("the quick test has all labelled samples already")
+    check(runner, chain, label_count, record_property)

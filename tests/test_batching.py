@@ -1,0 +1,100 @@
+"""The answer for a sample does not depend on what it is batched with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fixtures.strategies import partitions
+
+pytestmark = pytest.mark.batching
+
+FEW = 12
+"""Samples of the drawn tests: enough for partitions of every kind, few enough for many examples."""
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 16, 31, 32, 33, 100])
+def test_a_batch_gives_what_single_samples_give(runner, samples, singles, batched, batch):
+    """Each of the samples, run in batches of this many, has the answer that it has alone."""
+    count = len(samples)
+    outputs = [runner(samples.take(start, min(start + batch, count)).inputs) for start in range(0, count, batch)]
+    batched(joined(outputs), singles, f"batches of {batch}")
+
+
+@given(data=st.data())
+def test_any_partition_gives_the_same_outputs(data, runner, samples, singles, batched):
+    """However the samples are cut into batches, every one has the answer that it has alone."""
+    count = min(FEW, len(samples))
+    cuts = data.draw(partitions(count))
+    outputs = [runner(samples.take(start, stop).inputs) for start, stop in cuts]
+    batched(joined(outputs), first(singles, count), f"partition {cuts}")
+
+
+@given(data=st.data())
+def test_permuting_the_batch_permutes_the_outputs(data, runner, samples, singles, batched):
+    """The answers follow the samples when the batch is reordered."""
+    order = np.array(data.draw(st.permutations(range(min(FEW, len(samples))))))
+    outputs = runner({name: array[order] for name, array in samples.inputs.items()})
+    batched(outputs, {name: array[order] for name, array in singles.items()}, f"order {order.tolist()}")
+
+
+@given(data=st.data())
+def test_repeated_samples_agree_within_a_batch(data, runner, samples, singles, batched):
+    """The same sample at several places of one batch has the same answer at each."""
+    places = st.lists(st.integers(0, min(FEW, len(samples)) - 1), min_size=2, max_size=33)
+    chosen = np.array(data.draw(places))
+    outputs = runner({name: array[chosen] for name, array in samples.inputs.items()})
+    batched(outputs, {name: array[chosen] for name, array in singles.items()}, f"samples {chosen.tolist()}")
+
+
+def test_repeated_runs_are_identical(runner, samples):
+    """The same inputs give bit for bit the same outputs, run after run."""
+    expected = runner(samples.inputs)
+    for _ in range(3):
+        for name, array in runner(samples.inputs).items():
+            np.testing.assert_array_equal(array, expected[name])
+
+
+def test_a_non_contiguous_view_equals_its_copy(runner, samples):
+    """Strided and reversed views are read by their strides, not as the memory behind them."""
+    for view in (slice(None, None, 2), slice(None, None, -1)):
+        views = {name: array[view] for name, array in samples.inputs.items()}
+        copies = {name: array.copy() for name, array in views.items()}
+        expected = runner(copies)
+        for name, array in runner(views).items():
+            np.testing.assert_array_equal(array, expected[name])
+    fortran = {name: np.asfortranarray(array) for name, array in samples.inputs.items()}
+    expected = runner(samples.inputs)
+    for name, array in runner(fortran).items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_inputs_are_not_modified(runner, samples):
+    """The caller's arrays hold the same bytes afterwards, and read-only ones are taken."""
+    copies = {name: array.copy() for name, array in samples.inputs.items()}
+    for array in copies.values():
+        array.setflags(write=False)
+    runner(copies)
+    for name, array in copies.items():
+        np.testing.assert_array_equal(array, samples.inputs[name])
+
+
+def test_the_last_sample_is_processed(runner, samples, singles, batched):
+    """The remainder of the last batch is not dropped: as many answers as samples, the last one its own."""
+    count = len(samples)
+    outputs = runner(samples.inputs)
+    assert {name: len(array) for name, array in outputs.items()} == dict.fromkeys(outputs, count)
+    last = {name: array[-1:] for name, array in outputs.items()}
+    batched(last, {name: array[-1:] for name, array in singles.items()}, "the last sample")
+
+
+def joined(outputs):
+    """Put the outputs of several calls together, by name."""
+    return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
+
+
+def first(outputs, count):
+    """Give the first samples of outputs, by name."""
+    return {name: array[:count] for name, array in outputs.items()}
