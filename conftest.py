@@ -9,7 +9,11 @@ pytest_plugins = ["fixtures.chain", "fixtures.judge", "fixtures.reporting"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options; each is described in the README."""
-    group = parser.getgroup("conformance", "models, data and artifacts under test")
+    group = parser.getgroup(
+        "conformance",
+        "models, data and artifacts under test (write paths with =, as in --onnx=/data/model.onnx: "
+        "pytest takes a bare path outside this folder for tests)",
+    )
     group.addoption(
         "--model",
         action="append",
@@ -37,9 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE.npz",
         help="samples of your own: arrays by input name, and optional integer labels",
     )
-    group.addoption(
-        "--artifacts", type=Path, default=Path("build"), metavar="DIR", help="artifact folder (default: build)"
-    )
+    group.addoption("--artifacts", type=Path, metavar="DIR", help="artifact folder (default: build, beside pytest.ini)")
     group.addoption(
         "--cifar10-dir",
         type=Path,

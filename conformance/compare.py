@@ -114,20 +114,16 @@ class OutputComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The verdict: ``passed`` is true only where nothing is wrong with any output."""
+    """The verdict on ``samples`` samples: ``passed`` is true only where nothing is wrong with any output."""
 
     outputs: tuple[OutputComparison, ...]
     problems: tuple[str, ...]
+    samples: int
 
     @property
     def passed(self) -> bool:
         """Whether there is no problem and every output is within its tolerance (and there is one at all)."""
         return not self.problems and bool(self.outputs) and all(o.passed for o in self.outputs)
-
-    @property
-    def samples(self) -> int:
-        """How many samples were compared."""
-        return max((o.samples for o in self.outputs), default=0)
 
     def figure(self, name: str) -> Figure | None:
         """Give a figure's worst value over the outputs, by needed over allowed; None where no output has it."""
@@ -186,7 +182,8 @@ def compare(
             problems += found
             if not found:
                 outputs.append(_compare_output(name, actual[name], reference[name], tolerance, kinds[name]))
-    return Comparison(tuple(outputs), tuple(problems))
+    samples = max((len(array) for array in reference.values()), default=0)
+    return Comparison(tuple(outputs), tuple(problems), samples)
 
 
 def structural_problems(name: str, actual: NDArray[Any], reference: NDArray[Any]) -> list[str]:

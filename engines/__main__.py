@@ -75,12 +75,19 @@ def _dataset(spec: ModelSpec, options: argparse.Namespace) -> datasets.Dataset:
         cifar10_dir=options.cifar10_dir,
         download=options.download,
         input_name=spec.inputs[0].name,
+        value_range=spec.inputs[0].range,
     )
 
 
 def _train(options: argparse.Namespace) -> None:
     spec = load_model(find_model(options.model))
     output = options.output or Path(f"{spec.name}.weights.npz")
+    if spec.weights is not None and output.resolve() == spec.weights.path.resolve():
+        raise EngineError(f"--output {output} is the weights file of {spec.path}; allowed: another file")
+    if not output.resolve().parent.is_dir():
+        raise EngineError(
+            f"--output {output}: the folder {output.resolve().parent} does not exist; allowed: a file in one"
+        )
     dataset = _dataset(spec, options)
     samples, held_out = dataset.train(), dataset.test()
     print(f"{spec.name}: training on {len(samples)} samples of {dataset.source}", file=sys.stderr)

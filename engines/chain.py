@@ -9,6 +9,7 @@ Each link is an artifact in the store, so that it is made once and made again wh
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ import numpy as np
 from engines import onnx, savedmodel, tflite, training
 from engines.brought import BroughtData
 from engines.datasets import Dataset, Samples, content_hash
-from engines.errors import ConversionError, SpecError, UnavailableError
+from engines.errors import ConversionError, DataError, SpecError, UnavailableError
 from engines.savedmodel import installed_version
 from engines.store import Artifact, Recipe, Store, file_hash
 from engines.variant import REFERENCE, Variant, variants
@@ -54,11 +55,21 @@ class Chain:
     store: Store
     brought: Mapping[str, Path] = field(default_factory=dict)
     """Engines made elsewhere, by format: they are checked instead of converting."""
+    _failed: dict[str, ConversionError] = field(default_factory=dict, repr=False)
 
     @cached_property
     def samples(self) -> Samples:
         """The first 100 test samples, or all where there are fewer, with labels where the data set has them."""
-        return self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count))
+        samples = self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count))
+        for item in self.spec.inputs:
+            expected = self.spec.concrete_shape(item, len(samples))
+            found = samples.inputs[item.name].shape if item.name in samples.inputs else None
+            if found != expected:
+                raise DataError(
+                    f"{self.spec.path}: input {item.name!r} has shape {expected}, {self.dataset.source} have {found}; "
+                    "allowed: a data.dataset of that shape, or --samples"
+                )
+        return samples
 
     @cached_property
     def calibration(self) -> Samples:
@@ -108,12 +119,13 @@ class Chain:
         made_from = {"savedmodel": self._savedmodel().sha256, "inputs": content_hash(inputs)}
 
         def build(folder: Path) -> None:
-            with self.runner(REFERENCE) as runner:
-                outputs: dict[str, Any] = runner(inputs)
-                np.savez(folder / "outputs.npz", **outputs)
+            # Not through the runner: what all engines share must not be what they are judged by.
+            outputs: dict[str, Any] = savedmodel.reference_outputs(self.spec, self.file(REFERENCE), inputs)
+            np.savez(folder / "outputs.npz", **outputs)
 
         recipe = Recipe(made_from, {}, {"tensorflow": savedmodel.version()})
-        artifact = self._get(f"reference-{name}", recipe, build, savedmodel.unavailable())
+        hint = f"run `pytest --model {self.spec.path}` where TensorFlow is installed, on the same artifact folder"
+        artifact = self._get(f"reference-{name}", recipe, build, savedmodel.unavailable(), hint)
         with np.load(artifact.file("outputs.npz")) as archive:
             return dict(archive)
 
@@ -145,11 +157,21 @@ class Chain:
         recipe: Recipe,
         build: Callable[[Path], Mapping[str, Any] | None],
         unavailable: str | None,
+        hint: str | None = None,
     ) -> Artifact:
-        hint = f"run `python -m engines build {self.spec.name}` where it can be made, on the same artifact folder"
+        if name in self._failed:
+            raise self._failed[name]
+        hint = (
+            hint or f"run `python -m engines build {self.spec.path}` where it can be made, on the same artifact folder"
+        )
         if unavailable:
             hint = f"it cannot be made here: {unavailable}; {hint}"
-        return self.store.get(self.spec.name, name, recipe, None if unavailable else build, hint=hint)
+        try:
+            return self.store.get(self.spec.name, name, recipe, None if unavailable else build, hint=hint)
+        except ConversionError as error:
+            # It would fail again, as slowly, for every test that needs it.
+            self._failed[name] = error
+            raise
 
     def _savedmodel(self) -> Artifact:
         spec = self.spec
@@ -172,7 +194,8 @@ class Chain:
                 savedmodel.tensorflow()
                 return savedmodel.build_savedmodel(training.load_weights(spec), folder)
 
-            recipe = Recipe({"weights": spec.weights.sha256}, {"architecture": architecture}, tools)
+            made_from = {"weights": spec.weights.sha256} | _code(training)
+            recipe = Recipe(made_from, {"architecture": architecture}, tools)
             return self._get(str(REFERENCE), recipe, load, savedmodel.unavailable())
 
         def train(folder: Path) -> Mapping[str, Any]:
@@ -180,26 +203,25 @@ class Chain:
             return savedmodel.build_savedmodel(self._trained(), folder)
 
         parameters = {"architecture": architecture, "training": dict(vars(spec.training)) if spec.training else {}}
-        made_from = {"training samples": content_hash(self.calibration.inputs)}
-        return self._get(str(REFERENCE), Recipe(made_from, parameters, tools), train, savedmodel.unavailable())
+        _ = self.samples  # refuses data of another shape before any training
+        data = self.dataset.train()
+        made_from = {"training samples": content_hash(data.inputs)}
+        if data.labels is not None:
+            made_from["training labels"] = content_hash({"labels": data.labels})
+        return self._get(
+            str(REFERENCE), Recipe(made_from | _code(training), parameters, tools), train, savedmodel.unavailable()
+        )
 
     def _trained(self) -> Any:
         """Train in a process of its own: op determinism and seeds are set for the whole process."""
         with tempfile.TemporaryDirectory() as folder:
             weights = Path(folder) / "weights.npz"
-            command = [
-                sys.executable,
-                "-m",
-                "engines",
-                "train",
-                str(self.spec.path),
-                "--output",
-                str(weights),
-                "--quiet",
-            ]
-            done = subprocess.run(
-                command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, check=False
-            )
+            command = [sys.executable, "-m", "engines", "train", str(self.spec.path.resolve())]
+            command += ["--output", str(weights), "--quiet"]
+            data = self.dataset.folder if isinstance(self.dataset, Dataset) else None
+            environment = {**os.environ, **({"CIFAR10_DIR": str(data.resolve())} if data else {})}
+            root = Path(__file__).parent.parent
+            done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment, check=False)
             if done.returncode != 0:
                 raise ConversionError(f"training {self.spec.name} failed; last lines:\n{onnx.last_lines(done.stderr)}")
             model = training.build_network(self.spec)
@@ -225,7 +247,7 @@ class Chain:
             tools["tensorflow"] = savedmodel.version()
             return self._get(
                 str(variant),
-                Recipe({"savedmodel": source.sha256}, {"opset": onnx.OPSET}, tools),
+                Recipe({"savedmodel": source.sha256} | _code(onnx), {"opset": onnx.OPSET}, tools),
                 lambda folder: onnx.build_fp32(source.folder / savedmodel.FILE, spec, folder),
                 savedmodel.unavailable() or missing("tf2onnx"),
             )
@@ -238,7 +260,7 @@ class Chain:
             }
             return self._get(
                 str(variant),
-                Recipe({"onnx-fp32": fp32.sha256}, {}, tools),
+                Recipe({"onnx-fp32": fp32.sha256} | _code(onnx), {}, tools),
                 lambda folder: onnx.build_fp16(path, spec, folder),
                 missing("onnxconverter-common"),
             )
@@ -247,7 +269,7 @@ class Chain:
         return self._get(
             str(variant),
             Recipe(
-                {"onnx-fp32": fp32.sha256, "calibration": content_hash(inputs)},
+                {"onnx-fp32": fp32.sha256, "calibration": content_hash(inputs)} | _code(onnx),
                 parameters,
                 {"onnxruntime": onnx.version(), "onnx": installed_version("onnx")},
             ),
@@ -257,7 +279,7 @@ class Chain:
 
     def _tflite(self, variant: Variant) -> Artifact:
         spec, source = self.spec, self._savedmodel()
-        made_from, parameters = {"savedmodel": source.sha256}, {}
+        made_from, parameters = {"savedmodel": source.sha256} | _code(tflite), {}
         inputs = None
         if variant.precision == "int8":
             inputs = self.calibration.inputs
@@ -285,3 +307,8 @@ def missing(distribution: str) -> str | None:
         if installed_version(distribution)
         else f"{distribution} is not installed (pip install -r requirements.txt)"
     )
+
+
+def _code(module: ModuleType) -> dict[str, str]:
+    """Give what makes an artifact stale when its builder changes: settings are spread over all of the module."""
+    return {f"{module.__name__} code": file_hash(Path(str(module.__file__)))}

@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +125,10 @@ class Dataset:
     """A dataset that was found; its samples are read when they are first asked for.
 
     ``name`` is one of :data:`DATASETS` and ``source`` says for a person where the samples come from.
-    ``unlabelled_reason`` says why there are no labels and is None where there are. Images are float32 in [0, 1] of
-    shape (N, height, width, channels): 32x32x3 for CIFAR-10 and the photographs, 10x8x1 for the digits. Every method
-    raises DataError for a count below 1 or above what is there, and for files that turn out damaged.
+    ``unlabelled_reason`` says why there are no labels and is None where there are. Images are float32 in
+    ``value_range`` of shape (N, height, width, channels): 32x32x3 for CIFAR-10 and the photographs, 10x8x1 for the
+    digits. Every method raises DataError for a count below 1 or above what is there, and for files that turn out to be
+    damaged.
     """
 
     name: str
@@ -139,6 +140,10 @@ class Dataset:
     _origin: str = field(repr=False)
     _held_out: _Split = field(repr=False, compare=False)
     _training: _Split = field(repr=False, compare=False)
+    folder: Path | None = None
+    """Where the files are; None for data that comes with a package."""
+    value_range: tuple[float, float] = (0.0, 1.0)
+    """What black and white are scaled to."""
 
     @property
     def test_count(self) -> int:
@@ -171,13 +176,25 @@ class Dataset:
             raise DataError(f"asked for {count} {purpose} samples, expected at least 1")
         if count > len(split):
             raise DataError(f"asked for {count} {purpose} samples, {self._origin} have {len(split)}")
-        return split.read(count, self._input_name, self._origin)
+        samples = split.read(count, self._input_name, self._origin)
+        low, high = self.value_range
+        if (low, high) != (0.0, 1.0):
+            scaled = {name: (low + (high - low) * array).astype(np.float32) for name, array in samples.inputs.items()}
+            return Samples(scaled, samples.labels, samples.origin)
+        return samples
 
 
 def locate(
-    dataset: str, *, cifar10_dir: Path | None = None, download: bool = False, input_name: str = "input_1"
+    dataset: str,
+    *,
+    cifar10_dir: Path | None = None,
+    download: bool = False,
+    input_name: str = "input_1",
+    value_range: tuple[float, float] = (0.0, 1.0),
 ) -> Dataset:
-    """Find a dataset, without reading its images; ``input_name`` is what its samples' input is called.
+    """Find a dataset, without reading its images.
+
+    ``input_name`` is what its samples' input is called, ``value_range`` what black and white are scaled to.
 
     ``cifar10`` is looked for in ``cifar10_dir``, in the folder that the environment's CIFAR10_DIR names, in Keras'
     cache and in this project's own cache; ``download`` fetches it into the latter where none has it. Where there is
@@ -186,6 +203,11 @@ def locate(
     Raises DataError for an unknown name, for a folder that is named but is missing, incomplete or of wrong sizes, for
     a cached copy that is incomplete, and for a download that fails.
     """
+    found = _located(dataset, cifar10_dir, download, input_name)
+    return replace(found, value_range=value_range)
+
+
+def _located(dataset: str, cifar10_dir: Path | None, download: bool, input_name: str) -> Dataset:
     if dataset == "digits":
         return _digits(input_name)
     if dataset == "photographs":
@@ -523,6 +545,7 @@ def _cifar10(folder: Path, layout: _Layout, input_name: str) -> Dataset:
         _origin="the CIFAR-10 files",
         _held_out=_Split(_BATCH_ROWS, tuple(blocks[-1:])),
         _training=_Split(_BATCH_ROWS, tuple(blocks[:-1])),
+        folder=folder,
     )
 
 

@@ -19,6 +19,10 @@ class StoreError(EngineError):
     """The artifact store cannot be read or written, or lacks what cannot be made here."""
 
 
+class StoreUnusableError(StoreError):
+    """The artifact folder cannot be used at all: not writable, full, or no folder."""
+
+
 class ConversionError(EngineError):
     """A converter failed or produced something unsound; carries the converter's own last lines."""
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from engines.datasets import DATASETS
 from engines.errors import SpecError
+from engines.store import ARTIFACT_NAME
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -320,8 +321,10 @@ def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
         tolerances=_tolerances(top),
         floors=tuple(top.take("floors", list, "one [[floors]] table each", [])),
     )
-    if not spec.name.replace("_", "").replace("-", "").replace(".", "").isalnum() or spec.name.startswith("."):
-        raise top.error("name", spec.name, "letters, digits, '_', '-' and '.' (it names a folder)")
+    if not ARTIFACT_NAME.fullmatch(spec.name):
+        raise top.error(
+            "name", spec.name, "letters, digits and any of . _ + -, not starting with a dot: it names a folder"
+        )
     top.finish()
     return spec
 
@@ -343,7 +346,8 @@ def _input(table: _Table) -> InputSpec:
     shape = _shape(table)
     dtype = table.choice("dtype", DTYPES, "float32")
     bounds = table.take("range", list, "[low, high] with low < high", [0.0, 1.0])
-    if len(bounds) != 2 or not all(isinstance(b, (int, float)) for b in bounds) or not bounds[0] < bounds[1]:
+    numbers = all(type(b) in {int, float} and math.isfinite(b) for b in bounds)
+    if len(bounds) != 2 or not numbers or not bounds[0] < bounds[1]:
         raise table.error("range", bounds, "[low, high] with low < high")
     spec = InputSpec(
         name, shape, dtype, (float(bounds[0]), float(bounds[1])), table.take("signature_name", str, "a name", name)
@@ -471,6 +475,8 @@ def _precisions(top: _Table) -> Mapping[str, tuple[str, ...]]:
             raise table.error(format_, chosen, "each precision once")
         result[format_] = tuple(chosen)
     table.finish()
+    if sum(map(len, result.values())) == 1:
+        raise SpecError(f"{table.path}: precisions names no variant to check; allowed: {dict(PRECISIONS)}")
     return result
 
 

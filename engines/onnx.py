@@ -202,9 +202,14 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
         }
 
     try:
-        check_signature(str(path), spec, shapes(model.graph.input), shapes(model.graph.output))
+        names = check_signature(str(path), spec, shapes(model.graph.input), shapes(model.graph.output))
     except RunnerError as error:
         raise ConversionError(str(error)) from error
+    dtypes = {i.signature_name: i.dtype for i in spec.inputs} | {names[o.name]: o.dtype for o in spec.outputs}
+    for value in (*model.graph.input, *model.graph.output):
+        found = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if value.name in dtypes and found != np.dtype(dtypes[value.name]):
+            raise ConversionError(f"{path}: {value.name!r} is {found}; expected {dtypes[value.name]}")
     operators: dict[str, int] = {}
     for node in model.graph.node:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1

@@ -26,19 +26,24 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from engines.errors import StoreError
+from engines.errors import StoreError, StoreUnusableError
 
 SCHEMA = 1
 RECORD = "artifact.json"
 PATIENCE_S = 2.0
 """How long another process may hold an artifact's lock before a line says that we wait for it."""
 
+FULL_BYTES = 1 << 20
+"""A file system with less room than this counts as full when a build has failed."""
+
 Build = Callable[[Path], "Mapping[str, Any] | None"]
 """Fills the folder that it is given; what it returns (JSON-able) becomes the artifact's details."""
 
 _log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
+ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
+"""What models and artifacts may be called: each names a folder."""
+
 _ABSENT = "nothing is there"
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "model": str,
@@ -208,7 +213,13 @@ class Store:
         partial.mkdir()
         try:
             start = time.perf_counter()
-            details = build(partial)
+            try:
+                details = build(partial)
+            except Exception as error:
+                # Converters report a full disk in words of their own, or not at all.
+                if not isinstance(error, OSError) and shutil.disk_usage(self.root).free < FULL_BYTES:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial)) from error
+                raise
             seconds = round(time.perf_counter() - start, 3)
             record = {
                 "schema": SCHEMA,
@@ -244,9 +255,9 @@ class Store:
             if error.errno not in _STORE_ERRNOS or not self._concerns(error.filename):
                 raise
             where = f" ({os.fsdecode(error.filename)})" if error.filename is not None else ""
-            raise StoreError(
+            raise StoreUnusableError(
                 f"{self.root}: the artifact store cannot be used: {os.strerror(error.errno)}{where}; "
-                "choose another folder with --artifacts"
+                "choose another folder with --artifacts=DIR"
             ) from error
 
     def _concerns(self, filename: object) -> bool:
@@ -260,7 +271,7 @@ class Store:
 
 def _check_names(model: str, name: str) -> None:
     for what, value in (("model", model), ("name", name)):
-        if not _NAME.fullmatch(value):
+        if not ARTIFACT_NAME.fullmatch(value):
             raise ValueError(
                 f"{what} is {value!r}; allowed: letters, digits and any of . _ + -, not starting with a dot"
             )

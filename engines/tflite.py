@@ -132,6 +132,12 @@ class TFLiteRunner(Runner):
             {name: t.signature for name, t in self._inputs.items()},
             {name: t.signature for name, t in self._outputs.items()},
         )
+        tensors = {i: self._inputs[i.signature_name] for i in spec.inputs}
+        for item, tensor in (tensors | {o: self._outputs[self._names[o.name]] for o in spec.outputs}).items():
+            if tensor.dtype != np.dtype(item.dtype) and not tensor.integer:
+                raise RunnerError(
+                    f"{path}: {item.name!r} is {tensor.dtype}; expected {item.dtype}, or quantized integers"
+                )
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "XNNPACK"}
 

@@ -138,8 +138,10 @@ def train(spec: ModelSpec, samples: Samples, held_out: Samples, *, verbose: bool
 def save_weights(model: Any, path: Path) -> str:
     """Write a model's weights in their order, uncompressed float32 arrays in an ``.npz``; returns its SHA-256."""
     arrays: dict[str, Any] = {f"{i:02d}": np.asarray(w) for i, w in enumerate(model.get_weights())}
-    with path.open("wb") as file:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
         np.savez(file, **arrays)
+    partial.replace(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -375,7 +375,7 @@ def test_root_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         Store(path).get(MODEL, NAME, RECIPE, Builder())
     assert str(caught.value).startswith(f"{path}: the artifact store cannot be used: Not a directory")
-    assert str(caught.value).endswith("choose another folder with --artifacts")
+    assert str(caught.value).endswith("choose another folder with --artifacts=DIR")
     assert isinstance(caught.value.__cause__, NotADirectoryError)
     assert path.read_text() == "mine"
 
@@ -391,7 +391,7 @@ def test_failed_write_names_folder_and_way_out(built: Artifact, store: Store, nu
     with pytest.raises(StoreError) as caught:
         store.get(MODEL, NAME, NEWER, fail)
     assert str(caught.value).startswith(f"{store.root}: the artifact store cannot be used: {os.strerror(number)} (")
-    assert str(caught.value).endswith("/model.onnx); choose another folder with --artifacts")
+    assert str(caught.value).endswith("/model.onnx); choose another folder with --artifacts=DIR")
     assert tree(store.root) == before
 
 
@@ -537,7 +537,7 @@ attempt("tflite-fp32", write(1))
     assert got.startswith("got ")
     start_of_text = f"StoreError: {locked_away.root}: the artifact store cannot be used: Permission denied ("
     assert failed.startswith(start_of_text)
-    assert failed.endswith("); choose another folder with --artifacts")
+    assert failed.endswith("); choose another folder with --artifacts=DIR")
     assert tree(locked_away.root) == before
 
 
@@ -553,6 +553,6 @@ attempt("onnx-fp32", write(1 << 17))
     assert lines_of(store.root, script) == [
         "rebuilding digits_vgg/onnx-fp32: its recipe no longer has opset in its parameters",
         f"StoreError: {store.root}: the artifact store cannot be used: File too large; "
-        "choose another folder with --artifacts",
+        "choose another folder with --artifacts=DIR",
     ]
     assert tree(store.root) == before

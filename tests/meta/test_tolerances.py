@@ -20,7 +20,8 @@ def test_every_variant_has_a_row_within_the_headroom(variant, kind):
     assert found.tolerance.why
     for name in FIGURES:
         allowed, seen = getattr(found.tolerance, name), found.seen[name]
-        assert seen <= allowed <= max(HEADROOM * seen, FLOORS[kind][name])
+        anyway = found.tolerance.max if name == "margin" else FLOORS[kind][name]
+        assert seen <= allowed <= max(HEADROOM * seen, anyway)
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.precision == "fp32"], ids=str)

@@ -1,0 +1,205 @@
+"""The rules of accuracy: chance never passes, whatever it is compared with, and losses are limited by precision."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conformance.accuracy import (
+    SIGNIFICANCE,
+    binomial_tail,
+    chance_level,
+    least_correct,
+    measure_accuracy,
+)
+
+CLASSES = 10
+
+
+def exact_tail(successes, trials, probability):
+    """Sum the binomial distribution in whole numbers."""
+    # The decimal fraction that is meant: the float's own is 55 bits long, and its powers take seconds.
+    p = Fraction(probability).limit_denominator(100_000)
+    terms = (math.comb(trials, k) * p**k * (1 - p) ** (trials - k) for k in range(max(successes, 0), trials + 1))
+    return float(sum(terms, Fraction(0)))
+
+
+def balanced(count=1000):
+    """Give labels that have every class equally often."""
+    return np.arange(count) % CLASSES
+
+
+def answering(labels, correct, classes=CLASSES):
+    """Give outputs whose top class is right for exactly the first ``correct`` samples."""
+    classes_answered = np.where(np.arange(len(labels)) < correct, labels, (labels + 1) % classes)
+    return np.eye(classes, dtype=np.float32)[classes_answered]
+
+
+def constant(count, answer, classes=CLASSES):
+    """Give the outputs of a classifier that always answers the same."""
+    return np.eye(classes, dtype=np.float32)[np.full(count, answer)]
+
+
+def judged(correct, reference_correct, precision="fp32", count=1000):
+    """Judge so many right answers of a variant and of the reference, on balanced labels."""
+    labels = balanced(count)
+    return measure_accuracy(answering(labels, correct), answering(labels, reference_correct), labels, precision)
+
+
+@given(st.integers(-2, 60), st.integers(1, 60), st.integers(1, 99))
+def test_the_tail_is_that_of_the_exact_sum(successes, trials, percent):
+    """For any handful of trials the tail is what whole-number arithmetic gives."""
+    probability = percent / 100
+    expected = exact_tail(successes, trials, probability)
+    assert binomial_tail(successes, trials, probability) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+TAILS = {
+    "none needed is certain": (0, 10, 0.1),
+    "one of one": (1, 1, 0.1),
+    "all of ten": (10, 10, 0.1),
+    "a hundred samples": (20, 100, 0.1),
+    "a thousand samples at chance": (100, 1000, 0.1),
+    "a thousand samples above chance": (131, 1000, 0.1),
+    "more than there are": (11, 10, 0.5),
+}
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_the_tail_is_exact_for(tail):
+    """Single values agree with whole-number arithmetic, the ends included."""
+    assert binomial_tail(*TAILS[tail]) == pytest.approx(exact_tail(*TAILS[tail]), rel=1e-9)
+
+
+def test_the_tail_holds_for_ten_thousand_samples():
+    """No factorial overflows at the size of CIFAR-10's test set, and the tail still falls."""
+    tails = [binomial_tail(k, 10_000, 0.1) for k in (1000, 1050, 1100, 1500)]
+    assert 0.49 < tails[0] < 0.51
+    assert tails == sorted(tails, reverse=True)
+    assert 0 < tails[3] < 1e-50
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200))
+def test_the_bound_is_the_first_that_guessing_hardly_reaches(labels):
+    """Guessing reaches the bound less often than the significance, and one right answer less more often."""
+    array = np.array(labels)
+    least = least_correct(array, 4)
+    chance = chance_level(array, 4)
+    if least is None:
+        assert chance == 1 or exact_tail(len(array), len(array), chance) >= SIGNIFICANCE * (1 - 1e-9)
+    else:
+        assert exact_tail(least, len(array), chance) < SIGNIFICANCE * (1 + 1e-9)
+        assert exact_tail(least - 1, len(array), chance) >= SIGNIFICANCE * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("count", [1000, 10_000])
+def test_chance_fails_even_where_the_reference_is_no_better(precision, count):
+    """An accuracy of 0.1000 everywhere, as broken weights give it, is no agreement: both are named."""
+    result = judged(count // 10, count // 10, precision, count)
+    assert len(result.problems) == 2
+    assert result.problems[0].startswith(f"the variant has {count // 10} of {count} right (0.1000), not better than")
+    assert result.problems[1].startswith(f"the reference itself has {count // 10} of {count} right (0.1000)")
+
+
+def test_a_reference_at_chance_fails_a_variant_that_is_right():
+    """The reference's own accuracy is judged too: a variant better than it proves nothing."""
+    (problem,) = judged(760, 100).problems
+    assert problem.startswith("the reference itself")
+
+
+def test_a_constant_classifier_fails_on_unbalanced_labels():
+    """Always answering the commonest class is chance, however common that class is."""
+    labels = np.where(np.arange(1000) < 800, 3, np.arange(1000) % CLASSES)
+    assert chance_level(labels, CLASSES) > 0.8
+    outputs = constant(1000, 3)
+    result = measure_accuracy(outputs, outputs, labels, "fp32")
+    assert result.correct / 1000 > 0.8
+    assert len(result.problems) == 2
+
+
+def test_a_constant_classifier_fails_on_balanced_labels():
+    """On CIFAR-10's own labels, each class equally often, a constant answer is right one time in ten."""
+    labels, outputs = balanced(), constant(1000, 3)
+    assert len(measure_accuracy(outputs, outputs, labels, "int8").problems) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_broken_variant_of_a_sound_reference_fails_twice(precision):
+    """8.3 % against 76 % is no better than chance, and a loss beyond every limit; both are said."""
+    problems = judged(83, 760, precision).problems
+    assert "(0.0830), not better than chance" in problems[0]
+    assert "677 lost" in problems[1]
+    assert len(problems) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_sound_variant_passes(precision):
+    """75.8 % against 76 % is neither chance nor a loss that matters, and gaining is no fault."""
+    assert judged(758, 760, precision).problems == ()
+    assert judged(790, 760, precision).problems == ()
+
+
+LIMITS = {
+    "FP32 loses half a point": ("fp32", 50),
+    "FP16 loses half a point": ("fp16", 50),
+    "INT8 loses one and a half": ("int8", 150),
+    "INT8 with FP16 is judged as INT8": ("int8+fp16", 150),
+    "INT8 of Q/DQ is judged as INT8": ("int8-qdq", 150),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_the_drop_is_limited_by_precision(limit):
+    """On 10,000 samples the limit itself passes and one sample more fails, with what was lost and allowed."""
+    precision, allowed = LIMITS[limit]
+    assert judged(7600 - allowed, 7600, precision, 10_000).problems == ()
+    (problem,) = judged(7600 - allowed - 1, 7600, precision, 10_000).problems
+    assert problem.endswith(f"{allowed + 1} lost, {allowed} allowed")
+    assert "by the reference 7600 (0.7600)" in problem
+
+
+def test_two_samples_of_a_hundred_may_always_be_lost():
+    """Half a point of a hundred samples is half a sample: two are allowed and three are not."""
+    assert judged(74, 76, count=100).problems == ()
+    assert judged(73, 76, count=100).problems == (
+        "73 of 100 right (0.7300), by the reference 76 (0.7600): 3 lost, 2 allowed",
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_too_few_labels_never_pass(count):
+    """Three right of three are reached by guessing once in a thousand times, so that they tell nothing."""
+    labels = np.zeros(count, np.int64) if count == 1 else np.arange(count)
+    result = measure_accuracy(answering(labels, count), answering(labels, count), labels, "fp32")
+    assert result.least is None
+    assert result.problems == (f"{count} labelled samples are too few to tell any accuracy from chance",)
+
+
+def test_labels_of_one_class_only_tell_nothing():
+    """Where every label is the same, no number of right answers is better than a constant."""
+    labels = np.full(1000, 4)
+    assert least_correct(labels, CLASSES) is None
+
+
+ERRORS = {
+    "no samples": (0, 0, np.zeros(0, np.int64), "0 outputs, 0 reference outputs and 0 labels"),
+    "fewer outputs": (9, 10, balanced(10), "9 outputs, 10 reference outputs and 10 labels"),
+    "fewer reference outputs": (10, 9, balanced(10), "10 outputs, 9 reference outputs and 10 labels"),
+    "more labels": (10, 10, balanced(11), "10 outputs, 10 reference outputs and 11 labels"),
+    "a negative label": (10, 10, balanced(10) - 1, "labels from -1 to 8; allowed: 0 to 9"),
+    "a label beyond the classes": (10, 10, balanced(10) + 1, "labels from 1 to 10; allowed: 0 to 9"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_what_cannot_be_judged_is_an_error(error):
+    """Lengths that differ and labels outside the classes are refused with what was found."""
+    actual, reference, labels, message = ERRORS[error]
+    with pytest.raises(ValueError, match=message):
+        measure_accuracy(constant(actual, 0), constant(reference, 0), labels, "fp32")
