@@ -75,6 +75,9 @@ def parse_floor(content: Mapping[str, Any], model: str, source: str) -> Floor:
     cpu = content.get("cpu", [])
     if not isinstance(cpu, list) or not all(isinstance(flag, str) for flag in cpu):
         raise FloorError(f"{source}: floors.cpu is {cpu!r}; allowed: a list of CPU flags, of which one is needed")
+    for key in ("fast_batch", "slow_batch"):
+        if content[key] < 1:
+            raise FloorError(f"{source}: floors.{key} is {content[key]!r}; allowed: 1 or more")
     if not 0 < content["ratio"] <= content["seen"]:
         raise FloorError(f"{source}: floors.ratio is {content['ratio']!r}; allowed: above 0, at most seen")
     figures = {key: content[key] for key in _KEYS}

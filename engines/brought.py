@@ -6,7 +6,10 @@ Every file is checked as a whole before anything runs; errors name the option, w
 from __future__ import annotations
 
 import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +34,22 @@ TESTED = 100
 
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 """The usual ranges of image inputs; the first that holds all samples is taken for a SavedModel without description."""
+
+DAMAGED = (
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    tokenize.TokenError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""What NumPy and zipfile raise for a damaged ``.npz``, depending on where the damage is."""
 
 SUM_TOLERANCE = 2e-2
 """Outputs whose rows sum to one within this are probabilities: FP16 and 8-bit softmax stay well within it."""
@@ -142,15 +161,24 @@ def _load_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise DataError(f"{what}: no such file; expected an .npz made by numpy.savez")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise DataError(f"{what}: is an .npy of one unnamed array; expected an .npz made by numpy.savez")
-        with loaded as archive:
-            return dict(archive)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        # NumPy leaves a damaged file open where it opens it by itself.
+        with path.open("rb") as file:
+            start = file.read(6)
+            if start == b"\x93NUMPY":
+                raise DataError(f"{what}: is an .npy of one unnamed array; expected an .npz made by numpy.savez")
+            # NumPy would take anything else for a pickle.
+            if not start.startswith(b"PK"):
+                raise DataError(f"{what}: is no .npz, it starts with {start!r}; expected an .npz made by numpy.savez")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = dict(archive)
+    except DAMAGED as error:
         if "pickle" in str(error).lower():
             raise DataError(f"{what}: holds pickled objects, which can run code; expected plain arrays") from error
         raise DataError(f"{what}: cannot be read: {error}; expected an .npz made by numpy.savez") from error
+    if foreign := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
+        raise DataError(f"{what}: its member {foreign[0]!r} is no array; expected an .npz made by numpy.savez")
+    return arrays
 
 
 def derive_spec(folder: Path, samples: Path | None) -> ModelSpec:
@@ -187,7 +215,16 @@ def derive_spec(folder: Path, samples: Path | None) -> ModelSpec:
         )
     shape, dimensions, values = _concrete(name, tuple(tensor.shape), samples, what)
     probe = values if values is not None else np.random.default_rng(0).random((4, *shape[1:])).astype(np.float32)
-    found_outputs = {k: np.asarray(v) for k, v in function(**{name: tf.constant(probe[:4])}).items()}
+    try:
+        found_outputs = {k: np.asarray(v) for k, v in function(**{name: tf.constant(probe[:4])}).items()}
+    except tf.errors.OpError as error:
+        last = onnx.last_lines(str(error), 3).strip()
+        raise SpecError(
+            f"{what}: cannot run {len(probe[:4])} samples: {last}; expected a model that takes any number"
+        ) from error
+    for key, array in found_outputs.items():
+        if array.dtype != np.float32:
+            raise SpecError(f"{what}: its output {key!r} is {array.dtype}; expected float32")
     low, high = _range(values)
     content = {
         "name": _model_name(folder),

@@ -35,10 +35,10 @@ def label_count(chain):
     return chain.dataset.test_count
 
 
-def test_the_model_is_as_accurate_as_it_was_trained_to_be(label_count, chain):
+def test_the_model_is_as_accurate_as_it_was_trained_to_be(model, label_count, chain):
     """The SavedModel of a bundled architecture reaches the accuracy that its training asked for."""
     if chain.spec.training is None:
-        pytest.skip(f"{chain.spec.name} was trained elsewhere: nothing says what to expect")
+        pytest.skip(f"{model} was trained elsewhere: nothing says what to expect")
     samples = chain.dataset.test(min(QUICK, label_count))
     reference = chain.reference(f"accuracy-{len(samples)}", samples.inputs)[chain.spec.probabilities.name]
     assert (reference.argmax(axis=1) == samples.labels).mean() >= chain.spec.training.accuracy

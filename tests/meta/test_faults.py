@@ -1,0 +1,412 @@
+"""Engines that are wrong in the usual ways are caught, with the kind of trouble in the message; sound ones pass."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance.compare import compare
+from conformance.diagnose import diagnose
+from conformance.tolerances import row
+from engines import datasets
+from engines.brought import brought_engine
+from engines.chain import Chain
+from engines.errors import EngineError
+from engines.model import find_model, load_model
+from engines.onnx import OnnxRunner
+from engines.tflite import TFLiteRunner
+from engines.variant import REFERENCE, Variant
+from fixtures.chain import CHAINS
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUT, OUTPUT = "input_1", "dense_1"
+ONNX, TFLITE = Variant("onnx", "fp32"), Variant("tflite", "fp32")
+
+
+def chain_of(spec, config):
+    """Give a model's chain in the artifact folder of this run, on samples that need no CIFAR-10."""
+    store = next(iter(config.stash[CHAINS].values())).store
+    data = "photographs" if spec.dataset == "cifar10" else spec.dataset
+    return Chain(spec, datasets.locate(data, input_name=INPUT), store)
+
+
+@pytest.fixture(scope="session")
+def cifar(pytestconfig):
+    """Give the chain of the bundled CIFAR-10 classifier."""
+    return chain_of(load_model(find_model("cifar10_vgg")), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def digits(pytestconfig):
+    """Give the chain of the bundled digits classifier."""
+    return chain_of(load_model(find_model("digits_vgg")), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def other_training(pytestconfig, tmp_path_factory):
+    """Give the chain of the digits classifier trained again from another seed, under a name of its own."""
+    text = find_model("digits_vgg").read_text(encoding="utf-8")
+    # Training runs in a process of its own that reads the file, so it is the file that says what is different.
+    for old, new in (
+        ('name = "digits_vgg"', 'name = "digits_vgg_again"'),
+        ("seed = 3", "seed = 4"),
+        ("epochs = 30", "epochs = 15"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path_factory.mktemp("again") / "digits_vgg_again.toml"
+    path.write_text(text, encoding="utf-8")
+    return chain_of(load_model(path), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def sound(cifar):
+    """Give the path of the sound ONNX that the faulty ones are made from."""
+    return cifar.file(ONNX)
+
+
+def node(model, kind, last=False):
+    """Find the first node of a kind, or the last one."""
+    return [n for n in model.graph.node if n.op_type == kind][-1 if last else 0]
+
+
+def change(model, name, function):
+    """Replace an initializer by what the function makes of its array."""
+    from onnx import numpy_helper
+
+    (tensor,) = (t for t in model.graph.initializer if t.name == name)
+    values = function(numpy_helper.to_array(tensor).copy())
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
+
+
+def in_front(model, kind, attributes, constant):
+    """Put a node between the input and everything that reads it."""
+    from onnx import helper, numpy_helper
+
+    changed, name = f"{INPUT}_changed", f"{kind}_constant"
+    for reader in model.graph.node:
+        reader.input[:] = [changed if i == INPUT else i for i in reader.input]
+    model.graph.initializer.append(numpy_helper.from_array(constant, name))
+    model.graph.node.insert(0, helper.make_node(kind, [INPUT, name], [changed], **attributes))
+
+
+def perturb_weights(model):
+    """Add noise of one percent to the weights of one convolution in the middle."""
+    generator = np.random.default_rng(0)
+    convolution = [n for n in model.graph.node if n.op_type == "Conv"][2]
+    change(
+        model,
+        convolution.input[1],
+        lambda w: w * (1 + 0.01 * generator.standard_normal(w.shape)).astype(np.float32),
+    )
+
+
+def swap_channels(model):
+    """Read the channels in the opposite order."""
+    in_front(model, "Gather", {"axis": 3}, np.array([2, 1, 0], np.int64))
+
+
+def swap_channels_of_the_weights(model):
+    """Reverse the input channels of the first convolution, as an export trained on BGR would have them."""
+    change(model, node(model, "Conv").input[1], lambda w: w[:, ::-1])
+
+
+def leave_out_softmax(model):
+    """Give the logits as the output."""
+    softmax = node(model, "Softmax", last=True)
+    logits = softmax.input[0]
+    model.graph.node.remove(softmax)
+    for other in model.graph.node:
+        other.output[:] = [OUTPUT if o == logits else o for o in other.output]
+
+
+def permute_classes(model, order):
+    """Reorder the columns of the last layer, weights and bias."""
+    weights = node(model, "MatMul", last=True).input[1]
+    bias = node(model, "Add", last=True).input[1]
+    change(model, weights, lambda w: w[:, order])
+    change(model, bias, lambda b: b[order])
+
+
+def expect_bytes(model):
+    """Scale the inputs by 1/255, as an export for pixels in [0, 255] does."""
+    in_front(model, "Mul", {}, np.float32(1 / 255))
+
+
+def center(model):
+    """Take inputs in [-1, 1] and bring them to [0, 1]."""
+    from onnx import helper, numpy_helper
+
+    in_front(model, "Add", {}, np.float32(1))
+    model.graph.node.insert(1, helper.make_node("Mul", [f"{INPUT}_changed", "half"], [f"{INPUT}_halved"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
+    for reader in list(model.graph.node)[2:]:
+        reader.input[:] = [f"{INPUT}_halved" if i == f"{INPUT}_changed" else i for i in reader.input]
+
+
+def forget_the_inputs(model):
+    """Multiply the inputs by zero."""
+    in_front(model, "Mul", {}, np.float32(0))
+
+
+def fix_batch(model):
+    """Fix the batch to one, as an export from one example does."""
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+
+
+FAULTS = {
+    "weights perturbed by one percent": (perturb_weights, "other weights"),
+    "input channels swapped by a node": (swap_channels, "the input channels are swapped"),
+    "input channels swapped in the weights": (swap_channels_of_the_weights, "the input channels are swapped"),
+    "the softmax left out": (leave_out_softmax, "the softmax is missing"),
+    "two classes permuted": (
+        lambda model: permute_classes(model, [0, 1, 5, 3, 4, 2, 6, 7, 8, 9]),
+        "the classes are permuted: class 2 is at 5, class 5 is at 2",
+    ),
+    "three classes rotated": (
+        lambda model: permute_classes(model, [1, 7, 2, 3, 4, 5, 6, 0, 8, 9]),
+        "the classes are permuted: class 0 is at 7, class 1 is at 0, class 7 is at 1",
+    ),
+    "inputs expected in [0, 255]": (expect_bytes, "inputs are expected 255 times as large, in [0, 255]"),
+    "inputs expected in [-1, 1]": (center, "inputs are expected in [-1, 1] instead of [0, 1]"),
+    "inputs that reach nothing": (forget_the_inputs, "every sample gets the same answer"),
+}
+
+IN_THE_COMMAND = (
+    "weights perturbed by one percent",
+    "input channels swapped by a node",
+    "the softmax left out",
+    "two classes permuted",
+    "inputs expected in [0, 255]",
+)
+"""The faults that are also given to the real command: one of each kind, because each run takes seconds."""
+
+
+def changed_copy(sound, function, folder):
+    """Write the sound model as the function changes it; gives the file's path."""
+    import onnx
+
+    model = onnx.load(str(sound))
+    function(model)
+    path = folder / "bad.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
+def faulty(sound, fault, folder):
+    """Write the sound model with one of the faults; gives the file's path."""
+    return changed_copy(sound, FAULTS[fault][0], folder)
+
+
+def verdict(chain, runner, variant):
+    """Compare a runner's outputs with the reference's as the suite does; gives the comparison and the diagnosis."""
+    inputs = chain.samples.inputs
+    # A name of its own: the run's own reference may be that of other samples.
+    reference = chain.reference("faults", inputs)
+    kinds = {o.name: o.kind for o in chain.spec.outputs}
+    tolerance = row(str(variant), "samples", chain.spec.tolerances, str(chain.spec.path)).tolerance
+    actual = runner(inputs)
+    comparison = compare(actual, reference, tolerance, kinds)
+    likely = diagnose(
+        inputs,
+        actual,
+        reference,
+        run=runner,
+        agrees=lambda other: compare(other, reference, tolerance, kinds).passed,
+        scores=OUTPUT,
+    )
+    return comparison, likely
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_onnx_fails_and_the_kind_of_trouble_is_named(cifar, sound, tmp_path, fault):
+    """Its signature is sound, so that it gets as far as the comparison, which fails and is diagnosed."""
+    path = faulty(sound, fault, tmp_path)
+    assert brought_engine("onnx", path, cifar.spec).precisions["onnx"] == ("fp32",)
+    with OnnxRunner(cifar.spec, ONNX, path) as runner:
+        comparison, likely = verdict(cifar, runner, ONNX)
+    assert not comparison.passed
+    assert not comparison.problems
+    assert FAULTS[fault][1] in likely
+
+
+def test_a_sound_onnx_passes_the_same_comparison(cifar, sound):
+    """What the faulty ones are made from agrees: it is the fault that fails them."""
+    with OnnxRunner(cifar.spec, ONNX, sound) as runner:
+        comparison, _ = verdict(cifar, runner, ONNX)
+    assert comparison.passed, comparison.describe()
+
+
+@pytest.mark.parametrize("variant", [ONNX, TFLITE], ids=str)
+def test_another_training_run_is_caught_as_other_weights(digits, other_training, variant):
+    """The same architecture and data from another seed has the same classes mostly, and other values."""
+    path = other_training.file(variant)
+    spec = brought_engine(variant.format, path, digits.spec)
+    assert spec.precisions[variant.format] == ("fp32",)
+    open_runner = OnnxRunner if variant.format == "onnx" else TFLiteRunner
+    with open_runner(digits.spec, variant, path) as runner:
+        comparison, likely = verdict(digits, runner, variant)
+    assert not comparison.passed
+    assert "another training run" in likely
+
+
+def test_a_batch_fixed_to_one_is_refused_with_the_axis_named(cifar, sound, tmp_path):
+    """The signature tells it before anything runs: which input, which axis, and what is expected."""
+    path = changed_copy(sound, fix_batch, tmp_path)
+    with pytest.raises(EngineError, match=r"batch \(axis 0\) fixed to 1; expected it dynamic") as caught:
+        brought_engine("onnx", path, cifar.spec)
+    assert str(caught.value).startswith(f"--onnx {path}: inputs '{INPUT}' has shape (1, 32, 32, 3)")
+
+
+def test_another_models_tflite_is_refused_by_its_signature(cifar, digits):
+    """A TFLite of another input shape is refused before anything runs, with both shapes."""
+    path = digits.file(TFLITE)
+    with pytest.raises(EngineError, match=r"\(N, 10, 8, 1\).*expected \(N, 32, 32, 3\)") as caught:
+        brought_engine("tflite", path, cifar.spec)
+    assert str(caught.value).startswith(f"--tflite {path}: ")
+
+
+def test_a_sound_tflite_is_taken_and_agrees(digits):
+    """The converted TFLite itself, brought as a file, has its precision read off it and passes."""
+    path = digits.file(TFLITE)
+    assert brought_engine("tflite", path, digits.spec).precisions["tflite"] == ("fp32",)
+    with TFLiteRunner(digits.spec, TFLITE, path) as runner:
+        comparison, _ = verdict(digits, runner, TFLITE)
+    assert comparison.passed, comparison.describe()
+
+
+# The same through the real command, each in a process of its own: `pytest -m "not slow"` leaves these out.
+
+
+class Command:
+    """Runs the suite as a user does, on an artifact folder that holds the reference only."""
+
+    def __init__(self, chain, folder):
+        self.artifacts, self.model = folder / "build", chain.spec.name
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_") and k != "CIFAR10_DIR"}
+        # Without a cache where CIFAR-10 could be, the photographs stand in for it on every machine.
+        self.environment |= {"KERAS_HOME": str(folder / "keras"), "XDG_CACHE_HOME": str(folder / "cache")}
+        source = chain.artifact(REFERENCE).folder
+        shutil.copytree(source, self.artifacts / self.model / source.name)
+
+    def run(self, *words):
+        """Run pytest with these words; gives the exit code and all that it printed."""
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def check(self, option, path):
+        """Check a brought engine for consistency."""
+        words = ["-m", "consistency", "--model", self.model, f"--{option}={path}", "-k", option]
+        return self.run(*words, f"--artifacts={self.artifacts}")
+
+
+@pytest.fixture(scope="session")
+def cifar_command(cifar, tmp_path_factory):
+    """Give the command on the CIFAR-10 classifier."""
+    return Command(cifar, tmp_path_factory.mktemp("cifar"))
+
+
+@pytest.fixture(scope="session")
+def digits_command(digits, tmp_path_factory):
+    """Give the command on the digits classifier."""
+    return Command(digits, tmp_path_factory.mktemp("digits"))
+
+
+def assert_failure_is_complete(output, kind):
+    """Look for the likely cause, the sample, both top threes, needed and allowed, and the replay command."""
+    assert re.search(rf"likely +.*{re.escape(kind)}", output)
+    assert re.search(r"worst sample \d+", output)
+    for who in ("expected", "got"):
+        assert re.search(rf"{who} +top 3  (\S+ -?\d+\.\d+(, )?){{3}}\n", output)
+    assert re.search(r"FAILED max +needed \d\.\d+e[+-]\d+ +allowed \d\.\d+e[+-]\d+", output)
+    assert re.search(r"replay +pytest '?tests/test_consistency.py::test_agrees", output)
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", IN_THE_COMMAND)
+def test_the_command_catches_a_faulty_onnx(cifar_command, sound, tmp_path, fault):
+    """`pytest -m consistency --model cifar10_vgg --onnx bad.onnx` fails and says all that is needed to act on it."""
+    code, output = cifar_command.check("onnx", faulty(sound, fault, tmp_path))
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert_failure_is_complete(output, FAULTS[fault][1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["onnx", "tflite"])
+def test_the_command_catches_another_training_and_its_replay_fails_again(digits_command, other_training, option):
+    """Weights of another training run are caught, and the command under `replay` fails again with the same words."""
+    code, output = digits_command.check(option, other_training.file(Variant(option, "fp32")))
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "another training run" in output
+    replay = re.search(r"replay +pytest (.*test_agrees_with_the_reference_on_samples.*)", output)
+    assert replay is not None
+    code, again = digits_command.run(*shlex.split(replay[1]))
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "another training run" in again
+    assert "1 failed" in again
+
+
+@pytest.mark.slow
+def test_the_command_refuses_a_fixed_batch(cifar_command, sound, tmp_path):
+    """A batch fixed to one ends the run at once: one error line that names option, file and axis, and no traceback."""
+    path = changed_copy(sound, fix_batch, tmp_path)
+    code, output = cifar_command.check("onnx", path)
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in output.splitlines() if "ERROR" in line] == [
+        f"ERROR: --onnx {path}: inputs '{INPUT}' has shape (1, 32, 32, 3), batch (axis 0) fixed to 1; "
+        "expected it dynamic: (N, 32, 32, 3)"
+    ]
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [13, 15, 18])
+def test_the_command_passes_a_sound_onnx_of_another_opset(cifar, cifar_command, tmp_path, opset):
+    """The same SavedModel converted elsewhere with another opset agrees, whatever its tensors are called."""
+    import onnx
+
+    path = tmp_path / f"opset{opset}.onnx"
+    command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(cifar.file(REFERENCE))]
+    command += ["--output", str(path), "--opset", str(opset)]
+    subprocess.run(command, capture_output=True, timeout=300, check=True)
+    found = {o.domain: o.version for o in onnx.load(str(path)).opset_import}
+    assert found[""] == opset
+    code, output = cifar_command.check("onnx", path)
+    assert code == pytest.ExitCode.OK, output
+
+
+@pytest.mark.slow
+def test_the_command_passes_what_another_tool_optimized(cifar_command, sound, tmp_path):
+    """ONNX Runtime's own optimized model, saved at the level that stays portable, agrees."""
+    import onnx
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(str(sound), options, providers=["CPUExecutionProvider"])
+    # It differs from what it was made from, or this would prove nothing.
+    before, after = (len(onnx.load(str(p)).graph.node) for p in (sound, options.optimized_model_filepath))
+    assert after < before
+    code, output = cifar_command.check("onnx", options.optimized_model_filepath)
+    assert code == pytest.ExitCode.OK, output
+
+
+@pytest.mark.slow
+def test_the_command_passes_a_sound_tflite(digits, digits_command):
+    """The converted TFLite itself, brought as a file, agrees."""
+    code, output = digits_command.check("tflite", digits.file(TFLITE))
+    assert code == pytest.ExitCode.OK, output

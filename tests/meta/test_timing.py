@@ -1,0 +1,264 @@
+"""Timing and floors: figures are those of the durations, ratios hold, and a slow engine is told as such."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conformance.floors import SHARE, FloorError, bundled_floors, parse_floor
+from conformance.timing import UNSTABLE, latency, side_by_side
+from engines import datasets
+from engines.chain import Chain
+from engines.model import bundled_names, find_model, load_model
+from engines.variant import Variant, variants
+from fixtures.chain import CHAINS
+
+THROUGHPUT = Path(__file__).resolve().parents[1] / "test_throughput.py"
+ENGINE = Variant("onnx", "fp32")
+
+
+def test_figures_are_those_of_the_durations():
+    """Median, 99th percentile, spread and throughput are what their definitions give, worked by hand."""
+    result = latency([0.005, 0.001, 0.003, 0.002, 0.004], batch=32)
+    assert (result.batch, result.rounds) == (32, 5)
+    assert result.p50 == pytest.approx(0.003)
+    assert result.p99 == pytest.approx(0.00496)
+    assert result.spread == pytest.approx((0.004 - 0.002) / 0.003)
+    assert result.samples_per_second == pytest.approx(32 / 0.003)
+
+
+SPREADS = {
+    "the same every time": ([0.01] * 9, True),
+    "one outlier": ([0.01] * 99 + [1.0], True),
+    "just within": ([0.009, 0.009, 0.01, 0.011, 0.011], True),
+    "just beyond": ([0.0089, 0.0089, 0.01, 0.011, 0.011], False),
+    "two speeds": ([0.01, 0.02] * 10, False),
+    "a single call": ([0.01], True),
+}
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_what_scatters_is_marked_unstable(spread):
+    """The middle half of the durations decides: outliers do not count, two speeds do."""
+    seconds, stable = SPREADS[spread]
+    assert latency(seconds, 1).stable is stable
+    assert (latency(seconds, 1).spread <= UNSTABLE) is stable
+
+
+def test_no_durations_are_an_error():
+    """Nothing measured is no figure."""
+    with pytest.raises(ValueError, match="no durations"):
+        latency([], 1)
+
+
+class Sleeper:
+    """A call of known duration that counts how often it is made."""
+
+    def __init__(self, seconds):
+        self.seconds, self.calls = seconds, 0
+
+    def __call__(self):
+        """Take the time."""
+        self.calls += 1
+        time.sleep(self.seconds)
+
+
+# Bands are wide and calls long, because every sleep takes a little longer on a busy machine.
+RATIOS = {
+    "four times as fast": (0.005, 32, 0.020, 32, 4.0),
+    "as fast": (0.010, 32, 0.010, 32, 1.0),
+    "four times as slow": (0.020, 32, 0.005, 32, 0.25),
+    "as fast a call for eight times the samples": (0.010, 32, 0.010, 4, 8.0),
+    "a slower call that is worth it": (0.020, 32, 0.005, 1, 8.0),
+}
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_the_ratio_is_that_of_samples_per_second(ratio):
+    """Known durations give their ratio, whichever side is faster and whatever the batches."""
+    fast_seconds, fast_batch, slow_seconds, slow_batch, expected = RATIOS[ratio]
+    fast, slow = Sleeper(fast_seconds), Sleeper(slow_seconds)
+    result = side_by_side(fast, slow, fast_batch=fast_batch, slow_batch=slow_batch, seconds=0.1)
+    assert expected / 1.6 < result.value < expected * 1.6
+    assert result.low <= result.value <= result.high
+
+
+def test_both_sides_of_a_round_last_as_long():
+    """The shorter call is made as often as fits into one longer call, beside one of each that does not count."""
+    fast, slow = Sleeper(0.005), Sleeper(0.020)
+    rounds = side_by_side(fast, slow, fast_batch=1, slow_batch=1, seconds=0.0, least_rounds=6).rounds
+    assert rounds == 6
+    # Two calls of each find out how long they last; each turn starts with one that is not measured.
+    assert slow.calls == 2 + rounds * (1 + 1)
+    measured, rest = divmod(fast.calls - 2 - rounds, rounds)
+    assert rest == 0
+    assert 2 <= measured <= 6
+
+
+def test_a_measurement_lasts_as_long_as_asked():
+    """More rounds are made until the time is over, and not many more."""
+    start = time.perf_counter()
+    result = side_by_side(Sleeper(0.002), Sleeper(0.002), fast_batch=1, slow_batch=1, seconds=0.3, least_rounds=1)
+    assert time.perf_counter() - start >= 0.3
+    assert result.rounds > 5
+
+
+# The floors.
+
+
+@pytest.mark.parametrize("floor", bundled_floors(), ids=lambda f: f"{f.model}: {f}")
+def test_a_floor_is_sixty_percent_of_what_was_seen(floor):
+    """Every floor is that share of its measurement, names variants of a bundled model, and says why."""
+    assert floor.ratio / floor.seen == pytest.approx(SHARE, abs=0.02)
+    assert floor.model in bundled_names()
+    known = {str(v) for v in variants(load_model(find_model(floor.model)))}
+    assert {floor.fast, floor.slow} <= known
+    assert (floor.fast, floor.fast_batch) != (floor.slow, floor.slow_batch)
+    assert floor.why.strip()
+
+
+def test_the_floors_that_matter_are_there():
+    """INT8 over FP32 for ONNX and TFLite, batches over single samples, and ONNX over the SavedModel have floors."""
+    found = {(f.fast, f.fast_batch, f.slow, f.slow_batch) for f in bundled_floors()}
+    assert found >= {
+        ("onnx-int8", 32, "onnx-fp32", 32),
+        ("tflite-int8", 32, "tflite-fp32", 32),
+        ("onnx-fp32", 32, "onnx-fp32", 1),
+        ("onnx-fp32", 32, "savedmodel-fp32", 32),
+    }
+
+
+GOOD = {
+    "fast": "onnx-fp32",
+    "fast_batch": 64,
+    "slow": "onnx-fp32",
+    "slow_batch": 1,
+    "ratio": 0.6,
+    "seen": 1,
+    "why": "batches are not slower than single samples",
+}
+
+
+def test_a_floor_is_read_as_written():
+    """A model's own floor has its figures, needs no CPU feature unless it says so, and is named by both sides."""
+    floor = parse_floor(GOOD, "mine", "mine.toml")
+    assert (floor.model, floor.ratio, floor.seen, floor.cpu) == ("mine", 0.6, 1.0, ())
+    assert str(floor) == "onnx-fp32 at batch 64 over onnx-fp32 at batch 1"
+
+
+BAD = {
+    "no ratio": ({"ratio": None}, "floors.ratio is None; allowed: number"),
+    "a ratio of text": ({"ratio": "0.6"}, "floors.ratio is '0.6'; allowed: number"),
+    "a ratio of zero": ({"ratio": 0}, "floors.ratio is 0; allowed: above 0, at most seen"),
+    "a ratio above what was seen": ({"ratio": 1.1}, "floors.ratio is 1.1; allowed: above 0, at most seen"),
+    "a ratio that is no number": ({"ratio": float("nan")}, "floors.ratio is nan; allowed: above 0, at most seen"),
+    "a truth value": ({"seen": True}, "floors.seen is True; allowed: number"),
+    "half a batch": ({"fast_batch": 1.5}, "floors.fast_batch is 1.5; allowed: int"),
+    "a batch of none": ({"slow_batch": 0}, "floors.slow_batch is 0; allowed: 1 or more"),
+    "a negative batch": ({"fast_batch": -32}, "floors.fast_batch is -32; allowed: 1 or more"),
+    "no reason": ({"why": None}, "floors.why is None; allowed: str"),
+    "no other side": ({"slow": None}, "floors.slow is None; allowed: str"),
+    "an unknown key": ({"spread": 0.1}, "unknown key floors.spread; allowed: fast, .*cpu"),
+    "a CPU flag that is no list": ({"cpu": "avx2"}, "floors.cpu is 'avx2'; allowed: a list of CPU flags"),
+    "a CPU flag that is a number": ({"cpu": [2]}, r"floors.cpu is \[2\]; allowed: a list of CPU flags"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_floor_that_is_described_wrongly_is_refused(bad):
+    """Errors name the file, the key, what was found and what is allowed."""
+    changes, message = BAD[bad]
+    content = {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+    with pytest.raises(FloorError, match=message) as caught:
+        parse_floor(content, "mine", "mine.toml")
+    assert str(caught.value).startswith("mine.toml: ")
+
+
+def test_a_floor_says_which_cpu_feature_is_missing():
+    """One of the flags is enough; where there is none of them, all are named."""
+    floor = parse_floor({**GOOD, "cpu": ["avx512_vnni", "avx_vnni"]}, "mine", "mine.toml")
+    assert floor.missing_cpu(["sse4_2", "avx_vnni"]) is None
+    assert floor.missing_cpu(["sse4_2", "avx2"]) == "the CPU has none of avx512_vnni, avx_vnni"
+    assert floor.missing_cpu([]) == "the CPU has none of avx512_vnni, avx_vnni"
+    assert parse_floor(GOOD, "mine", "mine.toml").missing_cpu([]) is None
+
+
+# The floors' own check, with engines of known slowness.
+
+MACHINE = {"name": "a machine, 2 cores", "flags": ["avx2"]}
+
+
+@pytest.fixture(scope="session")
+def throughput():
+    """Give the module of the throughput tests, loaded for itself so that its figures can be shortened here."""
+    spec = importlib.util.spec_from_file_location("throughput_under_test", THROUGHPUT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.SECONDS = 0.05
+    return module
+
+
+@pytest.fixture(scope="session")
+def digits(pytestconfig):
+    """Give the chain of the bundled digits classifier, in the artifact folder of this run."""
+    spec = load_model(find_model("digits_vgg"))
+    store = next(iter(pytestconfig.stash[CHAINS].values())).store
+    return Chain(spec, datasets.locate(spec.dataset, input_name=spec.inputs[0].name), store)
+
+
+class Slowed:
+    """A runner that sleeps before every call."""
+
+    def __init__(self, runner, seconds):
+        self.runner, self.variant, self.seconds = runner, runner.variant, seconds
+
+    def __call__(self, inputs):
+        """Sleep and run."""
+        time.sleep(self.seconds)
+        return self.runner(inputs)
+
+
+def test_a_slow_engine_misses_its_floor(digits, throughput):
+    """The failure says what was measured, its spread, the floor with its reason, and the machine."""
+    record = {}
+    with (
+        digits.runner(ENGINE, batch_size=128) as runner,
+        pytest.raises(pytest.fail.Exception, match="misses its floor") as caught,
+    ):
+        throughput.check_floors(digits, Slowed(runner, 0.02), digits.samples, 32, MACHINE, record)
+    message = str(caught.value)
+    assert message.startswith("digits_vgg: onnx-fp32 at batch 32 over ")
+    for words in (r"measured  0\.\d\d times", r"spread    \d\.\d\d to \d\.\d\d \(quartiles of \d+ rounds\)"):
+        assert re.search(words, message)
+    floor = next(f for f in bundled_floors() if f.model == "digits_vgg" and f"{f} misses" in message)
+    assert f"floor     {floor.ratio:.2f} (60 % of the {floor.seen:.2f} seen): {floor.why}" in message
+    assert "machine   a machine, 2 cores" in message
+    assert record[str(floor)]["ratio"] < floor.ratio
+
+
+def test_a_sound_engine_keeps_a_floor_of_its_own_file(digits, throughput):
+    """Floors in a model's TOML file are checked like the bundled ones, and their ratio is recorded."""
+    chain = replace(digits, spec=replace(digits.spec, floors=({**GOOD, "ratio": 0.01},)))
+    record = {}
+    with chain.runner(ENGINE, batch_size=128) as runner:
+        throughput.check_floors(chain, runner, chain.samples, 64, MACHINE, record)
+        (measured,) = record.values()
+        assert measured["low"] <= measured["ratio"] <= measured["high"]
+        slowed = replace(chain, spec=replace(chain.spec, floors=({**GOOD, "ratio": 50, "seen": 50},)))
+        with pytest.raises(pytest.fail.Exception, match=GOOD["why"]):
+            throughput.check_floors(slowed, Slowed(runner, 0.01), chain.samples, 64, MACHINE, {})
+
+
+def test_a_floor_for_another_cpu_is_not_applied_and_says_why(digits, throughput):
+    """Where the CPU lacks what the gain rests on, nothing is measured and the record says which flag is missing."""
+    floor = {**GOOD, "cpu": ["avx512_vnni"]}
+    chain = replace(digits, spec=replace(digits.spec, floors=(floor,)))
+    record = {}
+    with chain.runner(ENGINE, batch_size=128) as runner:
+        throughput.check_floors(chain, Slowed(runner, 1.0), chain.samples, 64, MACHINE, record)
+    assert record == {"onnx-fp32 at batch 64 over onnx-fp32 at batch 1": "not applied: the CPU has none of avx512_vnni"}
