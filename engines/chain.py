@@ -237,7 +237,8 @@ class Chain:
             shutil.copyfile(path, folder / tflite.FILE)
             return {}
 
-        return self._get(str(variant), Recipe({"file": file_hash(path)}, {"made": "elsewhere"}), build, None)
+        # Under a name of its own, so that the converted artifact stays what it is.
+        return self._get(f"{variant}-brought", Recipe({"file": file_hash(path)}), build, None)
 
     def _onnx(self, variant: Variant) -> Artifact:
         spec = self.spec

@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from importlib import util
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
-from engines.runner import Runner, check_signature
+from engines.runner import Runner, check_signature, probe
 from engines.savedmodel import installed_version
+from engines.variant import Variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.model import Calibration, ModelSpec
-    from engines.variant import Variant
 
 FILE = "model.onnx"
 
@@ -236,6 +237,11 @@ def inspect(path: Path, spec: ModelSpec) -> str:
     import onnx
 
     found = check_model(path, spec)
+    with tempfile.TemporaryDirectory() as folder:
+        # The copy is what will be run: ONNX Runtime takes less from external data than ONNX allows.
+        import_model(path, spec, Path(folder))
+        with OnnxRunner(spec, Variant("onnx", "fp32"), Path(folder) / FILE) as runner:
+            probe(runner)
     if INTEGER_OPERATORS.intersection(found["operators"]):
         return "int8"
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -302,7 +308,11 @@ class OnnxRunner(Runner):
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         feeds = {i.signature_name: inputs[i.name] for i in self.spec.inputs}
-        outputs = self._session.run(self._outputs, feeds)
+        try:
+            outputs = self._session.run(self._outputs, feeds)
+        except Exception as error:  # as at loading: a dozen unrelated types
+            count = len(next(iter(inputs.values())))
+            raise RunnerError(f"{self.variant}: ONNX Runtime fails on a batch of {count}: {error}") from error
         return {o.name: np.asarray(a) for o, a in zip(self.spec.outputs, outputs, strict=True)}
 
     def _release(self) -> None:

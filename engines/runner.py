@@ -102,6 +102,18 @@ def _shape_text(item: InputSpec | OutputSpec) -> str:
     return "(" + ", ".join("N" if d == BATCH else str(d) for d in item.shape) + ")"
 
 
+def probe(runner: Runner) -> None:
+    """Run a batch of two samples, so that an engine with a batch size built into its graph is refused at once.
+
+    Raises RunnerError where the engine fails, or gives outputs for another number of samples.
+    """
+    spec = runner.spec
+    inputs = {i.name: np.full(spec.concrete_shape(i, 2), np.mean(i.range), i.dtype) for i in spec.inputs}
+    for name, array in runner(inputs).items():
+        if len(array) != 2:
+            raise RunnerError(f"{runner.variant}: output {name!r} has {len(array)} rows for a batch of 2; expected 2")
+
+
 def check_signature(
     what: str, spec: ModelSpec, inputs: Mapping[str, tuple[Any, ...]], outputs: Mapping[str, tuple[Any, ...]]
 ) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.errors import ConversionError, RunnerError
 from engines.onnx import last_lines
-from engines.runner import Runner, check_signature
+from engines.runner import Runner, check_signature, probe
 from engines.savedmodel import installed_version, tensorflow
 from engines.variant import Variant
 
@@ -96,6 +96,7 @@ def inspect(path: Path, spec: ModelSpec) -> str:
     """
     runner = TFLiteRunner(spec, Variant("tflite", "fp32"), path)
     try:
+        probe(runner)
         return runner.precision()
     finally:
         runner.close()
@@ -144,14 +145,18 @@ class TFLiteRunner(Runner):
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         feeds = {i.signature_name: inputs[i.name] for i in self.spec.inputs}
         shapes = {name: array.shape for name, array in feeds.items()}
-        if shapes != self._shapes:
-            for name, shape in shapes.items():
-                self._interpreter.resize_tensor_input(self._inputs[name].index, shape, strict=True)
-            self._interpreter.allocate_tensors()
-            self._shapes = shapes
-        for name, array in feeds.items():
-            self._interpreter.set_tensor(self._inputs[name].index, self._inputs[name].quantize(array))
-        self._interpreter.invoke()
+        try:
+            if shapes != self._shapes:
+                for name, shape in shapes.items():
+                    self._interpreter.resize_tensor_input(self._inputs[name].index, shape, strict=True)
+                self._interpreter.allocate_tensors()
+                self._shapes = shapes
+            for name, array in feeds.items():
+                self._interpreter.set_tensor(self._inputs[name].index, self._inputs[name].quantize(array))
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            count = len(next(iter(inputs.values())))
+            raise RunnerError(f"{self.variant}: LiteRT fails on a batch of {count}: {error}") from error
         return {
             name: self._outputs[inside].dequantize(self._interpreter.get_tensor(self._outputs[inside].index))
             for name, inside in self._names.items()

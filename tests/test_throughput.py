@@ -12,6 +12,7 @@ import pytest
 
 from conformance.floors import bundled_floors, parse_floor
 from conformance.timing import latency, side_by_side
+from fixtures.chain import TIMED_BATCHES
 
 pytestmark = pytest.mark.benchmark
 
@@ -55,7 +56,7 @@ def machine():
     }
 
 
-@pytest.mark.parametrize("batch", [1, 32, 64, 128])
+@pytest.mark.parametrize("batch", TIMED_BATCHES)
 def test_throughput(chain, timed_runner, samples, reference, judge, machine, benchmark, record_property, batch):
     """The variant agrees with the reference, is then timed on rotating inputs, and keeps its floors at this batch."""
     runner, load_seconds = timed_runner
