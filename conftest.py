@@ -48,4 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of CIFAR-10, official python or binary layout (default: $CIFAR10_DIR, then Keras' cache)",
     )
+    group.addoption(
+        "--require",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="a variant that matches and would be skipped fails instead; repeatable, as in --require 'tensorrt-*' "
+        "(also: $CONFORMANCE_REQUIRE, several separated by spaces)",
+    )
     group.addoption("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")

@@ -6,6 +6,7 @@ a row in its own TOML file, under ``[tolerances.<variant>.<kind of input>]``, wi
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,14 @@ class Row:
     seen: Mapping[str, float]
 
 
+_PROFILE = re.compile(r"-b\d+\.\d+\.\d+$")
+
+
+def row_name(variant: str) -> str:
+    """Give the key of a variant's row: its id without a batch profile, which changes speed and not answers."""
+    return _PROFILE.sub("", variant)
+
+
 @cache
 def _table() -> Mapping[str, Any]:
     with TABLE.open("rb") as file:
@@ -72,7 +81,7 @@ def row(variant: str, kind: str, overrides: Mapping[str, Mapping[str, Any]] | No
     """
     if kind not in INPUT_KINDS:
         raise ToleranceError(f"kind of input {kind!r}; allowed: {', '.join(INPUT_KINDS)}")
-    table = _table()
+    table, variant = _table(), row_name(variant)
     if variant not in table:
         raise ToleranceError(f"{TABLE.name} has no row for {variant!r}; it has {', '.join(sorted(table))}")
     figures = dict(_read(table[variant], kind, TABLE.name, variant))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines import datasets, training
-from engines.chain import FORMATS, Chain
+from engines.chain import FORMATS, Chain, find_data, unavailable
 from engines.errors import EngineError
 from engines.model import ModelSpec, bundled_names, find_model, load_model
 from engines.store import Store
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     top = argparse.ArgumentParser(
         prog="python -m engines",
-        description="Make and inspect the engines of a model under test: SavedModel, ONNX and TFLite.",
+        description="Make and inspect the engines of a model under test: SavedModel, ONNX, TFLite and TensorRT.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _model_options(build)
     build.add_argument("--format", choices=sorted(FORMATS), help="only this format (default: all that the model names)")
     build.add_argument("--precision", help="only this precision, such as fp32, fp16 or int8 (default: all)")
+    build.add_argument("--all", action="store_true", help="every format and precision (the default)")
     build.add_argument(
         "--artifacts", type=Path, default=DEFAULT_STORE, metavar="DIR", help="artifact folder (default: %(default)s)"
     )
@@ -113,13 +114,23 @@ def _build(options: argparse.Namespace) -> None:
             f"{spec.name}: no variant of --format {options.format or 'any'} --precision {options.precision or 'any'}; "
             f"allowed: {', '.join(map(str, variants(spec)))}"
         )
-    chain = Chain(spec, _dataset(spec, options), Store(options.artifacts))
-    print(f"{'variant':<16} {'MB':>7} {'built in':>9}  path")
+    store = Store(options.artifacts)
+    chain = Chain(spec, find_data(spec, store, options.cifar10_dir, options.download), store)
+    width = max(len(str(variant)) for variant in chosen)
+    print(f"{'variant':<{width}} {'MB':>7} {'built in':>9}  path")
     for variant in chosen:
-        artifact = chain.artifact(variant)
-        print(f"{variant!s:<16} {artifact.size / 1e6:>7.2f} {artifact.seconds:>7.1f} s  {chain.file(variant)}")
+        if options.format is None and (reason := unavailable(variant)):
+            # Whoever asks for all gets all that this machine can build, and is told of the rest.
+            print(f"{variant!s:<{width}} {'-':>7} {'-':>9}  not built: {reason}")
+            continue
+        artifact, path = chain.artifact(variant), chain.file(variant)
+        layers = artifact.details.get("layers", {})
+        more = f"  layers: {', '.join(f'{count} {name}' for name, count in layers.items())}" if layers else ""
+        size = path.stat().st_size if path.is_file() else artifact.size
+        print(f"{variant!s:<{width}} {size / 1e6:>7.2f} {artifact.seconds:>7.1f} s  {path}{more}", flush=True)
     if options.format is None and options.precision is None:
-        print(f"{'samples':<16} {'':>7} {'':>9}  {chain.export_samples().folder}")
+        for exported in (chain.export_samples(), chain.export_data()):
+            print(f"{exported.record['name']:<{width}} {exported.size / 1e6:>7.2f} {'':>9}  {exported.folder}")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -127,7 +138,7 @@ def _list(options: argparse.Namespace) -> None:
         spec = load_model(find_model(name))
         print(f"{spec.name}: {spec.description} ({spec.path})")
         for variant in variants(spec):
-            print(f"  {variant!s:<16} {FORMATS[variant.format].unavailable() or ''}".rstrip())
+            print(f"  {variant!s:<28} {unavailable(variant) or ''}".rstrip())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,13 +1,16 @@
 """The chain of one model: which artifact is made from which, and the runner of every variant.
 
-    weights or training ─▶ SavedModel ─▶ ONNX FP32 ─▶ ONNX FP16, ONNX INT8
+    weights or training ─▶ SavedModel ─▶ ONNX FP32 ─▶ ONNX FP16, ONNX INT8 ─▶ TensorRT, by precision and batch profile
                                      └─▶ TFLite FP32, FP16, INT8
 
 Each link is an artifact in the store, so that it is made once and made again when anything it came from changes.
+TensorFlow and TensorRT may live in environments of their own that share a store: one without TensorFlow takes what the
+other made, whatever versions of the converters are installed beside it, and the samples with it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -15,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines import onnx, savedmodel, tflite, training
+from engines import datasets, onnx, savedmodel, tensorrt, tflite, training
 from engines.brought import BroughtData
 from engines.datasets import Dataset, Samples, content_hash
 from engines.errors import ConversionError, DataError, SpecError, UnavailableError
@@ -39,11 +42,41 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMATS: Mapping[str, ModuleType] = {"savedmodel": savedmodel, "onnx": onnx, "tflite": tflite}
+FORMATS: Mapping[str, ModuleType] = {"savedmodel": savedmodel, "onnx": onnx, "tflite": tflite, "tensorrt": tensorrt}
 """The module of each format; each has ``unavailable()``, ``version()`` and ``FILE``."""
 
 SAMPLE_COUNT = 100
 """How many test samples the checks use by default: the first ones of the data set."""
+
+
+TENSORRT = "tensorrt"
+
+DATA = "data"
+"""The artifact that carries the samples to environments that cannot load them."""
+
+
+def unavailable(variant: Variant) -> str | None:
+    """Say why a variant cannot be built and run on this machine; None where it can."""
+    reason: str | None = FORMATS[variant.format].unavailable()
+    if reason is None and variant.format == "tensorrt":
+        reason = tensorrt.unsupported(variant.precision)
+    return reason
+
+
+def find_data(spec: ModelSpec, store: Store, cifar10_dir: Path | None = None, download: bool = False) -> Dataset:
+    """Find the samples of a model: on this machine, or in the store where this environment only consumes.
+
+    Without TensorFlow, samples that another environment stored come before those that are made with scikit-learn:
+    the stored engines were calibrated with them. CIFAR-10 itself, where it is found, is the same everywhere.
+    Raises DataError as :func:`engines.datasets.locate` does.
+    """
+    item = spec.inputs[0]
+    found = datasets.locate(
+        spec.dataset, cifar10_dir=cifar10_dir, download=download, input_name=item.name, value_range=item.range
+    )
+    if savedmodel.unavailable() and found.name != "cifar10" and (stored := store.recorded(spec.name, DATA)):
+        return datasets.unpack(stored.file("data.npz"), stored.details, item.name, item.range)
+    return found
 
 
 @dataclass(frozen=True)
@@ -93,6 +126,8 @@ class Chain:
             return self._savedmodel()
         if variant.format == "onnx":
             return self._onnx(variant)
+        if variant.format == "tensorrt":
+            return self._tensorrt(variant)
         return self._tflite(variant)
 
     def file(self, variant: Variant) -> Path:
@@ -101,7 +136,7 @@ class Chain:
 
     def runner(self, variant: Variant, batch_size: int | None = None) -> Runner:
         """Open a runner for a variant; raises UnavailableError where its format cannot run here."""
-        reason = FORMATS[variant.format].unavailable()
+        reason = unavailable(variant)
         if reason:
             raise UnavailableError(f"{variant}: {reason}")
         path = self.file(variant)
@@ -109,6 +144,8 @@ class Chain:
             return savedmodel.SavedModelRunner(self.spec, path, batch_size)
         if variant.format == "onnx":
             return onnx.OnnxRunner(self.spec, variant, path, batch_size)
+        if variant.format == "tensorrt":
+            return self._tuned(variant, path, batch_size)
         return tflite.TFLiteRunner(self.spec, variant, path, batch_size)
 
     def reference(self, name: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -151,6 +188,17 @@ class Chain:
             hashes["labels"] = content_hash({"labels": samples.labels})
         return self._get("samples", Recipe(hashes), build, None)
 
+    def export_data(self) -> Artifact:
+        """Store test samples, labels and calibration samples, for environments that can load none themselves."""
+        arrays, rest = datasets.pack(self.dataset, self.spec.calibration.samples)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            saved: dict[str, Any] = dict(arrays)
+            np.savez_compressed(folder / "data.npz", **saved)
+            return rest
+
+        return self._get(DATA, Recipe({"arrays": content_hash(arrays)}), build, None)
+
     def _get(
         self,
         name: str,
@@ -164,6 +212,9 @@ class Chain:
         hint = (
             hint or f"run `python -m engines build {self.spec.path}` where it can be made, on the same artifact folder"
         )
+        if savedmodel.unavailable() and TENSORRT not in recipe.tools:
+            # The chain up to here was made elsewhere: the versions there count, not what happens to be installed here.
+            recipe = replace(recipe, tools=dict.fromkeys(recipe.tools))
         if unavailable:
             hint = f"it cannot be made here: {unavailable}; {hint}"
         try:
@@ -202,6 +253,9 @@ class Chain:
             savedmodel.tensorflow()
             return savedmodel.build_savedmodel(self._trained(), folder)
 
+        if savedmodel.unavailable() and (recorded := self.store.recorded(spec.name, str(REFERENCE))):
+            # What it was trained on need not be here, where it can only be used.
+            return recorded
         parameters = {"architecture": architecture, "training": dict(vars(spec.training)) if spec.training else {}}
         _ = self.samples  # refuses data of another shape before any training
         data = self.dataset.train()
@@ -299,6 +353,65 @@ class Chain:
             ),
             savedmodel.unavailable(),
         )
+
+    def _tensorrt(self, variant: Variant) -> Artifact:
+        spec = self.spec
+        if reason := unavailable(variant):
+            raise UnavailableError(f"{variant}: {reason}")
+        if variant.profile is None:
+            raise ConversionError(f"{variant}: a TensorRT engine needs a batch profile")
+        route = tensorrt.versions.route(variant.precision, tensorrt.version() or "")
+        source = self.artifact(Variant("onnx", route.source))
+        made_from = {f"onnx-{route.source}": source.sha256}
+        parameters: dict[str, Any] = {
+            "profile": [variant.profile.min, variant.profile.opt, variant.profile.max],
+            "workspace": tensorrt.build.WORKSPACE,
+        }
+        inputs, inputs_sha256 = None, ""
+        if route.calibrated:
+            inputs = self.calibration.inputs
+            made_from["calibration"] = inputs_sha256 = content_hash(inputs)
+            parameters["calibration"] = dict(vars(spec.calibration))
+        others = [self.store.root / spec.name / str(v) for v in variants(spec) if v.format == TENSORRT]
+        before = self.store.recorded(spec.name, str(variant))
+        return self._get(
+            str(variant),
+            Recipe(made_from, parameters, {TENSORRT: tensorrt.version()}, tensorrt.device()),
+            lambda folder: tensorrt.build.build_engine(
+                source.file(onnx.FILE),
+                source.sha256,
+                spec,
+                variant,
+                folder,
+                samples=inputs,
+                samples_sha256=inputs_sha256,
+                calibration_caches=[other / tensorrt.calibration.CACHE for other in others],
+                timing_cache=before.folder / tensorrt.build.TIMING_CACHE if before else None,
+            ),
+            None,
+        )
+
+    def _tuned(self, variant: Variant, plan: Path, batch_size: int | None) -> Runner:
+        """Open a TensorRT runner with the streams and graphs that were measured best for this plan, once."""
+        runner = tensorrt.runner.TensorRTRunner(self.spec, variant, plan, batch_size)
+        made_from = {"plan": file_hash(plan)}
+
+        def measure(folder: Path) -> Mapping[str, Any]:
+            tuning = tensorrt.tuning.tune(runner)
+            (folder / "tuning.json").write_text(json.dumps(tuning, indent=1), encoding="utf-8")
+            return tuning
+
+        try:
+            recipe = Recipe(made_from, {"batch": runner.batch_size}, {TENSORRT: tensorrt.version()}, tensorrt.device())
+            name = f"{variant}.tuning-{runner.batch_size}"
+            tuning = self.store.get(self.spec.name, name, recipe, measure).details
+            chosen = {name: tuning[name] for name in ("streams", "graphs", "copiers")}
+            if chosen != {"streams": runner.streams, "graphs": runner.graphs, "copiers": runner.copier_count}:
+                runner.configure(**chosen)
+        except BaseException:
+            runner.close()
+            raise
+        return runner
 
 
 def missing(distribution: str) -> str | None:

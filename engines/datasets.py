@@ -19,6 +19,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,6 +223,56 @@ def _located(dataset: str, cifar10_dir: Path | None, download: bool, input_name:
             input_name, "no CIFAR-10 here (set CIFAR10_DIR, --cifar10-dir or --download), so there are no labels"
         )
     return _cifar10(*found, input_name)
+
+
+def pack(dataset: Dataset, calibration: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Give what :func:`unpack` makes a dataset of again elsewhere.
+
+    That is arrays (uint8 pixels, int64 labels) and a JSON-able rest: all test samples, and the first ``calibration``
+    training samples without their labels.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, split, count in (("test", dataset._held_out, None), ("calibration", dataset._training, calibration)):
+        blocks = [read() for read in split.blocks[: math.ceil((count or len(split)) / split.block_rows)]]
+        arrays[name] = np.ascontiguousarray(np.concatenate([block.pixels for block in blocks])[:count])
+        labels = [block.labels for block in blocks if block.labels is not None]
+        if labels and name == "test":
+            arrays["labels"] = np.concatenate(labels)
+    rest = {
+        "name": dataset.name,
+        "source": dataset.source,
+        "class_names": list(dataset.class_names),
+        "unlabelled_reason": dataset.unlabelled_reason,
+        "white": dataset._held_out.white,
+        "rows": {name: len(arrays[name]) for name in ("test", "calibration")},
+    }
+    return arrays, rest
+
+
+def unpack(
+    path: Path, rest: Mapping[str, Any], input_name: str, value_range: tuple[float, float] = (0.0, 1.0)
+) -> Dataset:
+    """Give the dataset that :func:`pack` packed; its arrays are in the .npz file ``path``, read when asked for."""
+
+    @functools.cache
+    def arrays() -> dict[str, NDArray[Any]]:
+        with np.load(path) as archive:
+            return dict(archive)
+
+    return Dataset(
+        name=rest["name"],
+        source=f"{rest['source']} (as stored in {path})",
+        class_names=tuple(rest["class_names"]),
+        labelled=rest["unlabelled_reason"] is None,
+        unlabelled_reason=rest["unlabelled_reason"],
+        value_range=value_range,
+        _input_name=input_name,
+        _origin="the stored samples",
+        _held_out=_Split(
+            rest["rows"]["test"], (lambda: _Block(arrays()["test"], arrays().get("labels")),), rest["white"]
+        ),
+        _training=_Split(rest["rows"]["calibration"], (lambda: _Block(arrays()["calibration"], None),), rest["white"]),
+    )
 
 
 def content_hash(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -568,8 +619,17 @@ def _crops(photograph: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
     return crops
 
 
+def _need_scikit_learn() -> None:
+    if util.find_spec("sklearn") is None:
+        raise DataError(
+            "scikit-learn, which brings these samples, is not installed, and the artifact folder holds none; run "
+            "`python -m engines build MODEL` where it is installed, on the same artifact folder"
+        )
+
+
 @functools.cache
 def _photograph_blocks() -> tuple[_Block, _Block]:
+    _need_scikit_learn()
     from sklearn.datasets import load_sample_images
 
     # At full scale a crop is mostly texture; at a half and a quarter it holds whole objects, as CIFAR-10's images do.
@@ -599,6 +659,7 @@ def _photographs(input_name: str, reason: str) -> Dataset:
 
 @functools.cache
 def _digit_blocks() -> tuple[_Block, _Block]:
+    _need_scikit_learn()
     from sklearn.datasets import load_digits
 
     digits = load_digits()

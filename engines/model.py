@@ -39,9 +39,14 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "savedmodel": ("fp32",),
         "onnx": ("fp32", "fp16", "int8"),
         "tflite": ("fp32", "fp16", "int8"),
+        "tensorrt": ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq"),
     }
 )
-"""The precisions that each format can be built in, the reference format first."""
+"""The precisions that each format can be built in, the reference format first.
+
+TensorRT: ``int8`` is calibrated, its layers without INT8 kernels in FP32; ``int8+fp16`` may use FP16 for those;
+``int8-qdq`` takes its scales from the Q/DQ nodes of the ONNX INT8 artifact.
+"""
 
 T = TypeVar("T")
 

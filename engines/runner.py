@@ -30,7 +30,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
     """
 
     def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
-        largest = max(profile.max for profile in spec.profiles)
+        # A model's further profiles are for engines that are built for large batches.
+        largest = (variant.profile or spec.profiles[0]).max
         if batch_size is not None and batch_size < 1:
             raise RunnerError(f"{variant}: batch_size is {batch_size}; allowed: 1 or more")
         self.spec, self.variant = spec, variant

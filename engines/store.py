@@ -139,6 +139,17 @@ class Store:
             found = self._inspect(model, name, _recorded(recipe))
         return found if isinstance(found, Artifact) else None
 
+    def recorded(self, model: str, name: str) -> Artifact | None:
+        """Give an artifact whose files are what was built, whatever it was made from; None where there is none.
+
+        For what cannot be made here and whose ingredients are not here either: another environment answers for them.
+        Raises as :meth:`find` does.
+        """
+        _check_names(model, name)
+        with self._explained():
+            found = self._inspect(model, name, None)
+        return found if isinstance(found, Artifact) else None
+
     def get(self, model: str, name: str, recipe: Recipe, build: Build | None, *, hint: str = "") -> Artifact:
         """Give the valid artifact; without one, build it (again), once even when several processes ask.
 
@@ -169,7 +180,7 @@ class Store:
                     _log.warning("rebuilding %s/%s: %s", model, name, found, extra=self._extra)
                 return self._build(model, name, recorded, build)
 
-    def _inspect(self, model: str, name: str, recipe: Mapping[str, Any]) -> Artifact | str:
+    def _inspect(self, model: str, name: str, recipe: Mapping[str, Any] | None) -> Artifact | str:
         """Give the artifact when it is valid, else the reason why it is not."""
         folder = self.root / model / name
         try:
@@ -179,7 +190,9 @@ class Store:
         except (ValueError, IsADirectoryError):
             return f"{RECORD} is not readable JSON"
         flaws = itertools.chain(
-            _record_flaws(record, model, name), _recipe_flaws(record, recipe), _files_flaws(record, folder)
+            _record_flaws(record, model, name),
+            () if recipe is None else _recipe_flaws(record, recipe),
+            _files_flaws(record, folder),
         )
         return next(flaws, None) or Artifact(folder, record)
 

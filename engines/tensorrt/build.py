@@ -1,0 +1,208 @@
+"""Build a TensorRT engine from an ONNX file, with Polygraphy's loaders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.errors import ConversionError
+from engines.tensorrt import context, versions
+from engines.tensorrt.calibration import CACHE, CacheKey, Feed, batches_of, entropy_calibrator
+from engines.tensorrt.messages import Said, polygraphy_speaks_here
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.model import BatchProfile, Calibration, InputSpec, ModelSpec
+    from engines.variant import Variant
+
+PLAN = "model.plan"
+TIMING_CACHE = "timing.cache"
+LAYERS = "layers.json"
+
+WORKSPACE = 1 << 30
+"""The most scratch memory that a layer may use, in bytes: 1 GiB."""
+
+_PRECISIONS = (
+    ("INT8", re.compile(r"int8|i8", re.I)),
+    ("FP16", re.compile(r"fp16|half", re.I)),
+    ("BF16", re.compile(r"bf16|bfloat", re.I)),
+    ("FP32", re.compile(r"fp32|float", re.I)),
+    ("INT32", re.compile(r"int32", re.I)),
+)
+
+
+def build_engine(
+    onnx: Path,
+    onnx_sha256: str,
+    spec: ModelSpec,
+    variant: Variant,
+    folder: Path,
+    *,
+    samples: Mapping[str, NDArray[Any]] | None = None,
+    samples_sha256: str = "",
+    calibration_caches: Sequence[Path] = (),
+    timing_cache: Path | None = None,
+    workspace: int = WORKSPACE,
+) -> dict[str, Any]:
+    """Build the variant's engine for its batch profile; writes plan, timing cache, layers and calibration cache.
+
+    ``samples`` are the calibration samples by input name, for the precisions that need them. Returns the details for
+    the record: layers and convolutions by precision, and how it was calibrated.
+    Raises ConversionError, with TensorRT's own messages, where the ONNX cannot be parsed or the engine not be built.
+    """
+    import polygraphy.backend.trt as poly
+    import tensorrt as trt
+    from polygraphy.exception import PolygraphyException
+
+    what = f"{variant} of {spec.name}"
+    route = versions.route(variant.precision, trt.__version__)
+    if variant.profile is None:
+        raise ConversionError(f"{what}: a TensorRT engine needs a batch profile")
+    if route.calibrated and samples is None:
+        raise ConversionError(f"{what}: INT8 needs calibration samples")
+    said = Said()
+    feed = calibrator = None
+    if route.calibrated and samples is not None:
+        calibration = spec.calibration
+        by_tensor = {i.signature_name: samples[i.name] for i in spec.inputs}
+        feed = Feed(batches_of(by_tensor, calibration, what), calibration.batch)
+        key = CacheKey(onnx_sha256, samples_sha256, calibration.batch, trt.__version__)
+        calibrator = entropy_calibrator(feed, key, folder / CACHE, calibration_caches)
+    with context.current(), polygraphy_speaks_here(), _progress(str(variant)) as show:
+        config: Any = poly.CreateConfig(
+            tf32=False,
+            fp16=route.fp16,
+            int8=route.int8,
+            calibrator=calibrator,
+            profiles=[_profile(poly, spec, variant.profile)],
+            memory_pool_limits={trt.MemoryPoolType.WORKSPACE: workspace},
+            preview_features=versions.preview_features(trt),
+            load_timing_cache=str(timing_cache) if timing_cache and timing_cache.is_file() else None,
+            profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
+            progress_monitor=versions.progress_monitor(trt, show),
+        )
+        if route.calibrated:
+            config = poly.PostprocessConfig(config, _calibrate_at(spec, spec.calibration))
+        network = poly.NetworkFromOnnxPath(str(onnx), strongly_typed=route.strongly_typed)
+        try:
+            content = poly.EngineBytesFromNetwork(network, config, save_timing_cache=str(folder / TIMING_CACHE))()
+        except (PolygraphyException, RuntimeError, TypeError) as error:
+            # TypeError: what the bindings raise where TensorRT's factory returns nothing, as without builder library.
+            raise ConversionError(
+                f"{what}: TensorRT {trt.__version__} cannot build {onnx} ({error}):\n{said.errors()}"
+            ) from error
+        finally:
+            if feed is not None:
+                feed.free()
+        if calibrator is not None and calibrator.failure is not None:
+            raise ConversionError(f"{what}: calibration failed: {calibrator.failure}") from calibrator.failure
+        if feed is not None:
+            feed.check(what)
+        (folder / PLAN).write_bytes(content)
+        layers = _layers(folder / PLAN, said, what)
+    (folder / LAYERS).write_text(json.dumps(layers, indent=1), encoding="utf-8")
+    details: dict[str, Any] = {
+        "profile": [variant.profile.min, variant.profile.opt, variant.profile.max],
+        "layers": census(layers),
+        "convolutions": census([layer for layer in layers if is_convolution(layer)]),
+        "strongly_typed": route.strongly_typed,
+        "warnings": said.warnings()[:20],
+    }
+    if feed is not None:
+        details["calibration"] = {"batches": feed.served, "batch": feed.batch, "cache_read": feed.read_from is not None}
+    return details
+
+
+def _profile(poly: Any, spec: ModelSpec, profile: BatchProfile) -> Any:
+    """Make the optimization profile: batch sizes from ``profile``, other dynamic dimensions over all their sizes."""
+    result = poly.Profile()
+    for item in spec.inputs:
+        result.add(
+            item.signature_name,
+            min=_shape(spec, item, profile.min, min),
+            opt=_shape(spec, item, profile.opt, lambda sizes: sizes[0]),
+            max=_shape(spec, item, profile.max, max),
+        )
+    return result
+
+
+def _shape(spec: ModelSpec, item: InputSpec, batch: int, choose: Callable[[tuple[int, ...]], int]) -> tuple[int, ...]:
+    rest = (choose(spec.dimensions[d]) if isinstance(d, str) else d for d in item.shape[1:])
+    return (batch, *rest)
+
+
+def _calibrate_at(spec: ModelSpec, calibration: Calibration) -> Callable[[Any, Any, Any], None]:
+    """Fix the calibration profile at the calibration batch.
+
+    TensorRT calibrates at the profile's opt batch, whatever the calibrator says: with another profile it reads past
+    the batch that it was given.
+    """
+
+    def fix(builder: Any, network: Any, config: Any) -> None:
+        profile = builder.create_optimization_profile()
+        for item in spec.inputs:
+            shape = _shape(spec, item, calibration.batch, lambda sizes: sizes[0])
+            profile.set_shape(item.signature_name, shape, shape, shape)
+        if not config.set_calibration_profile(profile):
+            raise ConversionError(f"{spec.name}: TensorRT refused the calibration profile at batch {calibration.batch}")
+
+    return fix
+
+
+def _layers(plan: Path, said: Said, what: str) -> list[dict[str, Any]]:
+    """Ask the engine inspector for the layers of a plan."""
+    import tensorrt as trt
+
+    from engines.tensorrt.messages import logger
+
+    runtime = trt.Runtime(logger())
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        raise ConversionError(f"{what}: TensorRT cannot read the plan that it just built:\n{said.errors()}")
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    layers = json.loads(text)["Layers"]
+    return [layer if isinstance(layer, dict) else {"Name": layer} for layer in layers]
+
+
+def census(layers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Count layers by the precision that they compute in, as their inputs' formats say."""
+    result: dict[str, int] = {}
+    for layer in layers:
+        precision = layer_precision(layer)
+        result[precision] = result.get(precision, 0) + 1
+    return dict(sorted(result.items()))
+
+
+def is_convolution(layer: Mapping[str, Any]) -> bool:
+    """Tell whether a layer of the inspector convolves (fused activations included)."""
+    kind = f"{layer.get('ParameterType', '')} {layer.get('LayerType', '')}".lower()
+    return "conv" in kind and "reformat" not in kind
+
+
+def layer_precision(layer: Mapping[str, Any]) -> str:
+    """Name the precision of a layer of the inspector: that of its first input, for that is what its kernel reads."""
+    for tensor in [*layer.get("Inputs", ()), *layer.get("Outputs", ())]:
+        text = str(tensor.get("Format/Datatype", tensor.get("Datatype", "")))
+        for name, pattern in _PRECISIONS:
+            if pattern.search(text):
+                return name
+    return "unknown"
+
+
+@contextlib.contextmanager
+def _progress(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a build on the terminal: the steps that TensorRT reports (from version 10 on), and the time it takes."""
+    from tqdm import tqdm
+
+    with tqdm(desc=f"{title}: TensorRT times kernels", unit=" steps", leave=False, disable=None) as bar:
+
+        def show(phase: str, done: int, steps: int) -> None:
+            bar.set_postfix_str(f"{phase} {done}/{steps}", refresh=False)
+            bar.update()
+
+        yield show

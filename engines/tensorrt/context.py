@@ -1,0 +1,46 @@
+"""The device's primary context, which TensorRT, PyCUDA and cuda-python share; pushed only while it is used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from engines.errors import RunnerError
+
+
+@cache
+def primary() -> Any:
+    """Retain device 0's primary context, once in this process and for as long as it lives.
+
+    It is the context that CUDA's runtime, and so TensorRT, uses; another one would be another address space.
+    """
+    import pycuda.driver as cuda
+
+    cuda.init()
+    return cuda.Device(0).retain_primary_context()
+
+
+@contextlib.contextmanager
+def current() -> Iterator[None]:
+    """Make the primary context current on this thread, and pop it at the end.
+
+    PyCUDA aborts a process that exits with a context still pushed. CUDA's own errors, out of memory among them, come
+    out as RunnerError.
+    """
+    import pycuda.driver as cuda
+
+    context = primary()
+    context.push()
+    try:
+        yield
+    except cuda.MemoryError as error:
+        free, total = cuda.mem_get_info()
+        raise RunnerError(
+            f"the device is out of memory ({free / 1e6:.0f} MB of {total / 1e6:.0f} MB free): {error}"
+        ) from error
+    except cuda.Error as error:
+        raise RunnerError(f"CUDA failed: {error}") from error
+    finally:
+        cuda.Context.pop()

@@ -1,0 +1,77 @@
+"""NVIDIA's driver, asked through ctypes: whether there is one, how old it is, which device it has.
+
+This runs while tests are only collected, on machines with and without a GPU, so it imports nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from engines.errors import UnavailableError
+
+LIBRARY = "libcuda.so.1"
+
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+def problem(needed: int, load: Callable[[str], Any] = ctypes.CDLL) -> str | None:  # noqa: PLR0911 - one a reason
+    """Say why there is no GPU to use, or None where there is one.
+
+    ``needed`` is the oldest driver, as the CUDA version it supports (1000 * major + 10 * minor).
+    """
+    try:
+        cuda = load(LIBRARY)
+    except OSError as error:
+        return f"there is no NVIDIA driver on this machine ({error})"
+    status = cuda.cuInit(0)
+    if status == _NO_DEVICE:
+        return "NVIDIA's driver finds no device"
+    if status != 0:
+        return f"NVIDIA's driver cannot be initialized (cuInit: {_error(cuda, status)})"
+    value = ctypes.c_int()
+    if (status := cuda.cuDriverGetVersion(ctypes.byref(value))) != 0:
+        return f"NVIDIA's driver does not tell its version (cuDriverGetVersion: {_error(cuda, status)})"
+    if value.value < needed:
+        return (
+            f"NVIDIA's driver is too old: it supports CUDA {_cuda_text(value.value)}, "
+            f"this TensorRT needs {_cuda_text(needed)} or later"
+        )
+    if (status := cuda.cuDeviceGetCount(ctypes.byref(value))) != 0:
+        return f"NVIDIA's driver does not count its devices (cuDeviceGetCount: {_error(cuda, status)})"
+    return None if value.value > 0 else "NVIDIA's driver finds no device"
+
+
+@cache
+def device() -> dict[str, str]:
+    """Name device 0 and its compute capability; raises UnavailableError where there is none."""
+    if reason := problem(0):
+        raise UnavailableError(reason)
+    cuda = ctypes.CDLL(LIBRARY)
+    handle, value, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
+
+    def call(function: str, *arguments: Any) -> None:
+        if (status := getattr(cuda, function)(*arguments)) != 0:
+            raise UnavailableError(f"NVIDIA's driver does not describe its device ({function}: {_error(cuda, status)})")
+
+    call("cuDeviceGet", ctypes.byref(handle), 0)
+    call("cuDeviceGetName", name, len(name), handle)
+    capability = []
+    for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR):
+        call("cuDeviceGetAttribute", ctypes.byref(value), attribute, handle)
+        capability.append(str(value.value))
+    return {"GPU": name.value.decode(), "compute capability": ".".join(capability)}
+
+
+def _error(cuda: Any, status: int) -> str:
+    text = ctypes.c_char_p()
+    if cuda.cuGetErrorName(status, ctypes.byref(text)) != 0 or text.value is None:
+        return f"error {status}"
+    return f"error {status}, {text.value.decode()}"
+
+
+def _cuda_text(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"

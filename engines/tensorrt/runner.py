@@ -1,0 +1,604 @@
+"""Run a TensorRT engine: several execution contexts and streams, host copies, transfers and kernels all at once.
+
+How samples travel, for each batch: a copier thread copies them into page-locked memory; the batch's stream copies
+them to the device, runs the engine and copies the outputs back; the calling thread collects them. The slots (one
+execution context, stream and set of buffers each) are bound into groups, whose page-locked memory is one piece, so
+that one copy fills a group. While some groups are filled, others run.
+
+A full batch is one CUDA graph (both transfers and the engine), captured once a slot; the remainder is enqueued
+plainly on a slot of its own, for a context whose graph is to stay valid must not see another shape.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import RunnerError
+from engines.model import InputSpec, ModelSpec, OutputSpec
+from engines.runner import Arrays, Runner, check_signature
+from engines.tensorrt import context
+from engines.tensorrt.messages import Said, logger
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.variant import Variant
+
+STREAMS = 8
+"""The execution contexts and streams of a runner for which nothing was measured."""
+
+COPIERS = max(1, min(4, (os.cpu_count() or 2) // 2))
+"""The copier threads of a runner for which nothing was measured."""
+
+GROUP_BYTES = 2 << 20
+"""A group of slots is filled by one go of about this size: long against the hand-over to a thread (some 20 µs)."""
+
+CHUNK_BYTES = 1 << 20
+"""The most that one copier copies at a time, so that several share a large batch."""
+
+INLINE_BYTES = 1 << 18
+"""Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
+
+POISON = 0xFF
+"""Filled into buffers byte by byte, it makes every float a NaN."""
+
+_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "UINT8": "uint8",
+}
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The transfers of one call: each moves one batch of one tensor."""
+
+    host_to_device: int
+    device_to_host: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of the engine: its name there, the spec's item, dtype, and the most bytes of one sample."""
+
+    name: str
+    item: InputSpec | OutputSpec
+    dtype: np.dtype[Any]
+    sample_bytes: int
+
+
+class Slot:
+    """One execution context with its stream, device memory, and views of page-locked memory, for one batch."""
+
+    def __init__(self, runner: TensorRTRunner, hosts: dict[str, NDArray[Any]]) -> None:
+        import pycuda.driver as cuda
+
+        self.tensors, self.hosts, self.spec = runner.tensors, hosts, runner.spec
+        self.what = str(runner.variant)
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.graph: Any = None
+        self.handle: Any = None
+        self.context: Any = None
+        self.device: dict[str, Any] = {}
+        self.stream = cuda.Stream()
+        try:
+            for t in runner.tensors:
+                self.device[t.name] = cuda.mem_alloc(runner.batch_size * t.sample_bytes)
+            self._prepare(runner.engine)
+        except BaseException:
+            self.free()
+            raise
+
+    def _prepare(self, engine: Any) -> None:
+        said = Said()
+        self.context = engine.create_execution_context()
+        if self.context is None:
+            raise RunnerError(f"{self.what}: TensorRT gives no execution context:\n{said.errors()}")
+        if self.context.active_optimization_profile < 0 and not self.context.set_optimization_profile_async(
+            0, self.stream.handle
+        ):
+            raise RunnerError(f"{self.what}: TensorRT refuses the optimization profile:\n{said.errors()}")
+        for name, memory in self.device.items():
+            if not self.context.set_tensor_address(name, int(memory)):
+                raise RunnerError(f"{self.what}: TensorRT refuses the address of {name!r}:\n{said.errors()}")
+        self.stream.synchronize()
+
+    def set_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Set the shapes of the inputs, by the engine's names; raises RunnerError where TensorRT refuses one.
+
+        It refuses what lies outside the profile, no samples at all among it.
+        """
+        if shapes == self.shapes:
+            return
+        said = Said()
+        for name, shape in shapes.items():
+            if not self.context.set_input_shape(name, shape):
+                self.shapes = {}
+                raise RunnerError(f"{self.what}: TensorRT refuses the shape {shape} of {name!r}:\n{said.errors()}")
+        self.shapes = dict(shapes)
+
+    def enqueue(self, count: int, *, transfers: bool = True) -> None:
+        """Put transfers in, engine, and transfers out of ``count`` samples onto the stream; returns at once."""
+        import pycuda.driver as cuda
+
+        if transfers:
+            for t in self.tensors:
+                if isinstance(t.item, InputSpec):
+                    cuda.memcpy_htod_async(self.device[t.name], self.hosts[t.name][:count], self.stream)
+        said = Said()
+        if not self.context.execute_async_v3(self.stream.handle):
+            raise RunnerError(f"{self.what}: TensorRT did not take a batch of {count}:\n{said.errors()}")
+        if transfers:
+            for t in self.tensors:
+                if isinstance(t.item, OutputSpec):
+                    cuda.memcpy_dtoh_async(self.hosts[t.name][:count], self.device[t.name], self.stream)
+
+    def capture(self, count: int, *, transfers: bool = True) -> Any:
+        """Capture what :meth:`enqueue` does as a CUDA graph, ready to launch."""
+        from cuda.bindings import driver
+
+        # Enqueued once before: TensorRT then has done what it defers to the first use of a shape.
+        self.enqueue(count, transfers=transfers)
+        self.stream.synchronize()
+        # Only calls of this thread may not interfere: another runner may allocate meanwhile.
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        handle = driver.CUstream(self.stream.handle)
+        checked(driver.cuStreamBeginCapture(handle, mode))
+        try:
+            self.enqueue(count, transfers=transfers)
+        finally:
+            ended = driver.cuStreamEndCapture(handle)
+        graph = checked(ended)
+        executable = checked(driver.cuGraphInstantiate(graph, 0))
+        checked(driver.cuGraphDestroy(graph))
+        checked(driver.cuGraphUpload(executable, handle))
+        self.stream.synchronize()
+        self.handle = handle
+        return executable
+
+    def launch(self) -> None:
+        """Run the captured graph."""
+        from cuda.bindings import driver
+
+        checked(driver.cuGraphLaunch(self.graph, self.handle))
+
+    def free(self) -> None:
+        """Free graph, execution context and device memory."""
+        if self.graph is not None:
+            from cuda.bindings import driver
+
+            checked(driver.cuGraphExecDestroy(self.graph))
+            self.graph = None
+        self.context = None
+        while self.device:
+            self.device.popitem()[1].free()
+        self.hosts = {}
+
+
+class Group:
+    """Slots whose page-locked memory is one piece for each tensor."""
+
+    def __init__(self, runner: TensorRTRunner, size: int) -> None:
+        import pycuda.driver as cuda
+
+        self.pinned: dict[str, NDArray[Any]] = {}
+        self.hosts: dict[str, NDArray[Any]] = {}
+        self.slots: list[Slot] = []
+        self.done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        batch = runner.batch_size
+        try:
+            for t in runner.tensors:
+                self.pinned[t.name] = cuda.pagelocked_empty(size * batch * t.sample_bytes, np.uint8)
+                self.hosts[t.name] = runner.shaped(t, self.pinned[t.name])
+            for s in range(size):
+                part = slice(s * batch, (s + 1) * batch)
+                self.slots.append(Slot(runner, {name: host[part] for name, host in self.hosts.items()}))
+        except BaseException:
+            self.free()
+            raise
+
+    def free(self) -> None:
+        """Free the slots and the page-locked memory."""
+        for slot in self.slots:
+            slot.free()
+        self.slots.clear()
+        self.hosts.clear()
+        while self.pinned:
+            memory: Any = self.pinned.popitem()[1]
+            memory.base.free()
+
+
+class TensorRTRunner(Runner):
+    """Runs a TensorRT plan on device 0.
+
+    ``streams`` is how many batches may be on the device at once, ``graphs`` whether full batches are CUDA graphs,
+    ``copiers`` how many threads copy samples into page-locked memory. ``copies`` tells the transfers of the last call.
+    Raises RunnerError, with TensorRT's own message, where the plan cannot be loaded or is not the spec's model, for a
+    batch outside the plan's profile, and where the device is out of memory.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        variant: Variant,
+        path: Path,
+        batch_size: int | None = None,
+        *,
+        streams: int = STREAMS,
+        graphs: bool = True,
+        copiers: int = COPIERS,
+    ) -> None:
+        super().__init__(spec, variant, batch_size)
+        self.copies = Copies(0, 0)
+        self._lock = threading.Lock()
+        self._groups: list[Group] = []
+        self._tail: Group | None = None
+        self._copiers: list[threading.Thread] = []
+        self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._fixed = not spec.dimensions
+        with context.current():
+            self._context = context.primary()
+            self.engine = _load(path)
+            self.tensors = self._signature(path)
+            self._check_profile(path)
+        self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
+        self._outputs = [t for t in self.tensors if isinstance(t.item, OutputSpec)]
+        self._batch_shapes = {t.name: (self.batch_size, *spec.concrete_shape(t.item, 1)[1:]) for t in self._inputs}
+        self._batch_bytes = self.batch_size * sum(t.sample_bytes for t in self._inputs)
+        self.configure(streams=streams, graphs=graphs, copiers=copiers)
+
+    def configure(self, *, streams: int, graphs: bool, copiers: int) -> None:
+        """Choose streams, graphs and copier threads anew; what was set up for others is freed."""
+        if streams < 1 or copiers < 0:
+            raise RunnerError(
+                f"{self.variant}: streams is {streams} and copiers {copiers}; allowed: streams ≥ 1, copiers ≥ 0"
+            )
+        self._teardown()
+        self.streams, self.graphs, self.copier_count = streams, graphs and self._fixed, copiers
+        self._group_size = max(1, min(streams // 4, GROUP_BYTES // max(self._batch_bytes, 1)))
+        self._group_count = max(1, streams // self._group_size)
+        self.settings = {
+            "streams": str(streams),
+            "CUDA graphs": "yes" if self.graphs else "no",
+            "copier threads": str(copiers),
+        }
+
+    def shaped(self, tensor: Tensor, memory: NDArray[Any]) -> NDArray[Any]:
+        """View page-locked bytes as samples of a tensor."""
+        shape = self.spec.concrete_shape(tensor.item, 1)[1:]
+        size = int(np.prod(shape, dtype=np.int64)) * tensor.dtype.itemsize
+        count = memory.size // tensor.sample_bytes
+        view: NDArray[Any] = memory[: count * size].view(tensor.dtype).reshape(count, *shape)
+        return view
+
+    def _signature(self, path: Path) -> tuple[Tensor, ...]:
+        """Check names, shapes and dtypes against the spec."""
+        import tensorrt as trt
+
+        engine = self.engine
+        found: dict[str, dict[str, tuple[int, ...]]] = {"INPUT": {}, "OUTPUT": {}}
+        for i in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(i)
+            found[engine.get_tensor_mode(name).name][name] = tuple(engine.get_tensor_shape(name))
+        check_signature(str(path), self.spec, found["INPUT"], found["OUTPUT"])
+        tensors = []
+        items: list[InputSpec | OutputSpec] = [*self.spec.inputs, *self.spec.outputs]
+        for item in items:
+            name, sizes = item.signature_name, {n: max(s) for n, s in self.spec.dimensions.items()}
+            kind = engine.get_tensor_dtype(name).name
+            if _DTYPES.get(kind) != item.dtype:
+                raise RunnerError(f"{path}: {name!r} is {_DTYPES.get(kind, kind)}; expected {item.dtype}")
+            if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
+                raise RunnerError(f"{path}: {name!r} is a tensor in host memory; expected it on the device")
+            dtype = np.dtype(item.dtype)
+            shape = [sizes[d] if isinstance(d, str) else d for d in item.shape[1:]]
+            tensors.append(Tensor(name, item, dtype, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize))
+        return tuple(tensors)
+
+    def profile_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        """Give the smallest, tuned-for and largest shape of each input, by the spec's names, as the plan has them."""
+        return {
+            i.name: tuple(tuple(shape) for shape in self.engine.get_tensor_profile_shape(i.signature_name, 0))
+            for i in self.spec.inputs
+        }
+
+    def _check_profile(self, path: Path) -> None:
+        low, _, high = next(iter(self.profile_shapes().values()))
+        self._least, most = low[0], high[0]
+        if not self._least <= self.batch_size <= most:
+            raise RunnerError(
+                f"{self.variant}: batch_size is {self.batch_size}; allowed by the profile of {path}: "
+                f"{self._least} to {most}"
+            )
+
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Run all samples, as every runner does; one call at a time, from any thread."""
+        import pycuda.driver as cuda
+
+        if self._closed:
+            raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
+        count = self._count(inputs)
+        with self._lock:
+            self._context.push()
+            try:
+                return self._execute(inputs, count)
+            except cuda.Error as error:
+                raise RunnerError(f"{self.variant} of {self.spec.name}: CUDA failed: {error}") from error
+            finally:
+                cuda.Context.pop()
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self(inputs)
+
+    def _count(self, inputs: Arrays) -> int:
+        """Check the inputs; the usual good case in a microsecond, all others as every runner does."""
+        good, count = self._fixed and len(inputs) == len(self._inputs), 0
+        for t in self._inputs if good else ():
+            array = inputs.get(t.item.name)
+            good = (
+                good
+                and type(array) is np.ndarray
+                and array.dtype == t.dtype
+                and array.shape[1:] == self._batch_shapes[t.name][1:]
+                and len(array) > 0
+                and count in (0, len(array))
+            )
+            count = len(array) if good and array is not None else 0
+        if not good:
+            count = self._check(inputs)
+        rest = count % self.batch_size
+        if 0 < rest < self._least:
+            raise RunnerError(
+                f"{self.variant} of {self.spec.name}: {count} samples in batches of {self.batch_size} leave {rest}; "
+                f"allowed by the profile: {self._least} or more"
+            )
+        return count
+
+    def _execute(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
+        if not self._fixed:
+            return self._execute_dynamic(inputs, count)
+        batch = self.batch_size
+        full, rest = divmod(count, batch)
+        outputs: dict[str, NDArray[Any]] = {
+            t.item.name: np.empty((count, *self.spec.concrete_shape(t.item, 1)[1:]), t.dtype) for t in self._outputs
+        }
+        try:
+            if rest:
+                self._enqueue_rest(inputs, full * batch, rest)
+            if full == 1:
+                self._run_one(inputs, outputs)
+            elif full:
+                self._pipeline(inputs, outputs, full)
+            if rest:
+                tail = self._rest_slot()
+                tail.stream.synchronize()
+                for t in self._outputs:
+                    outputs[t.item.name][full * batch :] = tail.hosts[t.name][:rest]
+        except BaseException:
+            self._drain()
+            raise
+        batches = full + (rest > 0)
+        self.copies = Copies(batches * len(self._inputs), batches * len(self._outputs))
+        return outputs
+
+    def _rest_group(self) -> Group:
+        if self._tail is None:
+            self._tail = Group(self, 1)
+        return self._tail
+
+    def _rest_slot(self) -> Slot:
+        return self._rest_group().slots[0]
+
+    def _enqueue_rest(self, inputs: Arrays, start: int, rest: int) -> None:
+        slot = self._rest_slot()
+        for t in self._inputs:
+            np.copyto(slot.hosts[t.name][:rest], inputs[t.item.name][start:])
+        slot.set_shapes({name: (rest, *shape[1:]) for name, shape in self._batch_shapes.items()})
+        slot.enqueue(rest)
+
+    def _run_one(self, inputs: Arrays, outputs: dict[str, NDArray[Any]]) -> None:
+        """Run a single full batch, with as little around it as can be: this is where latency counts."""
+        group = self._group(0)
+        slot = group.slots[0]
+        if self._batch_bytes <= INLINE_BYTES:
+            for t in self._inputs:
+                np.copyto(slot.hosts[t.name], inputs[t.item.name][: self.batch_size])
+        else:
+            self._await_staged(group, self._stage(group, inputs, 0, 1))
+        if slot.graph is not None:
+            slot.launch()
+        else:
+            slot.enqueue(self.batch_size)
+        slot.stream.synchronize()
+        for t in self._outputs:
+            np.copyto(outputs[t.item.name][: self.batch_size], slot.hosts[t.name])
+
+    def _pipeline(self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int) -> None:
+        """Run ``full`` batches: while copiers fill groups, the device works on those filled before."""
+        size = self._group_size
+        waves = [(first, min(size, full - first)) for first in range(0, full, size)]
+        groups = min(self._group_count, len(waves))
+        ahead = groups // 2
+        staged = [0] * len(waves)
+        for wave in range(len(waves) + ahead):
+            if wave < len(waves):
+                group = self._group(wave % groups)
+                if wave >= groups:
+                    self._collect(group, *waves[wave - groups], outputs)
+                staged[wave] = self._stage(group, inputs, *waves[wave])
+            if wave >= ahead:
+                ready = wave - ahead
+                group = self._group(ready % groups)
+                self._await_staged(group, staged[ready])
+                for slot in group.slots[: waves[ready][1]]:
+                    if slot.graph is not None:
+                        slot.launch()
+                    else:
+                        slot.enqueue(self.batch_size)
+        for wave in range(len(waves) - groups, len(waves)):
+            self._collect(self._group(wave % groups), *waves[wave], outputs)
+
+    def _group(self, index: int) -> Group:
+        """Give a group of slots, set up (contexts made, graphs captured) when it is first needed."""
+        while index >= len(self._groups):
+            group = Group(self, self._group_size)
+            # Kept first, so that closing frees it whatever happens now.
+            self._groups.append(group)
+            for slot in group.slots:
+                slot.set_shapes(self._batch_shapes)
+                if self.graphs:
+                    slot.graph = slot.capture(self.batch_size)
+        return self._groups[index]
+
+    def _stage(self, group: Group, inputs: Arrays, first: int, count: int) -> int:
+        """Have the samples of ``count`` batches from batch ``first`` copied to the group; gives the copies to await."""
+        start, rows, tasks = first * self.batch_size, count * self.batch_size, 0
+        for t in self._inputs:
+            source, target = inputs[t.item.name], group.hosts[t.name]
+            if self.copier_count == 0:
+                np.copyto(target[:rows], source[start : start + rows])
+                continue
+            chunk = max(1, CHUNK_BYTES // t.sample_bytes)
+            for low in range(0, rows, chunk):
+                high = min(low + chunk, rows)
+                self._tasks.put((target[low:high], source[start + low : start + high], group.done))
+                tasks += 1
+        if tasks and not self._copiers:
+            self._copiers = [
+                threading.Thread(target=_copy, args=(self._tasks,), name=f"{self.variant} copier {i}", daemon=True)
+                for i in range(self.copier_count)
+            ]
+            for thread in self._copiers:
+                thread.start()
+        return tasks
+
+    def _await_staged(self, group: Group, tasks: int) -> None:
+        for _ in range(tasks):
+            failure = group.done.get()
+            if failure is not None:
+                raise failure
+
+    def _collect(self, group: Group, first: int, count: int, outputs: dict[str, NDArray[Any]]) -> None:
+        for slot in group.slots[:count]:
+            slot.stream.synchronize()
+        start, rows = first * self.batch_size, count * self.batch_size
+        for t in self._outputs:
+            np.copyto(outputs[t.item.name][start : start + rows], group.hosts[t.name][:rows])
+
+    def _execute_dynamic(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
+        """Run samples with further dynamic dimensions: batch by batch, at the sizes that they have."""
+        slot, pinned, parts = self._rest_slot(), self._rest_group().pinned, []
+        for start in range(0, count, self.batch_size):
+            shapes, rows = {}, min(self.batch_size, count - start)
+            for t in self._inputs:
+                array = inputs[t.item.name][start : start + rows]
+                shapes[t.name] = tuple(array.shape)
+                slot.hosts[t.name] = pinned[t.name][: array.nbytes].view(t.dtype).reshape(array.shape)
+                np.copyto(slot.hosts[t.name], array)
+            slot.set_shapes(shapes)
+            for t in self._outputs:
+                shape = tuple(slot.context.get_tensor_shape(t.name))
+                size = int(np.prod(shape, dtype=np.int64)) * t.dtype.itemsize
+                slot.hosts[t.name] = pinned[t.name][:size].view(t.dtype).reshape(shape)
+            slot.enqueue(rows)
+            slot.stream.synchronize()
+            parts.append({t.item.name: slot.hosts[t.name].copy() for t in self._outputs})
+        self.copies = Copies(len(parts) * len(self._inputs), len(parts) * len(self._outputs))
+        return {t.item.name: np.concatenate([part[t.item.name] for part in parts]) for t in self._outputs}
+
+    def poison(self) -> None:
+        """Fill every output buffer that is set up, on host and device, with NaN: what a call leaves of it shows."""
+        import pycuda.driver as cuda
+
+        with self._lock, context.current():
+            for group in (*self._groups, *([self._tail] if self._tail else [])):
+                for t in self._outputs:
+                    group.pinned[t.name][:] = POISON
+                    for slot in group.slots:
+                        cuda.memset_d8(slot.device[t.name], POISON, self.batch_size * t.sample_bytes)
+            cuda.Context.synchronize()
+
+    def raw(self) -> Slot:
+        """Give the slot of the remainders, for what only a bare context shows; use it inside ``context.current()``."""
+        return self._rest_slot()
+
+    def _drain(self) -> None:
+        """After a failure: wait until no thread and no stream uses the buffers any more; they are set up anew."""
+        import pycuda.driver as cuda
+
+        self._stop_copiers()
+        cuda.Context.synchronize()
+        self._free_groups()
+
+    def _stop_copiers(self) -> None:
+        for _ in self._copiers:
+            self._tasks.put(None)
+        for thread in self._copiers:
+            thread.join()
+        self._copiers = []
+
+    def _free_groups(self) -> None:
+        for group in self._groups:
+            group.free()
+        self._groups = []
+        if self._tail is not None:
+            self._tail.free()
+            self._tail = None
+
+    def _teardown(self) -> None:
+        self._stop_copiers()
+        with context.current():
+            self._free_groups()
+
+    def _release(self) -> None:
+        with self._lock:
+            self._teardown()
+            with context.current():
+                self.engine = None
+
+
+def _copy(tasks: queue.SimpleQueue[Any]) -> None:
+    """Copy what is asked for until None comes; NumPy lets other threads run meanwhile."""
+    while (task := tasks.get()) is not None:
+        target, source, done = task
+        failure: BaseException | None = None
+        try:
+            np.copyto(target, source)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
+            failure = error
+        # Nothing of the caller's may be kept alive until the next task comes.
+        del task, target, source
+        done.put(failure)
+
+
+def _load(path: Path) -> Any:
+    """Deserialize a plan; raises RunnerError with what TensorRT says of it."""
+    import tensorrt as trt
+
+    content = path.read_bytes()
+    if not content:
+        raise RunnerError(f"{path}: the plan is empty; expected a TensorRT {trt.__version__} plan")
+    said = Said()
+    engine = trt.Runtime(logger()).deserialize_cuda_engine(content)
+    if engine is None:
+        raise RunnerError(f"{path}: TensorRT {trt.__version__} cannot load it as a plan:\n{said.errors()}")
+    return engine
+
+
+def checked(result: Any) -> Any:
+    """Give what a call of cuda-python returned beside its status; raises RunnerError where the status is an error."""
+    status, *rest = result
+    if int(status) != 0:
+        raise RunnerError(f"CUDA failed: {status.name} ({int(status)})")
+    return rest[0] if rest else None
