@@ -130,6 +130,13 @@ class Chain:
             return self._tensorrt(variant)
         return self._tflite(variant)
 
+    def rebuilt(self, variant: Variant, number: int) -> Path:
+        """Give a TensorRT engine of a variant that was built once more, from nothing: no timing or calibration cache.
+
+        Each ``number`` is an engine of its own, kept in the store.
+        """
+        return self._tensorrt(variant, number).file(tensorrt.FILE)
+
     def file(self, variant: Variant) -> Path:
         """Give the path of the variant's engine: the file, or the folder of a SavedModel."""
         return self.artifact(variant).folder / str(FORMATS[variant.format].FILE)
@@ -354,7 +361,7 @@ class Chain:
             savedmodel.unavailable(),
         )
 
-    def _tensorrt(self, variant: Variant) -> Artifact:
+    def _tensorrt(self, variant: Variant, rebuild: int = 0) -> Artifact:
         spec = self.spec
         if reason := unavailable(variant):
             raise UnavailableError(f"{variant}: {reason}")
@@ -372,10 +379,13 @@ class Chain:
             inputs = self.calibration.inputs
             made_from["calibration"] = inputs_sha256 = content_hash(inputs)
             parameters["calibration"] = dict(vars(spec.calibration))
-        others = [self.store.root / spec.name / str(v) for v in variants(spec) if v.format == TENSORRT]
-        before = self.store.recorded(spec.name, str(variant))
+        caches, before = [], None
+        if not rebuild:
+            others = (self.store.root / spec.name / str(v) for v in variants(spec) if v.format == TENSORRT)
+            caches = [other / tensorrt.calibration.CACHE for other in others]
+            before = self.store.recorded(spec.name, str(variant))
         return self._get(
-            str(variant),
+            f"{variant}.rebuild-{rebuild}" if rebuild else str(variant),
             Recipe(made_from, parameters, {TENSORRT: tensorrt.version()}, tensorrt.device()),
             lambda folder: tensorrt.build.build_engine(
                 source.file(onnx.FILE),
@@ -385,7 +395,7 @@ class Chain:
                 folder,
                 samples=inputs,
                 samples_sha256=inputs_sha256,
-                calibration_caches=[other / tensorrt.calibration.CACHE for other in others],
+                calibration_caches=caches,
                 timing_cache=before.folder / tensorrt.build.TIMING_CACHE if before else None,
             ),
             None,
