@@ -109,6 +109,7 @@ def batching(
 
     Raises ToleranceError as :func:`row` does.
     """
+    variant = row_name(variant)
     row(variant, INPUT_KINDS[0], overrides, source)
     content = (overrides or {}).get(variant, {})
     where = source if BATCHING in content else TABLE.name

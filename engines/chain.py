@@ -197,6 +197,8 @@ class Chain:
 
     def export_data(self) -> Artifact:
         """Store test samples, labels and calibration samples, for environments that can load none themselves."""
+        if isinstance(self.dataset, BroughtData):
+            raise SpecError(f"{self.spec.name}: its samples are a user's own file; allowed: the file itself, --samples")
         arrays, rest = datasets.pack(self.dataset, self.spec.calibration.samples)
 
         def build(folder: Path) -> Mapping[str, Any]:

@@ -291,11 +291,14 @@ class TensorRTRunner(Runner):
         for i in range(engine.num_io_tensors):
             name = engine.get_tensor_name(i)
             found[engine.get_tensor_mode(name).name][name] = tuple(engine.get_tensor_shape(name))
-        check_signature(str(path), self.spec, found["INPUT"], found["OUTPUT"])
+        names = check_signature(str(path), self.spec, found["INPUT"], found["OUTPUT"])
         tensors = []
         items: list[InputSpec | OutputSpec] = [*self.spec.inputs, *self.spec.outputs]
         for item in items:
-            name, sizes = item.signature_name, {n: max(s) for n, s in self.spec.dimensions.items()}
+            name, sizes = (
+                names.get(item.name, item.signature_name),
+                {n: max(s) for n, s in self.spec.dimensions.items()},
+            )
             kind = engine.get_tensor_dtype(name).name
             if _DTYPES.get(kind) != item.dtype:
                 raise RunnerError(f"{path}: {name!r} is {_DTYPES.get(kind, kind)}; expected {item.dtype}")
