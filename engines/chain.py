@@ -405,6 +405,9 @@ class Chain:
 
     def _tuned(self, variant: Variant, plan: Path, batch_size: int | None) -> Runner:
         """Open a TensorRT runner with the streams and graphs that were measured best for this plan, once."""
+        if batch_size is not None and variant.profile is not None:
+            # Callers ask for at most this many samples a batch, and the plan takes no more than it was built for.
+            batch_size = min(batch_size, variant.profile.max)
         runner = tensorrt.runner.TensorRTRunner(self.spec, variant, plan, batch_size)
         made_from = {"plan": file_hash(plan)}
 

@@ -81,7 +81,7 @@ class Tensor:
 class Slot:
     """One execution context with its stream, device memory, and views of page-locked memory, for one batch."""
 
-    def __init__(self, runner: TensorRTRunner, hosts: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, runner: TensorRTRunner, hosts: dict[str, NDArray[Any]], batch: int) -> None:
         import pycuda.driver as cuda
 
         self.tensors, self.hosts, self.spec = runner.tensors, hosts, runner.spec
@@ -94,7 +94,7 @@ class Slot:
         self.stream = cuda.Stream()
         try:
             for t in runner.tensors:
-                self.device[t.name] = cuda.mem_alloc(runner.batch_size * t.sample_bytes)
+                self.device[t.name] = cuda.mem_alloc(batch * t.sample_bytes)
             self._prepare(runner.engine)
         except BaseException:
             self.free()
@@ -187,26 +187,33 @@ class Slot:
 
 
 class Group:
-    """Slots whose page-locked memory is one piece for each tensor."""
+    """Slots of ``batch`` samples each, whose page-locked memory is one piece for each tensor."""
 
-    def __init__(self, runner: TensorRTRunner, size: int) -> None:
+    def __init__(self, runner: TensorRTRunner, size: int, batch: int) -> None:
         import pycuda.driver as cuda
 
         self.pinned: dict[str, NDArray[Any]] = {}
         self.hosts: dict[str, NDArray[Any]] = {}
         self.slots: list[Slot] = []
         self.done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        batch = runner.batch_size
+        self.batch = batch
         try:
             for t in runner.tensors:
                 self.pinned[t.name] = cuda.pagelocked_empty(size * batch * t.sample_bytes, np.uint8)
                 self.hosts[t.name] = runner.shaped(t, self.pinned[t.name])
             for s in range(size):
                 part = slice(s * batch, (s + 1) * batch)
-                self.slots.append(Slot(runner, {name: host[part] for name, host in self.hosts.items()}))
+                self.slots.append(Slot(runner, {name: host[part] for name, host in self.hosts.items()}, batch))
         except BaseException:
             self.free()
             raise
+
+    def prepare(self, runner: TensorRTRunner) -> None:
+        """Set the shapes of full batches and capture their graphs."""
+        for slot in self.slots:
+            slot.set_shapes(runner.batch_shapes(self.batch))
+            if runner.graphs:
+                slot.graph = slot.capture(self.batch)
 
     def free(self) -> None:
         """Free the slots and the page-locked memory."""
@@ -244,6 +251,7 @@ class TensorRTRunner(Runner):
         self._lock = threading.Lock()
         self._groups: list[Group] = []
         self._tail: Group | None = None
+        self._single: Group | None = None
         self._copiers: list[threading.Thread] = []
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._fixed = not spec.dimensions
@@ -273,6 +281,10 @@ class TensorRTRunner(Runner):
             "CUDA graphs": "yes" if self.graphs else "no",
             "copier threads": str(copiers),
         }
+
+    def batch_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Give the shapes of the inputs for a batch, by the engine's names."""
+        return {name: (batch, *shape[1:]) for name, shape in self._batch_shapes.items()}
 
     def shaped(self, tensor: Tensor, memory: NDArray[Any]) -> NDArray[Any]:
         """View page-locked bytes as samples of a tensor."""
@@ -377,10 +389,13 @@ class TensorRTRunner(Runner):
             t.item.name: np.empty((count, *self.spec.concrete_shape(t.item, 1)[1:]), t.dtype) for t in self._outputs
         }
         try:
+            if count == 1 and batch > 1 and self.graphs and self._least == 1:
+                self._run_one(self._single_group(), inputs, outputs)
+                rest = 0
             if rest:
                 self._enqueue_rest(inputs, full * batch, rest)
             if full == 1:
-                self._run_one(inputs, outputs)
+                self._run_one(self._group(0), inputs, outputs)
             elif full:
                 self._pipeline(inputs, outputs, full)
             if rest:
@@ -391,13 +406,13 @@ class TensorRTRunner(Runner):
         except BaseException:
             self._drain()
             raise
-        batches = full + (rest > 0)
+        batches = -(-count // batch)
         self.copies = Copies(batches * len(self._inputs), batches * len(self._outputs))
         return outputs
 
     def _rest_group(self) -> Group:
         if self._tail is None:
-            self._tail = Group(self, 1)
+            self._tail = Group(self, 1, self.batch_size)
         return self._tail
 
     def _rest_slot(self) -> Slot:
@@ -407,25 +422,31 @@ class TensorRTRunner(Runner):
         slot = self._rest_slot()
         for t in self._inputs:
             np.copyto(slot.hosts[t.name][:rest], inputs[t.item.name][start:])
-        slot.set_shapes({name: (rest, *shape[1:]) for name, shape in self._batch_shapes.items()})
+        slot.set_shapes(self.batch_shapes(rest))
         slot.enqueue(rest)
 
-    def _run_one(self, inputs: Arrays, outputs: dict[str, NDArray[Any]]) -> None:
-        """Run a single full batch, with as little around it as can be: this is where latency counts."""
-        group = self._group(0)
-        slot = group.slots[0]
-        if self._batch_bytes <= INLINE_BYTES:
+    def _single_group(self) -> Group:
+        """Give the slot of calls with one sample, with a graph of its own: for those latency is all that counts."""
+        if self._single is None:
+            self._single = Group(self, 1, 1)
+            self._single.prepare(self)
+        return self._single
+
+    def _run_one(self, group: Group, inputs: Arrays, outputs: dict[str, NDArray[Any]]) -> None:
+        """Run a single batch, with as little around it as can be."""
+        slot, rows = group.slots[0], group.batch
+        if rows * self._batch_bytes <= INLINE_BYTES * self.batch_size:
             for t in self._inputs:
-                np.copyto(slot.hosts[t.name], inputs[t.item.name][: self.batch_size])
+                np.copyto(slot.hosts[t.name], inputs[t.item.name][:rows])
         else:
             self._await_staged(group, self._stage(group, inputs, 0, 1))
         if slot.graph is not None:
             slot.launch()
         else:
-            slot.enqueue(self.batch_size)
+            slot.enqueue(rows)
         slot.stream.synchronize()
         for t in self._outputs:
-            np.copyto(outputs[t.item.name][: self.batch_size], slot.hosts[t.name])
+            np.copyto(outputs[t.item.name][:rows], slot.hosts[t.name])
 
     def _pipeline(self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int) -> None:
         """Run ``full`` batches: while copiers fill groups, the device works on those filled before."""
@@ -455,13 +476,10 @@ class TensorRTRunner(Runner):
     def _group(self, index: int) -> Group:
         """Give a group of slots, set up (contexts made, graphs captured) when it is first needed."""
         while index >= len(self._groups):
-            group = Group(self, self._group_size)
+            group = Group(self, self._group_size, self.batch_size)
             # Kept first, so that closing frees it whatever happens now.
             self._groups.append(group)
-            for slot in group.slots:
-                slot.set_shapes(self._batch_shapes)
-                if self.graphs:
-                    slot.graph = slot.capture(self.batch_size)
+            group.prepare(self)
         return self._groups[index]
 
     def _stage(self, group: Group, inputs: Arrays, first: int, count: int) -> int:
@@ -525,11 +543,11 @@ class TensorRTRunner(Runner):
         import pycuda.driver as cuda
 
         with self._lock, context.current():
-            for group in (*self._groups, *([self._tail] if self._tail else [])):
+            for group in (*self._groups, *(g for g in (self._tail, self._single) if g)):
                 for t in self._outputs:
                     group.pinned[t.name][:] = POISON
                     for slot in group.slots:
-                        cuda.memset_d8(slot.device[t.name], POISON, self.batch_size * t.sample_bytes)
+                        cuda.memset_d8(slot.device[t.name], POISON, group.batch * t.sample_bytes)
             cuda.Context.synchronize()
 
     def raw(self) -> Slot:
@@ -552,12 +570,9 @@ class TensorRTRunner(Runner):
         self._copiers = []
 
     def _free_groups(self) -> None:
-        for group in self._groups:
+        for group in (*self._groups, *(g for g in (self._tail, self._single) if g)):
             group.free()
-        self._groups = []
-        if self._tail is not None:
-            self._tail.free()
-            self._tail = None
+        self._groups, self._tail, self._single = [], None, None
 
     def _teardown(self) -> None:
         self._stop_copiers()

@@ -1,0 +1,144 @@
+"""What a runner's throughput is measured against: the same engine run in plainer ways, timed by host and by device."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from engines.tensorrt import context
+from engines.tensorrt.runner import Group, TensorRTRunner, checked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engines.runner import Arrays
+
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Samples run, the seconds by the host's clock, and those between CUDA events on the device."""
+
+    samples: int
+    seconds: float
+    event_seconds: float
+
+    @property
+    def samples_per_second(self) -> float:
+        """By the host's clock."""
+        return self.samples / self.seconds
+
+
+def synchronous(runner: TensorRTRunner, inputs: Arrays) -> Timing:
+    """Run full batches one after another on one stream: copy, transfer, execute, transfer, wait, copy."""
+    import numpy as np
+    import pycuda.driver as cuda
+
+    batch = runner.batch_size
+    count = len(next(iter(inputs.values()))) // batch * batch
+    with context.current():
+        group = Group(runner, 1, batch)
+        try:
+            slot = group.slots[0]
+            slot.set_shapes(runner.batch_shapes(batch))
+            inside = [t for t in runner.tensors if t.item in runner.spec.inputs]
+            outside = [t for t in runner.tensors if t.item not in runner.spec.inputs]
+            results = {t.name: np.empty((count, *slot.hosts[t.name].shape[1:]), t.dtype) for t in outside}
+            first, last = cuda.Event(), cuda.Event()
+            for warm_up in (True, False):
+                start = time.perf_counter()
+                first.record(slot.stream)
+                for low in range(0, min(count, WARM_UP * batch) if warm_up else count, batch):
+                    for t in inside:
+                        np.copyto(slot.hosts[t.name], inputs[t.item.name][low : low + batch])
+                    slot.enqueue(batch)
+                    slot.stream.synchronize()
+                    for t in outside:
+                        np.copyto(results[t.name][low : low + batch], slot.hosts[t.name])
+                last.record(slot.stream)
+                last.synchronize()
+                seconds = time.perf_counter() - start
+            return Timing(count, seconds, last.time_since(first) / 1e3)
+        finally:
+            group.free()
+
+
+def device_limit(runner: TensorRTRunner, batches: int) -> Timing:
+    """Run the engine alone, without any copy, on as many streams as the runner has: no runner can be faster."""
+    import pycuda.driver as cuda
+    from cuda.bindings import driver
+
+    batch = runner.batch_size
+    with context.current():
+        group = Group(runner, runner.streams, batch)
+        graphs: list[Any] = []
+        try:
+            for slot in group.slots:
+                slot.set_shapes(runner.batch_shapes(batch))
+                graphs.append(slot.capture(batch, transfers=False))
+            first, last = cuda.Event(), cuda.Event()
+            ends = [cuda.Event() for _ in group.slots]
+            for number in (runner.streams * WARM_UP, batches):
+                start = time.perf_counter()
+                first.record(group.slots[0].stream)
+                for slot in group.slots[1:]:
+                    slot.stream.wait_for_event(first)
+                for i in range(number):
+                    which = i % runner.streams
+                    checked(driver.cuGraphLaunch(graphs[which], group.slots[which].handle))
+                for slot, end in zip(group.slots, ends, strict=True):
+                    end.record(slot.stream)
+                    group.slots[0].stream.wait_for_event(end)
+                last.record(group.slots[0].stream)
+                last.synchronize()
+                seconds = time.perf_counter() - start
+            return Timing(batches * batch, seconds, last.time_since(first) / 1e3)
+        finally:
+            for graph in graphs:
+                checked(driver.cuGraphExecDestroy(graph))
+            group.free()
+
+
+def bare_replay(runner: TensorRTRunner, batch: int, times: int) -> list[float]:
+    """Time launches of one captured graph (transfers and engine), each waited for; gives the seconds of each."""
+    from cuda.bindings import driver
+
+    with context.current():
+        group = Group(runner, 1, batch)
+        try:
+            slot = group.slots[0]
+            slot.set_shapes(runner.batch_shapes(batch))
+            graph = slot.capture(batch)
+            result = []
+            for i in range(times + WARM_UP):
+                start = time.perf_counter()
+                checked(driver.cuGraphLaunch(graph, slot.handle))
+                slot.stream.synchronize()
+                if i >= WARM_UP:
+                    result.append(time.perf_counter() - start)
+            checked(driver.cuGraphExecDestroy(graph))
+            return result
+        finally:
+            group.free()
+
+
+def polygraphy(plan: Path, runner: TensorRTRunner, inputs: Arrays) -> Timing:
+    """Run full batches with Polygraphy's TrtRunner on the same plan; no device time is measured."""
+    import numpy as np
+    from polygraphy.backend.trt import EngineFromBytes, TrtRunner
+
+    from engines.tensorrt.messages import polygraphy_speaks_here
+
+    batch = runner.batch_size
+    count = len(next(iter(inputs.values()))) // batch * batch
+    with context.current(), polygraphy_speaks_here(), TrtRunner(EngineFromBytes(plan.read_bytes())) as other:
+        names = {i.name: i.signature_name for i in runner.spec.inputs}
+        for warm_up in (True, False):
+            start = time.perf_counter()
+            for low in range(0, min(count, WARM_UP * batch) if warm_up else count, batch):
+                feeds = {names[name]: np.ascontiguousarray(a[low : low + batch]) for name, a in inputs.items()}
+                other.infer(feeds, check_inputs=False)
+            seconds = time.perf_counter() - start
+    return Timing(count, seconds, seconds)
