@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from engines.errors import ConversionError
 from engines.tensorrt import context, versions
 from engines.tensorrt.calibration import CACHE, CacheKey, Feed, batches_of, entropy_calibrator
-from engines.tensorrt.messages import Said, polygraphy_speaks_here
+from engines.tensorrt.messages import Said, logger, polygraphy_speaks_here
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,7 +104,9 @@ def build_engine(
         if feed is not None:
             feed.check(what)
         (folder / PLAN).write_bytes(content)
-        layers = _layers(folder / PLAN, said, what)
+        # Polygraphy's lock beside the cache has done its work.
+        (folder / f"{TIMING_CACHE}.lock").unlink(missing_ok=True)
+        layers = _layers(folder / PLAN, spec, variant.profile, what)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1), encoding="utf-8")
     details: dict[str, Any] = {
         "profile": [variant.profile.min, variant.profile.opt, variant.profile.max],
@@ -154,23 +156,31 @@ def _calibrate_at(spec: ModelSpec, calibration: Calibration) -> Callable[[Any, A
     return fix
 
 
-def _layers(plan: Path, said: Said, what: str) -> list[dict[str, Any]]:
-    """Ask the engine inspector for the layers of a plan."""
+def _layers(plan: Path, spec: ModelSpec, profile: BatchProfile, what: str) -> list[dict[str, Any]]:
+    """Ask the engine inspector for the layers of a plan, at the batch that the profile is tuned for."""
     import tensorrt as trt
 
-    from engines.tensorrt.messages import logger
-
-    runtime = trt.Runtime(logger())
-    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
-    if engine is None:
-        raise ConversionError(f"{what}: TensorRT cannot read the plan that it just built:\n{said.errors()}")
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    layers = json.loads(text)["Layers"]
+    said = Said()
+    engine = trt.Runtime(logger()).deserialize_cuda_engine(plan.read_bytes())
+    execution = engine.create_execution_context() if engine is not None else None
+    if engine is None or execution is None:
+        raise ConversionError(f"{what}: TensorRT cannot use the plan that it just built:\n{said.errors()}")
+    for item in spec.inputs:
+        execution.set_input_shape(item.signature_name, _shape(spec, item, profile.opt, lambda sizes: sizes[0]))
+    inspector = engine.create_engine_inspector()
+    # With a context it can tell the formats of tensors of dynamic shape; TensorRT 8.6 does not even then.
+    inspector.execution_context = execution
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    # TensorRT 8.6 separates the names of fused layers with raw control characters, which strict JSON forbids.
+    layers = json.loads(text, strict=False)["Layers"]
     return [layer if isinstance(layer, dict) else {"Name": layer} for layer in layers]
 
 
 def census(layers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Count layers by the precision that they compute in, as their inputs' formats say."""
+    """Count layers by the precision that they compute in; ``unknown`` are those of which TensorRT does not tell it.
+
+    TensorRT 8.6 tells that of layers with weights only, where shapes are dynamic.
+    """
     result: dict[str, int] = {}
     for layer in layers:
         precision = layer_precision(layer)
@@ -185,9 +195,14 @@ def is_convolution(layer: Mapping[str, Any]) -> bool:
 
 
 def layer_precision(layer: Mapping[str, Any]) -> str:
-    """Name the precision of a layer of the inspector: that of its first input, for that is what its kernel reads."""
-    for tensor in [*layer.get("Inputs", ()), *layer.get("Outputs", ())]:
-        text = str(tensor.get("Format/Datatype", tensor.get("Datatype", "")))
+    """Name the precision of a layer of the inspector: that of its weights, else of its first input.
+
+    The weights' type is what the kernel multiplies with; other layers compute in what they read.
+    """
+    weights = layer.get("Weights")
+    texts = [str(weights.get("Type", ""))] if isinstance(weights, dict) else []
+    texts += [str(t.get("Format/Datatype", t.get("Datatype", ""))) for t in layer.get("Inputs", ())]
+    for text in texts:
         for name, pattern in _PRECISIONS:
             if pattern.search(text):
                 return name

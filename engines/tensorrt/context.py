@@ -22,6 +22,14 @@ def primary() -> Any:
     return cuda.Device(0).retain_primary_context()
 
 
+def cuda_error() -> type[Exception]:
+    """Give the class of PyCUDA's errors."""
+    import pycuda.driver as cuda
+
+    error: type[Exception] = cuda.Error
+    return error
+
+
 @contextlib.contextmanager
 def current() -> Iterator[None]:
     """Make the primary context current on this thread, and pop it at the end.

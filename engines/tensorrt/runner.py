@@ -41,9 +41,9 @@ GROUP_BYTES = 2 << 20
 """A group of slots is filled by one go of about this size: long against the hand-over to a thread (some 20 µs)."""
 
 CHUNK_BYTES = 1 << 20
-"""The most that one copier copies at a time, so that several share a large batch."""
+"""The least that one copier copies at a time; a larger group is shared out evenly among all."""
 
-INLINE_BYTES = 1 << 18
+INLINE_BYTES = 1 << 19
 """Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
 
 POISON = 0xFF
@@ -89,6 +89,7 @@ class Slot:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.graph: Any = None
         self.handle: Any = None
+        self._cu_graph_launch: Any = None
         self.context: Any = None
         self.device: dict[str, Any] = {}
         self.stream = cuda.Stream()
@@ -164,14 +165,13 @@ class Slot:
         checked(driver.cuGraphDestroy(graph))
         checked(driver.cuGraphUpload(executable, handle))
         self.stream.synchronize()
-        self.handle = handle
+        # Found once: at a single sample's latency the import statement alone would show.
+        self.handle, self._cu_graph_launch = handle, driver.cuGraphLaunch
         return executable
 
     def launch(self) -> None:
         """Run the captured graph."""
-        from cuda.bindings import driver
-
-        checked(driver.cuGraphLaunch(self.graph, self.handle))
+        checked(self._cu_graph_launch(self.graph, self.handle))
 
     def free(self) -> None:
         """Free graph, execution context and device memory."""
@@ -255,15 +255,16 @@ class TensorRTRunner(Runner):
         self._copiers: list[threading.Thread] = []
         self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._fixed = not spec.dimensions
+        self._context, self._cuda_error = context.primary(), context.cuda_error()
         with context.current():
-            self._context = context.primary()
             self.engine = _load(path)
             self.tensors = self._signature(path)
             self._check_profile(path)
         self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
         self._outputs = [t for t in self.tensors if isinstance(t.item, OutputSpec)]
         self._batch_shapes = {t.name: (self.batch_size, *spec.concrete_shape(t.item, 1)[1:]) for t in self._inputs}
-        self._batch_bytes = self.batch_size * sum(t.sample_bytes for t in self._inputs)
+        self._output_shapes = [(t.item.name, self.spec.concrete_shape(t.item, 1)[1:], t.dtype) for t in self._outputs]
+        self.batch_bytes = self.batch_size * sum(t.sample_bytes for t in self._inputs)
         self.configure(streams=streams, graphs=graphs, copiers=copiers)
 
     def configure(self, *, streams: int, graphs: bool, copiers: int) -> None:
@@ -274,7 +275,7 @@ class TensorRTRunner(Runner):
             )
         self._teardown()
         self.streams, self.graphs, self.copier_count = streams, graphs and self._fixed, copiers
-        self._group_size = max(1, min(streams // 4, GROUP_BYTES // max(self._batch_bytes, 1)))
+        self._group_size = max(1, min(streams // 4, GROUP_BYTES // max(self.batch_bytes, 1)))
         self._group_count = max(1, streams // self._group_size)
         self.settings = {
             "streams": str(streams),
@@ -339,8 +340,6 @@ class TensorRTRunner(Runner):
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run all samples, as every runner does; one call at a time, from any thread."""
-        import pycuda.driver as cuda
-
         if self._closed:
             raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
         count = self._count(inputs)
@@ -348,10 +347,10 @@ class TensorRTRunner(Runner):
             self._context.push()
             try:
                 return self._execute(inputs, count)
-            except cuda.Error as error:
+            except self._cuda_error as error:
                 raise RunnerError(f"{self.variant} of {self.spec.name}: CUDA failed: {error}") from error
             finally:
-                cuda.Context.pop()
+                self._context.pop()
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         return self(inputs)
@@ -386,14 +385,16 @@ class TensorRTRunner(Runner):
         batch = self.batch_size
         full, rest = divmod(count, batch)
         outputs: dict[str, NDArray[Any]] = {
-            t.item.name: np.empty((count, *self.spec.concrete_shape(t.item, 1)[1:]), t.dtype) for t in self._outputs
+            name: np.empty((count, *shape), dtype) for name, shape, dtype in self._output_shapes
         }
         try:
             if count == 1 and batch > 1 and self.graphs and self._least == 1:
                 self._run_one(self._single_group(), inputs, outputs)
                 rest = 0
             if rest:
-                self._enqueue_rest(inputs, full * batch, rest)
+                # First: being the smallest batch, it has the device at work soonest.
+                tasks = self._stage_rest(inputs, full * batch, rest)
+                self._enqueue_rest(rest, tasks)
             if full == 1:
                 self._run_one(self._group(0), inputs, outputs)
             elif full:
@@ -418,10 +419,17 @@ class TensorRTRunner(Runner):
     def _rest_slot(self) -> Slot:
         return self._rest_group().slots[0]
 
-    def _enqueue_rest(self, inputs: Arrays, start: int, rest: int) -> None:
-        slot = self._rest_slot()
+    def _stage_rest(self, inputs: Arrays, start: int, rest: int) -> int:
+        """Have the remainder copied to its slot: by the copiers where it is large, else at once."""
+        if rest * self.batch_bytes > INLINE_BYTES * self.batch_size:
+            return self._stage(self._rest_group(), inputs, start, rest)
         for t in self._inputs:
-            np.copyto(slot.hosts[t.name][:rest], inputs[t.item.name][start:])
+            np.copyto(self._rest_slot().hosts[t.name][:rest], inputs[t.item.name][start:])
+        return 0
+
+    def _enqueue_rest(self, rest: int, tasks: int) -> None:
+        self._await_staged(self._rest_group(), tasks)
+        slot = self._rest_slot()
         slot.set_shapes(self.batch_shapes(rest))
         slot.enqueue(rest)
 
@@ -435,11 +443,11 @@ class TensorRTRunner(Runner):
     def _run_one(self, group: Group, inputs: Arrays, outputs: dict[str, NDArray[Any]]) -> None:
         """Run a single batch, with as little around it as can be."""
         slot, rows = group.slots[0], group.batch
-        if rows * self._batch_bytes <= INLINE_BYTES * self.batch_size:
+        if rows * self.batch_bytes <= INLINE_BYTES * self.batch_size:
             for t in self._inputs:
                 np.copyto(slot.hosts[t.name], inputs[t.item.name][:rows])
         else:
-            self._await_staged(group, self._stage(group, inputs, 0, 1))
+            self._await_staged(group, self._stage(group, inputs, 0, rows))
         if slot.graph is not None:
             slot.launch()
         else:
@@ -460,7 +468,8 @@ class TensorRTRunner(Runner):
                 group = self._group(wave % groups)
                 if wave >= groups:
                     self._collect(group, *waves[wave - groups], outputs)
-                staged[wave] = self._stage(group, inputs, *waves[wave])
+                first, count = waves[wave]
+                staged[wave] = self._stage(group, inputs, first * self.batch_size, count * self.batch_size)
             if wave >= ahead:
                 ready = wave - ahead
                 group = self._group(ready % groups)
@@ -482,15 +491,15 @@ class TensorRTRunner(Runner):
             group.prepare(self)
         return self._groups[index]
 
-    def _stage(self, group: Group, inputs: Arrays, first: int, count: int) -> int:
-        """Have the samples of ``count`` batches from batch ``first`` copied to the group; gives the copies to await."""
-        start, rows, tasks = first * self.batch_size, count * self.batch_size, 0
+    def _stage(self, group: Group, inputs: Arrays, start: int, rows: int) -> int:
+        """Have ``rows`` samples from ``start`` on copied to the group's memory; gives the copies to await."""
+        tasks = 0
         for t in self._inputs:
             source, target = inputs[t.item.name], group.hosts[t.name]
             if self.copier_count == 0:
                 np.copyto(target[:rows], source[start : start + rows])
                 continue
-            chunk = max(1, CHUNK_BYTES // t.sample_bytes)
+            chunk = max(1, CHUNK_BYTES // t.sample_bytes, -(-rows // self.copier_count))
             for low in range(0, rows, chunk):
                 high = min(low + chunk, rows)
                 self._tasks.put((target[low:high], source[start + low : start + high], group.done))

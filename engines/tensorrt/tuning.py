@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.tensorrt import context, versions
+from engines.tensorrt.runner import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from engines.tensorrt.runner import TensorRTRunner
@@ -59,9 +60,11 @@ def _candidates(runner: TensorRTRunner) -> Iterator[dict[str, Any]]:
         free, _ = cuda.mem_get_info()
     # Half of what is free: other runners want some too.
     bearable = max(1, free // 2 // max(versions.scratch_bytes(runner.engine), 1) - 1)
-    streams = sorted({min(n, bearable) for n in (4, 8, 16)})
+    large = runner.batch_bytes > CHUNK_BYTES
+    # A large batch needs several threads to copy it in time; small ones only make them wait for each other.
+    streams = sorted({min(n, bearable) for n in ((4, 8, 16) if large else (8, 16, 32))})
     processors = os.cpu_count() or 1
-    copiers = sorted({max(1, min(n, processors - 1)) for n in (2, 4, 8)})
+    copiers = sorted({max(1, min(n, processors - 1)) for n in ((4, 8, 12) if large else (1, 2, 4))})
     for count in streams:
         for threads in copiers:
             yield {"streams": count, "graphs": True, "copiers": threads}
