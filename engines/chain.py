@@ -372,6 +372,8 @@ class Chain:
         route = tensorrt.versions.route(variant.precision, tensorrt.version() or "")
         source = self.artifact(Variant("onnx", route.source))
         made_from = {f"onnx-{route.source}": source.sha256}
+        for module in (tensorrt.build, tensorrt.calibration, tensorrt.versions):
+            made_from |= _code(module)
         parameters: dict[str, Any] = {
             "profile": [variant.profile.min, variant.profile.opt, variant.profile.max],
             "workspace": tensorrt.build.WORKSPACE,
