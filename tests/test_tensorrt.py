@@ -10,6 +10,7 @@ import threading
 import numpy as np
 import pytest
 
+from conformance.compare import compare
 from conformance.tolerances import row
 from engines import tensorrt
 from engines.chain import Chain
@@ -23,11 +24,14 @@ pytestmark = [pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
 SIZES = {"fp16": 0.6, "int8": 0.35, "int8+fp16": 0.35, "int8-qdq": 0.35}
 """The largest plan for each precision, as a share of the weights in FP32: half or a quarter, and the kernels."""
 
-SMALL_PLAN = 1_000_000
+SMALL_PLAN = 2_000_000
 """A plan of up to this many bytes is small whatever the weights: kernels and descriptions are most of it."""
 
-INT8_CONVOLUTIONS = 0.8
-"""The share of its convolutions that an INT8 engine has to run in INT8, the first layer of Q/DQ models left out."""
+CONVOLUTIONS = 0.8
+"""The share of its convolutions that an engine has to run in its precision, the first layer of Q/DQ models left out."""
+
+SMALL_CONVOLUTIONS = 0.5
+"""The same where all weights take less than a megabyte: in layers that small an FP32 kernel may be the fastest."""
 
 REBUILDS = 3
 
@@ -73,18 +77,15 @@ def test_plan_is_small_enough(chain, variant, plan):
 
 
 def test_convolutions_run_in_the_precision(chain, variant):
-    """Convolutions run in the precision that was asked for: none falls back unsaid."""
+    """Convolutions run in the precision that was asked for: they do not fall back unsaid."""
     found = dict(chain.artifact(variant).details["convolutions"])
-    total = sum(found.values())
+    small = chain.file(Variant("onnx", "fp32")).stat().st_size < 1_000_000
+    wanted = {"fp32": "FP32", "fp16": "FP16"}.get(variant.precision, "INT8")
+    # The Q/DQ model leaves its first layer in FP32 on purpose.
+    total = sum(found.values()) - (variant.precision == "int8-qdq")
+    least = 1.0 if wanted == "FP32" else SMALL_CONVOLUTIONS if small else CONVOLUTIONS
     assert total > 0
-    if variant.precision == "fp32":
-        assert found == {"FP32": total}
-    elif variant.precision == "fp16":
-        assert found.get("FP16", 0) / total >= INT8_CONVOLUTIONS, found
-    else:
-        # The Q/DQ model leaves its first layer in FP32 on purpose.
-        expected = total - (variant.precision == "int8-qdq")
-        assert found.get("INT8", 0) / expected >= INT8_CONVOLUTIONS, found
+    assert found.get(wanted, 0) / total >= least, found
 
 
 @pytest.mark.formats("tensorrt", precisions=tensorrt.versions.CALIBRATED)
@@ -194,11 +195,14 @@ def test_a_process_exits_cleanly(chain, variant, plan):
 
 @pytest.mark.slow
 @pytest.mark.formats("tensorrt", first_profile=True)
-def test_rebuilds_stay_within_tolerance(chain, variant, samples, reference, judge):
+def test_rebuilds_stay_within_tolerance(chain, variant, samples, reference):
     """An engine that is built again, three times, gives the reference's answers each time."""
+    spec = chain.spec
+    tolerance = row(str(variant), "samples", spec.tolerances, str(spec.path)).tolerance
     for number in range(1, REBUILDS + 1):
-        with TensorRTRunner(chain.spec, variant, chain.rebuilt(variant, number)) as again:
-            judge(again(samples.inputs), reference, "samples")
+        with TensorRTRunner(spec, variant, chain.rebuilt(variant, number)) as again:
+            comparison = compare(again(samples.inputs), reference, tolerance, {o.name: o.kind for o in spec.outputs})
+        assert comparison.passed, f"rebuild {number}: {comparison.describe()}"
 
 
 # What cannot work: a typed error with TensorRT's own words, and the process goes on.

@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pytest
 
+from conformance.compare import compare
 from conformance.device_floors import device_floors
+from conformance.tolerances import row
 from engines import tensorrt
 from engines.tensorrt import yardsticks
 from fixtures.device_results import batches_of
@@ -23,20 +25,22 @@ ATTEMPTS = 3
 """How often a floor that is missed is measured again: a slow engine misses it every time, a disturbed one does not."""
 
 
-def test_many_samples_keep_their_floors(chain, variant, samples, reference, judge, benchmark):
+def test_many_samples_keep_their_floors(chain, samples, reference, variant, benchmark):
     """The variant agrees with the reference, and is then as fast as its floors say, at every batch it is made for."""
     copies = -(-SAMPLES // len(samples))
     inputs = {name: np.concatenate([array] * copies)[:SAMPLES] for name, array in samples.inputs.items()}
-    device, results, failures = tensorrt.device()["GPU"], {}, []
-    batches = [b for b in batches_of(chain.spec, variant) if b > 1]
+    spec, device, results, failures = chain.spec, tensorrt.device()["GPU"], {}, []
+    tolerance = row(str(variant), "samples", spec.tolerances, str(spec.path)).tolerance
+    batches = [b for b in batches_of(spec, variant) if b > 1]
     for batch in batches:
         floors = [
             f
             for f in device_floors()
-            if (f.model, f.variant, f.batch) == (chain.spec.name, str(variant), batch) and f.device in {None, device}
+            if (f.model, f.variant, f.batch) == (spec.name, str(variant), batch) and f.device in {None, device}
         ]
         with chain.runner(variant, batch) as runner:
-            judge(runner(samples.inputs), reference, "samples")
+            comparison = compare(runner(samples.inputs), reference, tolerance, {o.name: o.kind for o in spec.outputs})
+            assert comparison.passed, comparison.describe()
             for _ in range(ATTEMPTS):
                 measured = measure(runner, inputs, batch)
                 found = {f: measured["runner"] / (measured[f.over] if f.over else 1.0) for f in floors}
@@ -47,9 +51,9 @@ def test_many_samples_keep_their_floors(chain, variant, samples, reference, judg
                 benchmark.pedantic(runner, args=(inputs,), rounds=ROUNDS, iterations=1)
         results[batch] = {name: round(value) for name, value in measured.items()}
         failures += [f"{f}: measured {found[f]:,.2f}, floor {f.least:,.2f}, seen {f.seen:,.2f}" for f in missed]
-    benchmark.extra_info.update(model=chain.spec.name, variant=str(variant), device=device, samples_per_second=results)
+    benchmark.extra_info.update(model=spec.name, variant=str(variant), device=device, samples_per_second=results)
     if failures:
-        pytest.fail(f"{chain.spec.name} misses floors on {device}:\n  " + "\n  ".join(failures), pytrace=False)
+        pytest.fail(f"{spec.name} misses floors on {device}:\n  " + "\n  ".join(failures), pytrace=False)
 
 
 def measure(runner, inputs, batch):
