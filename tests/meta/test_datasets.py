@@ -17,6 +17,7 @@ import tarfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ import pytest
 
 from engines.datasets import CIFAR10_CLASSES, Samples, content_hash, download_cifar10, locate
 from engines.errors import DataError
+
+pytestmark = pytest.mark.skipif(
+    util.find_spec("sklearn") is None or util.find_spec("pooch") is None,
+    reason="samples are found and made where the converters are: scikit-learn or pooch is not installed",
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS, PIXELS = 10_000, 3072
