@@ -11,7 +11,6 @@ other made, whatever versions of the converters are installed beside it, and the
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -40,16 +39,12 @@ if TYPE_CHECKING:
     from engines.model import ModelSpec
     from engines.runner import Arrays, Runner
 
-log = logging.getLogger(__name__)
-
 FORMATS: Mapping[str, ModuleType] = {"savedmodel": savedmodel, "onnx": onnx, "tflite": tflite, "tensorrt": tensorrt}
 """The module of each format; each has ``unavailable()``, ``version()`` and ``FILE``."""
 
 SAMPLE_COUNT = 100
 """How many test samples the checks use by default: the first ones of the data set."""
 
-
-TENSORRT = "tensorrt"
 
 DATA = "data"
 """The artifact that carries the samples to environments that cannot load them."""
@@ -108,6 +103,12 @@ class Chain:
     def calibration(self) -> Samples:
         """The samples that INT8 is calibrated with; never among the test samples."""
         return self.dataset.calibration(self.spec.calibration.samples)
+
+    @cached_property
+    def _training_hashes(self) -> dict[str, str]:
+        """Hashes of all training samples, taken once: every artifact of a trained model asks for them."""
+        _ = self.samples  # refuses data of another shape before any training
+        return _hashes(self.dataset.train(), "training ")
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -190,10 +191,7 @@ class Chain:
                 np.save(folder / "test_samples.npy", next(iter(samples.inputs.values())))
             return {"data": self.dataset.source, "samples": len(samples), "labelled": samples.labels is not None}
 
-        hashes = {"samples": content_hash(samples.inputs)}
-        if samples.labels is not None:
-            hashes["labels"] = content_hash({"labels": samples.labels})
-        return self._get("samples", Recipe(hashes), build, None)
+        return self._get("samples", Recipe(_hashes(samples)), build, None)
 
     def export_data(self) -> Artifact:
         """Store test samples, labels and calibration samples, for environments that can load none themselves."""
@@ -221,7 +219,7 @@ class Chain:
         hint = (
             hint or f"run `python -m engines build {self.spec.path}` where it can be made, on the same artifact folder"
         )
-        if savedmodel.unavailable() and TENSORRT not in recipe.tools:
+        if savedmodel.unavailable() and "tensorrt" not in recipe.tools:
             # The chain up to here was made elsewhere: the versions there count, not what happens to be installed here.
             recipe = replace(recipe, tools=dict.fromkeys(recipe.tools))
         if unavailable:
@@ -266,14 +264,8 @@ class Chain:
             # What it was trained on need not be here, where it can only be used.
             return recorded
         parameters = {"architecture": architecture, "training": dict(vars(spec.training)) if spec.training else {}}
-        _ = self.samples  # refuses data of another shape before any training
-        data = self.dataset.train()
-        made_from = {"training samples": content_hash(data.inputs)}
-        if data.labels is not None:
-            made_from["training labels"] = content_hash({"labels": data.labels})
-        return self._get(
-            str(REFERENCE), Recipe(made_from | _code(training), parameters, tools), train, savedmodel.unavailable()
-        )
+        recipe = Recipe(self._training_hashes | _code(training), parameters, tools)
+        return self._get(str(REFERENCE), recipe, train, savedmodel.unavailable())
 
     def _trained(self) -> Any:
         """Train in a process of its own: op determinism and seeds are set for the whole process."""
@@ -385,12 +377,12 @@ class Chain:
             parameters["calibration"] = dict(vars(spec.calibration))
         caches, before = [], None
         if not rebuild:
-            others = (self.store.root / spec.name / str(v) for v in variants(spec) if v.format == TENSORRT)
+            others = (self.store.root / spec.name / str(v) for v in self.variants if v.format == "tensorrt")
             caches = [other / tensorrt.calibration.CACHE for other in others]
             before = self.store.recorded(spec.name, str(variant))
         return self._get(
             f"{variant}.rebuild-{rebuild}" if rebuild else str(variant),
-            Recipe(made_from, parameters, {TENSORRT: tensorrt.version()}, tensorrt.device()),
+            Recipe(made_from, parameters, {"tensorrt": tensorrt.version()}, tensorrt.device()),
             lambda folder: tensorrt.build.build_engine(
                 source.file(onnx.FILE),
                 source.sha256,
@@ -419,7 +411,9 @@ class Chain:
             return tuning
 
         try:
-            recipe = Recipe(made_from, {"batch": runner.batch_size}, {TENSORRT: tensorrt.version()}, tensorrt.device())
+            recipe = Recipe(
+                made_from, {"batch": runner.batch_size}, {"tensorrt": tensorrt.version()}, tensorrt.device()
+            )
             name = f"{variant}.tuning-{runner.batch_size}"
             tuning = self.store.get(self.spec.name, name, recipe, measure).details
             chosen = {name: tuning[name] for name in ("streams", "graphs", "copiers")}
@@ -438,6 +432,14 @@ def missing(distribution: str) -> str | None:
         if installed_version(distribution)
         else f"{distribution} is not installed (pip install -r requirements.txt)"
     )
+
+
+def _hashes(samples: Samples, prefix: str = "") -> dict[str, str]:
+    """Give the content hashes of samples, and of their labels where there are any."""
+    hashes = {f"{prefix}samples": content_hash(samples.inputs)}
+    if samples.labels is not None:
+        hashes[f"{prefix}labels"] = content_hash({"labels": samples.labels})
+    return hashes
 
 
 def _code(module: ModuleType) -> dict[str, str]:
