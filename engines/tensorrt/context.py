@@ -30,6 +30,16 @@ def cuda_error() -> type[Exception]:
     return error
 
 
+def explained(error: Exception) -> str:
+    """Say what an error of PyCUDA means; the context has to be current."""
+    import pycuda.driver as cuda
+
+    if isinstance(error, cuda.MemoryError):
+        free, total = cuda.mem_get_info()
+        return f"the device is out of memory ({free / 1e6:.0f} MB of {total / 1e6:.0f} MB free): {error}"
+    return f"CUDA failed: {error}"
+
+
 @contextlib.contextmanager
 def current() -> Iterator[None]:
     """Make the primary context current on this thread, and pop it at the end.
@@ -43,12 +53,7 @@ def current() -> Iterator[None]:
     context.push()
     try:
         yield
-    except cuda.MemoryError as error:
-        free, total = cuda.mem_get_info()
-        raise RunnerError(
-            f"the device is out of memory ({free / 1e6:.0f} MB of {total / 1e6:.0f} MB free): {error}"
-        ) from error
     except cuda.Error as error:
-        raise RunnerError(f"CUDA failed: {error}") from error
+        raise RunnerError(explained(error)) from error
     finally:
         cuda.Context.pop()

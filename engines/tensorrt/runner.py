@@ -6,7 +6,11 @@ execution context, stream and set of buffers each) are bound into groups, whose 
 that one copy fills a group. While some groups are filled, others run.
 
 A full batch is one CUDA graph (both transfers and the engine), captured once a slot; the remainder is enqueued
-plainly on a slot of its own, for a context whose graph is to stay valid must not see another shape.
+plainly on a slot of its own, for a context whose graph is to stay valid must not see another shape. It goes last, so
+that the host enqueues its kernels one by one while the device is busy with the others.
+
+The first batch of a call, where it is large, is sent to the device piece by piece as the copiers fill it, followed by
+a graph without the inputs' transfer: until that batch has arrived, the device has nothing to do.
 """
 
 from __future__ import annotations
@@ -46,6 +50,9 @@ CHUNK_BYTES = 1 << 20
 INLINE_BYTES = 1 << 19
 """Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
 
+NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING of CUDA's driver interface, for which PyCUDA has no name."""
+
 POISON = 0xFF
 """Filled into buffers byte by byte, it makes every float a NaN."""
 
@@ -62,7 +69,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Copies:
-    """The transfers of one call: each moves one batch of one tensor."""
+    """The transfers of one call: each moves one batch of one tensor, or one piece of a large first batch."""
 
     host_to_device: int
     device_to_host: int
@@ -78,6 +85,14 @@ class Tensor:
     sample_bytes: int
 
 
+@dataclass(frozen=True)
+class Graph:
+    """A captured CUDA graph, ready to launch, and the transfers in it: to the device, to the host."""
+
+    executable: Any
+    moves: tuple[int, int]
+
+
 class Slot:
     """One execution context with its stream, device memory, and views of page-locked memory, for one batch."""
 
@@ -85,14 +100,16 @@ class Slot:
         import pycuda.driver as cuda
 
         self.tensors, self.hosts, self.spec = runner.tensors, hosts, runner.spec
-        self.what = str(runner.variant)
+        self.what, self.moved = str(runner.variant), runner.moved
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.graph: Any = None
+        self.graph: Graph | None = None
+        self.graph_without_inputs: Graph | None = None
         self.handle: Any = None
         self._cu_graph_launch: Any = None
         self.context: Any = None
         self.device: dict[str, Any] = {}
-        self.stream = cuda.Stream()
+        # Non-blocking: what another thread does on the default stream must not end up in a capture on this one.
+        self.stream = cuda.Stream(NON_BLOCKING)
         try:
             for t in runner.tensors:
                 self.device[t.name] = cuda.mem_alloc(batch * t.sample_bytes)
@@ -129,37 +146,48 @@ class Slot:
                 raise RunnerError(f"{self.what}: TensorRT refuses the shape {shape} of {name!r}:\n{said.errors()}")
         self.shapes = dict(shapes)
 
-    def enqueue(self, count: int, *, transfers: bool = True) -> None:
-        """Put transfers in, engine, and transfers out of ``count`` samples onto the stream; returns at once."""
+    def send(self, tensor: Tensor, low: int, high: int) -> None:
+        """Put the transfer of some samples of an input to the device onto the stream; returns at once."""
         import pycuda.driver as cuda
 
-        if transfers:
-            for t in self.tensors:
-                if isinstance(t.item, InputSpec):
-                    cuda.memcpy_htod_async(self.device[t.name], self.hosts[t.name][:count], self.stream)
+        part = self.hosts[tensor.name][low:high]
+        cuda.memcpy_htod_async(int(self.device[tensor.name]) + low * (part.nbytes // (high - low)), part, self.stream)
+        self.moved[0] += 1
+
+    def enqueue(self, count: int, *, inputs: bool = True, outputs: bool = True) -> None:
+        """Put ``count`` samples' way onto the stream: inputs' transfer, engine, outputs' transfer; returns at once."""
+        import pycuda.driver as cuda
+
+        for t in self.tensors if inputs else ():
+            if isinstance(t.item, InputSpec):
+                self.send(t, 0, count)
         said = Said()
         if not self.context.execute_async_v3(self.stream.handle):
             raise RunnerError(f"{self.what}: TensorRT did not take a batch of {count}:\n{said.errors()}")
-        if transfers:
-            for t in self.tensors:
-                if isinstance(t.item, OutputSpec):
-                    cuda.memcpy_dtoh_async(self.hosts[t.name][:count], self.device[t.name], self.stream)
+        for t in self.tensors if outputs else ():
+            if isinstance(t.item, OutputSpec):
+                cuda.memcpy_dtoh_async(self.hosts[t.name][:count], self.device[t.name], self.stream)
+                self.moved[1] += 1
 
-    def capture(self, count: int, *, transfers: bool = True) -> Any:
+    def capture(self, count: int, *, inputs: bool = True, outputs: bool = True) -> Graph:
         """Capture what :meth:`enqueue` does as a CUDA graph, ready to launch."""
         from cuda.bindings import driver
 
+        before = tuple(self.moved)
         # Enqueued once before: TensorRT then has done what it defers to the first use of a shape.
-        self.enqueue(count, transfers=transfers)
+        self.enqueue(count, inputs=inputs, outputs=outputs)
         self.stream.synchronize()
         # Only calls of this thread may not interfere: another runner may allocate meanwhile.
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         handle = driver.CUstream(self.stream.handle)
         checked(driver.cuStreamBeginCapture(handle, mode))
+        captured = tuple(self.moved)
         try:
-            self.enqueue(count, transfers=transfers)
+            self.enqueue(count, inputs=inputs, outputs=outputs)
         finally:
             ended = driver.cuStreamEndCapture(handle)
+        moves = (self.moved[0] - captured[0], self.moved[1] - captured[1])
+        self.moved[:] = before
         graph = checked(ended)
         executable = checked(driver.cuGraphInstantiate(graph, 0))
         checked(driver.cuGraphDestroy(graph))
@@ -167,21 +195,32 @@ class Slot:
         self.stream.synchronize()
         # Found once: at a single sample's latency the import statement alone would show.
         self.handle, self._cu_graph_launch = handle, driver.cuGraphLaunch
-        return executable
+        return Graph(executable, moves)
 
-    def launch(self) -> None:
-        """Run the captured graph."""
-        status = self._cu_graph_launch(self.graph, self.handle)
+    def launch(self, graph: Graph) -> None:
+        """Run a captured graph; returns at once."""
+        status = self._cu_graph_launch(graph.executable, self.handle)
         if status[0]:
             checked(status)
+        self.moved[0] += graph.moves[0]
+        self.moved[1] += graph.moves[1]
+
+    def run(self, count: int, *, inputs: bool = True) -> None:
+        """Run a full batch, by graph where there is one; without ``inputs`` they were sent before; returns at once."""
+        graph = self.graph if inputs else self.graph_without_inputs
+        if graph is not None:
+            self.launch(graph)
+        else:
+            self.enqueue(count, inputs=inputs)
 
     def free(self) -> None:
         """Free graph, execution context and device memory."""
-        if self.graph is not None:
-            from cuda.bindings import driver
+        for graph in (self.graph, self.graph_without_inputs):
+            if graph is not None:
+                from cuda.bindings import driver
 
-            checked(driver.cuGraphExecDestroy(self.graph))
-            self.graph = None
+                checked(driver.cuGraphExecDestroy(graph.executable))
+        self.graph = self.graph_without_inputs = None
         self.context = None
         while self.device:
             self.device.popitem()[1].free()
@@ -197,13 +236,13 @@ class Group:
         self.pinned: dict[str, NDArray[Any]] = {}
         self.hosts: dict[str, NDArray[Any]] = {}
         self.slots: list[Slot] = []
-        self.done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self.done: queue.SimpleQueue[tuple[BaseException | None, Tensor, int, int]] = queue.SimpleQueue()
         self.batch = batch
         try:
             for t in runner.tensors:
                 # Written once and read by the device only: write-combined memory spares reading each line before, which
                 # pays (5 % on an H200) where several threads copy at once, and costs a single one as much.
-                combined = isinstance(t.item, InputSpec) and runner.batch_bytes > CHUNK_BYTES
+                combined = isinstance(t.item, InputSpec) and runner.in_pieces
                 flags = cuda.host_alloc_flags.WRITECOMBINED if combined else 0
                 self.pinned[t.name] = cuda.pagelocked_empty(size * batch * t.sample_bytes, np.uint8, mem_flags=flags)
                 self.hosts[t.name] = runner.shaped(t, self.pinned[t.name])
@@ -214,12 +253,13 @@ class Group:
             self.free()
             raise
 
-    def prepare(self, runner: TensorRTRunner) -> None:
-        """Set the shapes of full batches and capture their graphs."""
+    def prepare(self, runner: TensorRTRunner, *, in_pieces: bool = False) -> None:
+        """Set the shapes of full batches and capture their graphs; ``in_pieces`` those without inputs too."""
         for slot in self.slots:
             slot.set_shapes(runner.batch_shapes(self.batch))
             if runner.graphs:
                 slot.graph = slot.capture(self.batch)
+                slot.graph_without_inputs = slot.capture(self.batch, inputs=False) if in_pieces else None
 
     def free(self) -> None:
         """Free the slots and the page-locked memory."""
@@ -253,7 +293,7 @@ class TensorRTRunner(Runner):
         copiers: int = COPIERS,
     ) -> None:
         super().__init__(spec, variant, batch_size)
-        self.copies = Copies(0, 0)
+        self.moved = [0, 0]
         self._lock = threading.Lock()
         self._groups: list[Group] = []
         self._tail: Group | None = None
@@ -271,18 +311,30 @@ class TensorRTRunner(Runner):
         self._batch_shapes = {t.name: (self.batch_size, *spec.concrete_shape(t.item, 1)[1:]) for t in self._inputs}
         self._output_shapes = [(t.item.name, self.spec.concrete_shape(t.item, 1)[1:], t.dtype) for t in self._outputs]
         self.batch_bytes = self.batch_size * sum(t.sample_bytes for t in self._inputs)
+        self.in_pieces = self.batch_bytes > CHUNK_BYTES
         self.configure(streams=streams, graphs=graphs, copiers=copiers)
 
+    @property
+    def copies(self) -> Copies:
+        """The transfers of the last call."""
+        return Copies(*self.moved)
+
     def configure(self, *, streams: int, graphs: bool, copiers: int) -> None:
-        """Choose streams, graphs and copier threads anew; what was set up for others is freed."""
+        """Choose streams, graphs and copier threads anew; what was set up for others is freed.
+
+        Waits for a call that is under way; raises RunnerError for settings outside what the message names.
+        """
         if streams < 1 or copiers < 0:
             raise RunnerError(
                 f"{self.variant}: streams is {streams} and copiers {copiers}; allowed: streams ≥ 1, copiers ≥ 0"
             )
-        self._teardown()
-        self.streams, self.graphs, self.copier_count = streams, graphs and self._fixed, copiers
-        self._group_size = max(1, min(streams // 4, GROUP_BYTES // max(self.batch_bytes, 1)))
-        self._group_count = max(1, streams // self._group_size)
+        with self._lock:
+            self._teardown()
+            self.streams, self.graphs, self.copier_count = streams, graphs and self._fixed, copiers
+            # Batches that are sent in pieces have a group each: the pieces say which samples, not which slot.
+            largest = 1 if self.in_pieces else GROUP_BYTES // max(self.batch_bytes, 1)
+            self._group_size = max(1, min(streams // 4, largest))
+            self._group_count = max(1, streams // self._group_size)
         self.settings = {
             "streams": str(streams),
             "CUDA graphs": "yes" if self.graphs else "no",
@@ -350,11 +402,15 @@ class TensorRTRunner(Runner):
             raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
         count = self._count(inputs)
         with self._lock:
+            if self._closed:
+                raise RunnerError(
+                    f"{self.variant} of {self.spec.name}: the runner was closed meanwhile; make a new one"
+                )
             self._context.push()
             try:
                 return self._execute(inputs, count)
             except self._cuda_error as error:
-                raise RunnerError(f"{self.variant} of {self.spec.name}: CUDA failed: {error}") from error
+                raise RunnerError(f"{self.variant} of {self.spec.name}: {context.explained(error)}") from error
             finally:
                 self._context.pop()
 
@@ -386,39 +442,24 @@ class TensorRTRunner(Runner):
         return count
 
     def _execute(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
-        if not self._fixed:
-            return self._execute_dynamic(inputs, count)
-        batch = self.batch_size
-        full, rest = divmod(count, batch)
+        self.moved[:] = 0, 0
         try:
-            if count == batch:
-                outputs = self._run_one(self._group(0), inputs)
-            elif count == 1 and self.graphs and self._least == 1:
-                outputs = self._run_one(self._single_group(), inputs)
-            else:
-                outputs = self._run_many(inputs, count, full, rest)
+            if not self._fixed:
+                return self._execute_dynamic(inputs, count)
+            if count == self.batch_size:
+                return self._run_one(self._group(0), inputs)
+            if count == 1 and self.graphs and self._least == 1:
+                return self._run_one(self._single_group(), inputs)
+            return self._run_many(inputs, count)
         except BaseException:
             self._drain()
             raise
-        batches = full + (rest > 0)
-        self.copies = Copies(batches * len(self._inputs), batches * len(self._outputs))
-        return outputs
 
-    def _run_many(self, inputs: Arrays, count: int, full: int, rest: int) -> dict[str, NDArray[Any]]:
+    def _run_many(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
         outputs: dict[str, NDArray[Any]] = {
             name: np.empty((count, *shape), dtype) for name, shape, dtype in self._output_shapes
         }
-        done = full * self.batch_size
-        if rest:
-            # First: being the smallest batch, it has the device at work soonest.
-            self._enqueue_rest(rest, self._stage_rest(inputs, done, rest))
-        if full:
-            self._pipeline(inputs, outputs, full)
-        if rest:
-            tail = self._rest_slot()
-            tail.stream.synchronize()
-            for t in self._outputs:
-                outputs[t.item.name][done:] = tail.hosts[t.name][:rest]
+        self._pipeline(inputs, outputs, *divmod(count, self.batch_size))
         return outputs
 
     def _rest_group(self) -> Group:
@@ -428,20 +469,6 @@ class TensorRTRunner(Runner):
 
     def _rest_slot(self) -> Slot:
         return self._rest_group().slots[0]
-
-    def _stage_rest(self, inputs: Arrays, start: int, rest: int) -> int:
-        """Have the remainder copied to its slot: by the copiers where it is large, else at once."""
-        if rest * self.batch_bytes > INLINE_BYTES * self.batch_size:
-            return self._stage(self._rest_group(), inputs, start, rest)
-        for t in self._inputs:
-            np.copyto(self._rest_slot().hosts[t.name][:rest], inputs[t.item.name][start:])
-        return 0
-
-    def _enqueue_rest(self, rest: int, tasks: int) -> None:
-        self._await_staged(self._rest_group(), tasks)
-        slot = self._rest_slot()
-        slot.set_shapes(self.batch_shapes(rest))
-        slot.enqueue(rest)
 
     def _single_group(self) -> Group:
         """Give the slot of calls with one sample, with a graph of its own: for those latency is all that counts."""
@@ -456,40 +483,74 @@ class TensorRTRunner(Runner):
         if rows * self.batch_bytes <= INLINE_BYTES * self.batch_size:
             for t in self._inputs:
                 slot.hosts[t.name][...] = inputs[t.item.name]
+            slot.run(rows)
         else:
-            self._await_staged(group, self._stage(group, inputs, 0, rows))
-        if slot.graph is not None:
-            slot.launch()
-        else:
-            slot.enqueue(rows)
+            self._await_staged(group, self._stage(group, inputs, 0, rows), send=self.in_pieces)
+            slot.run(rows, inputs=not self.in_pieces)
         slot.stream.synchronize()
         return {t.item.name: slot.hosts[t.name].copy() for t in self._outputs}
 
-    def _pipeline(self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int) -> None:
-        """Run ``full`` batches: while copiers fill groups, the device works on those filled before."""
-        size = self._group_size
+    def _pipeline(self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int, rest: int) -> None:
+        """Run ``full`` batches and the remainder: while copiers fill groups, the device works on those filled before.
+
+        Waves of batches are staged, launched and collected in order. Staging goes as far ahead as there are groups,
+        and a wave that is done is collected only when its group is wanted again: nothing that is ready waits for it.
+        """
+        size, batch = self._group_size, self.batch_size
         waves = [(first, min(size, full - first)) for first in range(0, full, size)]
         groups = min(self._group_count, len(waves))
-        ahead = groups // 2
-        staged = [0] * len(waves)
-        for wave in range(len(waves) + ahead):
-            if wave < len(waves):
-                group = self._group(wave % groups)
-                if wave >= groups:
-                    self._collect(group, *waves[wave - groups], outputs)
-                first, count = waves[wave]
-                staged[wave] = self._stage(group, inputs, first * self.batch_size, count * self.batch_size)
-            if wave >= ahead:
-                ready = wave - ahead
-                group = self._group(ready % groups)
-                self._await_staged(group, staged[ready])
-                for slot in group.slots[: waves[ready][1]]:
-                    if slot.graph is not None:
-                        slot.launch()
-                    else:
-                        slot.enqueue(self.batch_size)
-        for wave in range(len(waves) - groups, len(waves)):
+        staged, tasks, launched, collected = 0, [0] * len(waves), 0, 0
+        rest_tasks: int | None = None
+        while launched < len(waves):
+            # At first only two: no copier gets to run until this thread waits.
+            while (
+                staged < len(waves)
+                and (launched > 0 or staged < 2)
+                and (staged - collected < groups or (collected < launched and self._is_done(waves, collected, groups)))
+            ):
+                if staged - collected == groups:
+                    self._collect(self._group(collected % groups), *waves[collected], outputs)
+                    collected += 1
+                first, count = waves[staged]
+                tasks[staged] = self._stage(self._group(staged % groups), inputs, first * batch, count * batch)
+                staged += 1
+            if rest * self.batch_bytes > INLINE_BYTES * batch and staged == len(waves) and rest_tasks is None:
+                rest_tasks = self._stage(self._rest_group(), inputs, full * batch, rest)
+            if launched == staged:
+                self._collect(self._group(collected % groups), *waves[collected], outputs)
+                collected += 1
+                continue
+            group = self._group(launched % groups)
+            send = self.in_pieces and launched == 0
+            self._await_staged(group, tasks[launched], send=send)
+            for slot in group.slots[: waves[launched][1]]:
+                slot.run(batch, inputs=not send)
+            launched += 1
+        if rest:
+            self._enqueue_rest(inputs, full * batch, rest, rest_tasks)
+        for wave in range(collected, len(waves)):
             self._collect(self._group(wave % groups), *waves[wave], outputs)
+        if rest:
+            self._rest_slot().stream.synchronize()
+            for t in self._outputs:
+                outputs[t.item.name][full * batch :] = self._rest_slot().hosts[t.name][:rest]
+
+    def _enqueue_rest(self, inputs: Arrays, start: int, rest: int, tasks: int | None) -> None:
+        """Enqueue the remainder; ``tasks`` is None where it is so small that no copier was asked."""
+        group, slot = self._rest_group(), self._rest_slot()
+        if tasks is None and rest * self.batch_bytes > INLINE_BYTES * self.batch_size:
+            tasks = self._stage(group, inputs, start, rest)
+        if tasks is None:
+            for t in self._inputs:
+                np.copyto(slot.hosts[t.name][:rest], inputs[t.item.name][start:])
+        else:
+            self._await_staged(group, tasks)
+        slot.set_shapes(self.batch_shapes(rest))
+        slot.enqueue(rest)
+
+    def _is_done(self, waves: list[tuple[int, int]], wave: int, groups: int) -> bool:
+        """Say whether a launched wave's outputs have arrived; asks only, and waits for nothing."""
+        return all(slot.stream.is_done() for slot in self._group(wave % groups).slots[: waves[wave][1]])
 
     def _group(self, index: int) -> Group:
         """Give a group of slots, set up (contexts made, graphs captured) when it is first needed."""
@@ -497,7 +558,7 @@ class TensorRTRunner(Runner):
             group = Group(self, self._group_size, self.batch_size)
             # Kept first, so that closing frees it whatever happens now.
             self._groups.append(group)
-            group.prepare(self)
+            group.prepare(self, in_pieces=self.in_pieces and index == 0)
         return self._groups[index]
 
     def _stage(self, group: Group, inputs: Arrays, start: int, rows: int) -> int:
@@ -507,26 +568,31 @@ class TensorRTRunner(Runner):
             source, target = inputs[t.item.name], group.hosts[t.name]
             if self.copier_count == 0:
                 np.copyto(target[:rows], source[start : start + rows])
+                group.done.put((None, t, 0, rows))
+                tasks += 1
                 continue
             chunk = max(1, CHUNK_BYTES // t.sample_bytes, -(-rows // self.copier_count))
             for low in range(0, rows, chunk):
                 high = min(low + chunk, rows)
-                self._tasks.put((target[low:high], source[start + low : start + high], group.done))
+                self._tasks.put((target[low:high], source[start + low : start + high], group.done, (t, low, high)))
                 tasks += 1
-        if tasks and not self._copiers:
-            self._copiers = [
-                threading.Thread(target=_copy, args=(self._tasks,), name=f"{self.variant} copier {i}", daemon=True)
-                for i in range(self.copier_count)
-            ]
-            for thread in self._copiers:
+        if tasks and self.copier_count and not self._copiers:
+            for i in range(self.copier_count):
+                thread = threading.Thread(
+                    target=_copy, args=(self._tasks,), name=f"{self.variant} copier {i}", daemon=True
+                )
                 thread.start()
+                self._copiers.append(thread)
         return tasks
 
-    def _await_staged(self, group: Group, tasks: int) -> None:
+    def _await_staged(self, group: Group, tasks: int, *, send: bool = False) -> None:
+        """Wait until samples are in the group's memory, and ``send`` them on piece by piece."""
         for _ in range(tasks):
-            failure = group.done.get()
+            failure, tensor, low, high = group.done.get()
             if failure is not None:
                 raise failure
+            if send:
+                group.slots[0].send(tensor, low, high)
 
     def _collect(self, group: Group, first: int, count: int, outputs: dict[str, NDArray[Any]]) -> None:
         for slot in group.slots[:count]:
@@ -535,8 +601,22 @@ class TensorRTRunner(Runner):
         for t in self._outputs:
             np.copyto(outputs[t.item.name][start : start + rows], group.hosts[t.name][:rows])
 
+    def _check_sizes(self, inputs: Arrays) -> None:
+        """Refuse sizes outside the model's ``dimensions``, for which there is no memory; raises RunnerError."""
+        for item in self.spec.inputs:
+            for name, size in zip(item.shape[1:], inputs[item.name].shape[1:], strict=True):
+                if isinstance(name, str) and not min(self.spec.dimensions[name]) <= size <= max(
+                    self.spec.dimensions[name]
+                ):
+                    low, high = min(self.spec.dimensions[name]), max(self.spec.dimensions[name])
+                    raise RunnerError(
+                        f"{self.variant} of {self.spec.name}: input {item.name!r} has shape {inputs[item.name].shape}, "
+                        f"{name} is {size}; allowed by {self.spec.path}: {low} to {high}"
+                    )
+
     def _execute_dynamic(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
         """Run samples with further dynamic dimensions: batch by batch, at the sizes that they have."""
+        self._check_sizes(inputs)
         slot, pinned, parts = self._rest_slot(), self._rest_group().pinned, []
         for start in range(0, count, self.batch_size):
             shapes, rows = {}, min(self.batch_size, count - start)
@@ -553,7 +633,6 @@ class TensorRTRunner(Runner):
             slot.enqueue(rows)
             slot.stream.synchronize()
             parts.append({t.item.name: slot.hosts[t.name].copy() for t in self._outputs})
-        self.copies = Copies(len(parts) * len(self._inputs), len(parts) * len(self._outputs))
         return {t.item.name: np.concatenate([part[t.item.name] for part in parts]) for t in self._outputs}
 
     def poison(self) -> None:
@@ -607,7 +686,7 @@ class TensorRTRunner(Runner):
 def _copy(tasks: queue.SimpleQueue[Any]) -> None:
     """Copy what is asked for until None comes; NumPy lets other threads run meanwhile."""
     while (task := tasks.get()) is not None:
-        target, source, done = task
+        target, source, done, which = task
         failure: BaseException | None = None
         try:
             np.copyto(target, source)
@@ -615,7 +694,7 @@ def _copy(tasks: queue.SimpleQueue[Any]) -> None:
             failure = error
         # Nothing of the caller's may be kept alive until the next task comes.
         del task, target, source
-        done.put(failure)
+        done.put((failure, *which))
 
 
 def _load(path: Path) -> Any:

@@ -64,7 +64,7 @@ def _candidates(runner: TensorRTRunner) -> Iterator[dict[str, Any]]:
     # A large batch needs several threads to copy it in time; small ones only make them wait for each other.
     streams = sorted({min(n, bearable) for n in ((4, 8, 16) if large else (8, 16, 32))})
     processors = os.cpu_count() or 1
-    copiers = sorted({max(1, min(n, processors - 1)) for n in ((4, 8, 12) if large else (1, 2, 4))})
+    copiers = sorted({max(1, min(n, processors - 1)) for n in ((4, 6, 8) if large else (1, 2, 4))})
     for count in streams:
         for threads in copiers:
             yield {"streams": count, "graphs": True, "copiers": threads}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engines.tensorrt import context
-from engines.tensorrt.runner import Group, TensorRTRunner, checked
+from engines.tensorrt.runner import Graph, Group, TensorRTRunner, checked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,11 +73,11 @@ def device_limit(runner: TensorRTRunner, batches: int) -> Timing:
     batch = runner.batch_size
     with context.current():
         group = Group(runner, runner.streams, batch)
-        graphs: list[Any] = []
+        graphs: list[Graph] = []
         try:
             for slot in group.slots:
                 slot.set_shapes(runner.batch_shapes(batch))
-                graphs.append(slot.capture(batch, transfers=False))
+                graphs.append(slot.capture(batch, inputs=False, outputs=False))
             first, last = cuda.Event(), cuda.Event()
             ends = [cuda.Event() for _ in group.slots]
             for number in (runner.streams * WARM_UP, batches):
@@ -87,7 +87,7 @@ def device_limit(runner: TensorRTRunner, batches: int) -> Timing:
                     slot.stream.wait_for_event(first)
                 for i in range(number):
                     which = i % runner.streams
-                    checked(driver.cuGraphLaunch(graphs[which], group.slots[which].handle))
+                    checked(driver.cuGraphLaunch(graphs[which].executable, group.slots[which].handle))
                 for slot, end in zip(group.slots, ends, strict=True):
                     end.record(slot.stream)
                     group.slots[0].stream.wait_for_event(end)
@@ -97,7 +97,7 @@ def device_limit(runner: TensorRTRunner, batches: int) -> Timing:
             return Timing(batches * batch, seconds, last.time_since(first) / 1e3)
         finally:
             for graph in graphs:
-                checked(driver.cuGraphExecDestroy(graph))
+                checked(driver.cuGraphExecDestroy(graph.executable))
             group.free()
 
 
@@ -110,15 +110,14 @@ def bare_replay(runner: TensorRTRunner, batch: int, times: int) -> list[float]:
         try:
             slot = group.slots[0]
             slot.set_shapes(runner.batch_shapes(batch))
-            graph = slot.capture(batch)
+            slot.graph = slot.capture(batch)  # freed with the slot
             result = []
             for i in range(times + WARM_UP):
                 start = time.perf_counter()
-                checked(driver.cuGraphLaunch(graph, slot.handle))
+                checked(driver.cuGraphLaunch(slot.graph.executable, slot.handle))
                 slot.stream.synchronize()
                 if i >= WARM_UP:
                     result.append(time.perf_counter() - start)
-            checked(driver.cuGraphExecDestroy(graph))
             return result
         finally:
             group.free()
