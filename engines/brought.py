@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines import onnx, tflite
+from engines import onnx, tensorrt, tflite
 from engines.datasets import Samples
 from engines.errors import ConversionError, DataError, EngineError, RunnerError, SpecError
 from engines.model import BATCH, ModelSpec, parse_model
@@ -322,7 +322,8 @@ def make_samples(spec: ModelSpec) -> BroughtData:
 def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:
     """Check an ONNX or TFLite made elsewhere, for ``--onnx`` and ``--tflite``, against the spec's signature.
 
-    Gives the spec with that engine in place of the format's own variants; its precision is read off the file.
+    Gives the spec with that engine in place of the format's own variants; its precision is read off the file. Of the
+    TensorRT engines those are left that are built from an ONNX of that precision: from this one.
     Raises EngineError where the file is missing, damaged, or has other names, ranks or dtypes.
     """
     what = f"--{format_} {path}"
@@ -333,4 +334,13 @@ def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:
         precision = str(module.inspect(path, spec))
     except (ConversionError, RunnerError) as error:
         raise EngineError(f"{what}: {str(error).removeprefix(f'{path}: ')}") from error
-    return replace(spec, precisions={**spec.precisions, format_: (precision,)})
+    precisions = {**spec.precisions, format_: (precision,)}
+    if format_ == "onnx" and "tensorrt" in precisions:
+        version = tensorrt.version() or ""
+        precisions["tensorrt"] = tuple(
+            p
+            for p in spec.precisions["tensorrt"]
+            if tensorrt.versions.unsupported(p, version) is None
+            and tensorrt.versions.route(p, version).source == precision
+        )
+    return replace(spec, precisions=precisions)

@@ -375,14 +375,15 @@ class Chain:
             inputs = self.calibration.inputs
             made_from["calibration"] = inputs_sha256 = content_hash(inputs)
             parameters["calibration"] = dict(vars(spec.calibration))
-        caches, before = [], None
+        caches, before, name = [], None, self._plan_name(variant)
         if not rebuild:
-            others = (self.store.root / spec.name / str(v) for v in self.variants if v.format == "tensorrt")
+            others = (self.store.root / spec.name / self._plan_name(v) for v in self.variants if v.format == "tensorrt")
             caches = [other / tensorrt.calibration.CACHE for other in others]
-            before = self.store.recorded(spec.name, str(variant))
+            before = self.store.recorded(spec.name, name)
+        tools = {"tensorrt": tensorrt.version(), "polygraphy": installed_version("polygraphy")}
         return self._get(
-            f"{variant}.rebuild-{rebuild}" if rebuild else str(variant),
-            Recipe(made_from, parameters, {"tensorrt": tensorrt.version()}, tensorrt.device()),
+            f"{name}.rebuild-{rebuild}" if rebuild else name,
+            Recipe(made_from, parameters, tools, tensorrt.device()),
             lambda folder: tensorrt.build.build_engine(
                 source.file(onnx.FILE),
                 source.sha256,
@@ -397,13 +398,18 @@ class Chain:
             None,
         )
 
+    def _plan_name(self, variant: Variant) -> str:
+        """Give the store's name of a plan: one made from a user's ONNX does not replace that of the converted one."""
+        return f"{variant}-brought" if "onnx" in self.brought else str(variant)
+
     def _tuned(self, variant: Variant, plan: Path, batch_size: int | None) -> Runner:
         """Open a TensorRT runner with the streams and graphs that were measured best for this plan, once."""
         if batch_size is not None and variant.profile is not None:
             # Callers ask for at most this many samples a batch, and the plan takes no more than it was built for.
             batch_size = min(batch_size, variant.profile.max)
         runner = tensorrt.runner.TensorRTRunner(self.spec, variant, plan, batch_size)
-        made_from = {"plan": file_hash(plan)}
+        made_from = {"plan": file_hash(plan)} | _code(tensorrt.runner) | _code(tensorrt.tuning)
+        parameters = {"batch": runner.batch_size, "processors": os.cpu_count()}
 
         def measure(folder: Path) -> Mapping[str, Any]:
             tuning = tensorrt.tuning.tune(runner)
@@ -411,10 +417,8 @@ class Chain:
             return tuning
 
         try:
-            recipe = Recipe(
-                made_from, {"batch": runner.batch_size}, {"tensorrt": tensorrt.version()}, tensorrt.device()
-            )
-            name = f"{variant}.tuning-{runner.batch_size}"
+            recipe = Recipe(made_from, parameters, {"tensorrt": tensorrt.version()}, tensorrt.device())
+            name = f"{self._plan_name(variant)}.tuning-{runner.batch_size}"
             tuning = self.store.get(self.spec.name, name, recipe, measure).details
             chosen = {name: tuning[name] for name in ("streams", "graphs", "copiers")}
             if chosen != {"streams": runner.streams, "graphs": runner.graphs, "copiers": runner.copier_count}:

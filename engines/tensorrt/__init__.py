@@ -39,7 +39,7 @@ def unavailable() -> str | None:
     ):
         if not _importable(module):
             return f"{package} is not installed (pip install -r requirements-gpu.txt)"
-    return driver.problem(versions.driver_needed(version() or ""))
+    return driver.problem(versions.driver_needed(13 if installed_version("tensorrt-cu13") else 12))
 
 
 def unsupported(precision: str) -> str | None:

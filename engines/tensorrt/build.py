@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError
+from engines.store import file_hash
+from engines.tensorrt import calibration as calibrating
 from engines.tensorrt import context, versions
 from engines.tensorrt.calibration import CACHE, CacheKey, Feed, batches_of, entropy_calibrator
 from engines.tensorrt.messages import Said, logger, polygraphy_speaks_here
@@ -71,7 +73,8 @@ def build_engine(
         calibration = spec.calibration
         by_tensor = {i.signature_name: samples[i.name] for i in spec.inputs}
         feed = Feed(batches_of(by_tensor, calibration, what), calibration.batch)
-        key = CacheKey(onnx_sha256, samples_sha256, calibration.batch, trt.__version__)
+        code = file_hash(Path(__file__)) + file_hash(Path(str(calibrating.__file__)))
+        key = CacheKey(onnx_sha256, samples_sha256, calibration.batch, trt.__version__, code)
         calibrator = entropy_calibrator(feed, key, folder / CACHE, calibration_caches)
     with context.current(), polygraphy_speaks_here(), _progress(str(variant)) as show:
         config: Any = poly.CreateConfig(
@@ -93,14 +96,14 @@ def build_engine(
             content = poly.EngineBytesFromNetwork(network, config, save_timing_cache=str(folder / TIMING_CACHE))()
         except (PolygraphyException, RuntimeError, TypeError) as error:
             # TypeError: what the bindings raise where TensorRT's factory returns nothing, as without builder library.
+            _check_calibration(calibrator, what)
             raise ConversionError(
                 f"{what}: TensorRT {trt.__version__} cannot build {onnx} ({error}):\n{said.errors()}"
             ) from error
         finally:
             if feed is not None:
                 feed.free()
-        if calibrator is not None and calibrator.failure is not None:
-            raise ConversionError(f"{what}: calibration failed: {calibrator.failure}") from calibrator.failure
+        _check_calibration(calibrator, what)
         if feed is not None:
             feed.check(what)
         (folder / PLAN).write_bytes(content)
@@ -118,6 +121,12 @@ def build_engine(
     if feed is not None:
         details["calibration"] = {"batches": feed.served, "batch": feed.batch, "cache_read": feed.read_from is not None}
     return details
+
+
+def _check_calibration(calibrator: Any, what: str) -> None:
+    """Raise what went wrong in the calibrator's callbacks, where anything did; TensorRT itself says little of it."""
+    if calibrator is not None and calibrator.failure is not None:
+        raise ConversionError(f"{what}: calibration failed: {calibrator.failure}") from calibrator.failure
 
 
 def _profile(poly: Any, spec: ModelSpec, profile: BatchProfile) -> Any:

@@ -27,12 +27,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CacheKey:
-    """What a calibration depends on: hashes of the ONNX and of the samples, the batch, and TensorRT's version."""
+    """What a calibration depends on: hashes of ONNX, samples and the code here, the batch, and TensorRT's version."""
 
     model: str
     data: str
     batch: int
     tensorrt: str
+    code: str
 
 
 def write_cache(path: Path, key: CacheKey, content: bytes) -> None:
@@ -153,15 +154,21 @@ def entropy_calibrator(feed: Feed, key: CacheKey, target: Path, caches: Iterable
 
         def read_calibration_cache(self) -> bytes | None:
             """Give a cache that was made from just this, or None."""
-            for path in caches:
-                if content := read_cache(path, key):
-                    feed.read_from = str(path)
-                    write_cache(target, key, content)
-                    return content
+            try:
+                for path in caches:
+                    if content := read_cache(path, key):
+                        write_cache(target, key, content)
+                        feed.read_from = str(path)
+                        return content
+            except BaseException as error:  # noqa: BLE001 - as above
+                self.failure = error
             return None
 
         def write_calibration_cache(self, cache: Any) -> None:
             """Keep what was calibrated."""
-            write_cache(target, key, bytes(cache))
+            try:
+                write_cache(target, key, bytes(cache))
+            except BaseException as error:  # noqa: BLE001 - as above
+                self.failure = error
 
     return EntropyCalibrator()

@@ -701,7 +701,10 @@ def _load(path: Path) -> Any:
     """Deserialize a plan; raises RunnerError with what TensorRT says of it."""
     import tensorrt as trt
 
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunnerError(f"{path}: the plan cannot be read: {error.strerror}; expected a TensorRT plan") from error
     if not content:
         raise RunnerError(f"{path}: the plan is empty; expected a TensorRT {trt.__version__} plan")
     said = Said()

@@ -14,11 +14,12 @@ from engines.errors import ConversionError
 CALIBRATED = ("int8", "int8+fp16")
 """The precisions whose scales TensorRT's own calibration finds."""
 
-DRIVER_CUDA = {8: 12000, 10: 12000, 11: 12000}
-"""The oldest driver, as the CUDA version it supports (1000 * major + 10 * minor), for the wheels of each major version.
+DRIVER_CUDA = {12: 12000, 13: 13000}
+"""The oldest driver, as the CUDA version it supports (1000 * major + 10 * minor), by the CUDA that a wheel is made for.
 
 The wheels of 8.6.0, and those of 10 and 11 named -cu12, are built with CUDA 12, which needs a driver of 12.0 or later
-(CUDA's minor version compatibility); driver 525.60 is the first.
+(CUDA's minor version compatibility); driver 525.60 is the first. Those named -cu13, which the plain name stands for
+in 10.16, need a driver of 13.0 or later.
 """
 
 
@@ -38,9 +39,9 @@ def major(version: str) -> int:
     return int(version.split(".", maxsplit=1)[0]) if version else 0
 
 
-def driver_needed(version: str) -> int:
-    """Give the oldest driver, as the CUDA version it supports, for a version of TensorRT."""
-    return DRIVER_CUDA.get(major(version), max(DRIVER_CUDA.values()))
+def driver_needed(cuda: int) -> int:
+    """Give the oldest driver, as the CUDA version it supports, for wheels made for a major version of CUDA."""
+    return DRIVER_CUDA[cuda]
 
 
 def unsupported(precision: str, version: str) -> str | None:

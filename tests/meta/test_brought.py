@@ -562,7 +562,18 @@ def test_the_precision_of_an_onnx_is_read_off_the_file(spec, tmp_path):
         path = tmp_path / f"{precision}.onnx"
         tiny_onnx(path, outputs=("Identity:0",), weights=weights)
         found = brought_engine("onnx", path, spec).precisions
-        assert found == {**spec.precisions, "onnx": (precision,)}
+        assert found["onnx"] == (precision,)
+        assert found["tflite"] == spec.precisions["tflite"]
+
+
+@pytest.mark.parametrize(
+    ("weights", "engines"), [(np.float32, ("fp32", "fp16", "int8", "int8+fp16")), (np.float16, ())]
+)
+def test_tensorrt_engines_are_built_from_an_onnx_of_their_source_precision(spec, tmp_path, weights, engines):
+    """Of the TensorRT engines those stay that are built from an ONNX of the brought one's precision."""
+    path = tmp_path / "model.onnx"
+    tiny_onnx(path, outputs=("Identity:0",), weights=weights)
+    assert brought_engine("onnx", path, spec).precisions["tensorrt"] == engines
 
 
 def test_external_weights_are_taken_and_missed(spec, tmp_path):

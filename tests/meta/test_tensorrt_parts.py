@@ -123,7 +123,7 @@ def test_the_bindings_have_what_is_used():
     assert done.stdout.endswith(" []\n"), done.stdout
 
 
-KEY = CacheKey(model="m", data="d", batch=32, tensorrt="8.6.0")
+KEY = CacheKey(model="m", data="d", batch=32, tensorrt="8.6.0", code="c")
 
 
 def test_calibration_cache_comes_back(tmp_path):
