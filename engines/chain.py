@@ -174,6 +174,24 @@ class Chain:
         with np.load(artifact.file("outputs.npz")) as archive:
             return dict(archive)
 
+    def inputs(
+        self, name: str, made_from: Mapping[str, str], tools: Mapping[str, str | None], make: Callable[[], Arrays]
+    ) -> dict[str, NDArray[Any]]:
+        """Give generated inputs by name, made once and stored as ``inputs-<name>``.
+
+        An environment without TensorFlow reads what another one stored: other versions of ``tools`` might generate
+        others, to which nobody knows the SavedModel's answers.
+        """
+
+        def build(folder: Path) -> None:
+            arrays: dict[str, Any] = dict(make())
+            np.savez_compressed(folder / "inputs.npz", **arrays)
+
+        hint = f"run `pytest --model {self.spec.path}` where TensorFlow is installed, on the same artifact folder"
+        artifact = self._get(f"inputs-{name}", Recipe(made_from, {}, tools), build, savedmodel.unavailable(), hint)
+        with np.load(artifact.file("inputs.npz")) as archive:
+            return dict(archive)
+
     def export_samples(self) -> Artifact:
         """Store the test samples as NumPy files for other programs: ``samples.npz``, by input name.
 

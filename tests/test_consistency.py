@@ -65,6 +65,11 @@ def test_agrees_with_the_reference_on_contrast(contrast, judge):
     judge(contrast.inputs, contrast.reference, "contrast", contrast.names)
 
 
+def test_agrees_with_the_reference_on_stored_draws(drawn, judge):
+    """On inputs that Hypothesis drew where TensorFlow is installed the outputs are the SavedModel's, anywhere."""
+    judge(*drawn, "drawn")
+
+
 @given(data=st.data())
 def test_agrees_with_the_reference_on_drawn_inputs(data, spec, reference_runner, judge):
     """On inputs that Hypothesis draws within the model's range the outputs are the SavedModel's."""
