@@ -1,0 +1,164 @@
+#include "files.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "error.h"
+
+namespace infer {
+
+namespace {
+
+std::string reason(int code) { return std::generic_category().message(code); }
+
+/// Follows symbolic links, so that renaming replaces what a link points to and not the link.
+std::string followed(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
+  if (error) {
+    throw InputError(path + ": cannot be written: " + error.message());
+  }
+  struct stat found{};
+  if (stat(target.c_str(), &found) == 0 && !S_ISREG(found.st_mode)) {
+    throw InputError(path + ": is no regular file; allowed: a new file, or a regular one to replace");
+  }
+  return target.string();
+}
+
+int create(const std::string& path, std::string& temporary) {
+  const int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
+  if (descriptor < 0) {
+    throw InputError(path + ": cannot be written: " + reason(errno));
+  }
+  return descriptor;
+}
+
+struct stat regular(const std::string& path, const Descriptor& descriptor) {
+  struct stat found{};
+  if (descriptor.get() < 0 || fstat(descriptor.get(), &found) != 0) {
+    throw InputError(path + ": cannot be read: " + reason(errno));
+  }
+  if (!S_ISREG(found.st_mode)) {
+    throw InputError(path + ": is " + (S_ISDIR(found.st_mode) ? "a directory" : "no regular file") +
+                     "; allowed: a regular file");
+  }
+  return found;
+}
+
+}  // namespace
+
+Descriptor::~Descriptor() { static_cast<void>(close()); }
+
+int Descriptor::close() noexcept {
+  const int result = value_ < 0 ? 0 : ::close(value_);
+  value_ = -1;
+  return result;
+}
+
+Array<char> read_file(const std::string& path) {
+  const Descriptor descriptor(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const struct stat found = regular(path, descriptor);
+  const auto size = static_cast<std::size_t>(found.st_size);
+  Array<char> content(size + 1);  // one more, to see whether the file grew
+  std::size_t done = 0;
+  while (done < content.size()) {
+    const ssize_t got =
+        read(descriptor.get(), content.data() + done, std::min(content.size() - done, std::size_t{1} << 30U));
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got < 0) {
+      throw InputError(path + ": cannot be read: " + reason(errno));
+    }
+    if (got == 0) {
+      break;
+    }
+    done += static_cast<std::size_t>(got);
+  }
+  if (done != size) {
+    throw InputError(path + ": changed while it was read (" + std::to_string(size) + " bytes before); run again");
+  }
+  content.shrink(size);
+  return content;
+}
+
+MappedFile::MappedFile(const std::string& path)
+    : path_(path), descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)), found_(regular(path, descriptor_)) {
+  const auto size = static_cast<std::size_t>(found_.st_size);
+  if (size == 0) {
+    return;
+  }
+  void* memory = mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, descriptor_.get(), 0);
+  if (memory == MAP_FAILED) {
+    throw InputError(path + ": cannot be read: " + reason(errno));
+  }
+  text_ = {static_cast<const char*>(memory), size};
+}
+
+MappedFile::~MappedFile() {
+  if (!text_.empty()) {
+    static_cast<void>(munmap(const_cast<char*>(text_.data()), text_.size()));
+  }
+}
+
+void MappedFile::check_unchanged() const {
+  const struct stat now = regular(path_, descriptor_);
+  if (now.st_size != found_.st_size || now.st_mtim.tv_sec != found_.st_mtim.tv_sec ||
+      now.st_mtim.tv_nsec != found_.st_mtim.tv_nsec) {
+    throw InputError(path_ + ": changed while it was read; run again");
+  }
+}
+
+AtomicFile::AtomicFile(const std::string& path)
+    : path_(path), target_(followed(path)), temporary_(target_ + ".XXXXXX"), descriptor_(create(path, temporary_)) {}
+
+AtomicFile::~AtomicFile() {
+  if (!temporary_.empty()) {
+    static_cast<void>(unlink(temporary_.c_str()));  // after a failure already reported
+  }
+}
+
+void AtomicFile::fail(const char* what) const {
+  throw InputError(path_ + ": " + what + " failed: " + reason(errno) + "; nothing was written there");
+}
+
+void AtomicFile::write(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t put = ::write(descriptor_.get(), text.data(), std::min(text.size(), std::size_t{1} << 30U));
+    if (put < 0 && errno == EINTR) {
+      continue;
+    }
+    if (put < 0) {
+      fail("writing");
+    }
+    text.remove_prefix(static_cast<std::size_t>(put));
+  }
+}
+
+void AtomicFile::commit() {
+  // A temporary file is its owner's alone; the result has the mode that any new file gets.
+  const mode_t mask = umask(0);
+  umask(mask);
+  if (fchmod(descriptor_.get(), static_cast<mode_t>(0666) & ~mask) != 0) {
+    fail("setting the mode");
+  }
+  if (fsync(descriptor_.get()) != 0) {
+    fail("flushing");
+  }
+  if (descriptor_.close() != 0) {
+    fail("closing");
+  }
+  if (rename(temporary_.c_str(), target_.c_str()) != 0) {
+    fail("renaming");
+  }
+  temporary_.clear();
+}
+
+}  // namespace infer

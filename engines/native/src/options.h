@@ -1,0 +1,38 @@
+// The command line.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace infer {
+
+/// What the command line asks for.
+struct Options {
+  std::string plan;
+  std::string csv;  ///< empty where raw is given
+  std::string raw;
+  std::string output;
+  std::string json;  ///< empty: no report
+  std::size_t batch = 32;
+  std::size_t streams = 8;
+  std::optional<std::size_t> copiers;  ///< none: chosen for the batch and the machine
+  std::size_t repeat = 1;
+  bool graphs = true;
+  bool allow_host_code = false;
+  bool help = false;
+  bool version = false;
+};
+
+/// Parses the arguments after the program's name. Throws InputError, naming the option, what was found and allowed.
+Options parse_options(const std::vector<std::string>& arguments);
+
+/// The text of --help.
+std::string help_text(const std::string& program);
+
+/// Chooses the copier threads where none are asked for: none for small batches, which are copied before a thread
+/// would have started, nor for a single stream, which has nothing to overlap with.
+std::size_t default_copiers(std::size_t batch_bytes, std::size_t streams, unsigned cores);
+
+}  // namespace infer
