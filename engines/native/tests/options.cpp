@@ -1,0 +1,88 @@
+// The command line.
+#include "options.h"
+
+#include "error.h"
+#include "testing.h"
+
+using infer::InputError;
+using infer::Options;
+using infer::parse_options;
+
+namespace {
+
+std::vector<std::string> with(std::vector<std::string> more) {
+  std::vector<std::string> arguments{"--plan", "m.plan", "--csv", "s.csv", "--output", "p.csv"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+void refuses(const std::vector<std::string>& arguments, const std::vector<std::string>& parts) {
+  testing::expect_throws<InputError>([&] { static_cast<void>(parse_options(arguments)); }, parts, __FILE__, __LINE__);
+}
+
+}  // namespace
+
+TEST("what is not given has its default") {
+  const Options options = parse_options(with({}));
+  EXPECT_EQ(options.plan, "m.plan");
+  EXPECT_EQ(options.csv, "s.csv");
+  EXPECT_EQ(options.output, "p.csv");
+  EXPECT_EQ(options.batch, 32U);
+  EXPECT_EQ(options.streams, 8U);
+  EXPECT_EQ(options.repeat, 1U);
+  EXPECT(options.graphs && !options.allow_host_code && options.json.empty() && !options.copiers);
+}
+
+TEST("every option arrives, written with a space or with =") {
+  const Options options =
+      parse_options({"--plan=m.plan", "--raw", "s.raw", "--output=p.csv", "--batch", "64", "--streams=16",
+                     "--no-graphs", "--copiers=0", "--repeat", "5", "--json=r.json", "--allow-host-code"});
+  EXPECT_EQ(options.raw, "s.raw");
+  EXPECT_EQ(options.batch, 64U);
+  EXPECT_EQ(options.streams, 16U);
+  EXPECT_EQ(options.copiers.value(), 0U);
+  EXPECT_EQ(options.repeat, 5U);
+  EXPECT_EQ(options.json, "r.json");
+  EXPECT(!options.graphs && options.allow_host_code);
+}
+
+TEST("an option that is unknown, repeated, incomplete or has a wrong value is refused by name") {
+  refuses(with({"--bach", "3"}), {"found the option \"--bach\"", "--batch"});
+  refuses(with({"extra"}), {"found the option \"extra\""});
+  refuses(with({"--batch", "3", "--batch=4"}), {"--batch: found more than once"});
+  refuses(with({"--batch"}), {"--batch: found no value"});
+  refuses(with({"--json="}), {"--json: found no file name"});
+  refuses(with({"--no-graphs=1"}), {"--no-graphs: found a value"});
+  for (const std::string value : {"0", "-1", "x", "3.5", "", "1048577", "99999999999999999999", " 3", "3 "}) {
+    refuses(with({"--batch", value}), {"--batch: found \"" + value, "allowed: a whole number from 1 to 1048576"});
+  }
+  refuses(with({"--streams", "0"}), {"--streams", "from 1 to 256"});
+  refuses(with({"--copiers", "257"}), {"--copiers", "from 0 to 256"});
+  refuses(with({"--repeat", "0"}), {"--repeat", "from 1"});
+}
+
+TEST("plan, output and just one of csv and raw must be given") {
+  refuses({}, {"--plan is missing"});
+  refuses({"--plan", "m", "--csv", "s"}, {"--output is missing"});
+  refuses({"--plan", "m", "--output", "p"}, {"found neither of --csv and --raw"});
+  refuses(with({"--raw", "s"}), {"found both of --csv and --raw"});
+}
+
+TEST("help and version need nothing else, and the help names every option and exit code") {
+  EXPECT(parse_options({"--help"}).help);
+  EXPECT(parse_options({"--version"}).version);
+  const std::string help = infer::help_text("trt8_infer");
+  for (const char* part :
+       {"trt8_infer", "--plan", "--csv", "--raw", "--output", "--batch", "--streams", "--no-graphs", "--copiers",
+        "--repeat", "--json", "--allow-host-code", "--help", "--version", "\n  0  ", "\n  1  ", "\n  2  ", "\n  3  "}) {
+    EXPECT(help.find(part) != std::string::npos);
+  }
+}
+
+TEST("copier threads are chosen for large batches on several streams") {
+  EXPECT_EQ(infer::default_copiers(393216, 8, 16), 4U);
+  EXPECT_EQ(infer::default_copiers(393216, 8, 4), 2U);
+  EXPECT_EQ(infer::default_copiers(393216, 8, 0), 1U);
+  EXPECT_EQ(infer::default_copiers(393216, 1, 16), 0U);
+  EXPECT_EQ(infer::default_copiers(8192, 8, 16), 0U);
+}
