@@ -26,13 +26,13 @@ class Array {
     }
     const std::size_t bytes = size * sizeof(T);
     const std::size_t alignment = bytes < 2 * huge ? 64 : huge;
-    const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-    data_.reset(static_cast<T*>(std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded)));
-    if (data_ == nullptr) {
+    void* memory = nullptr;
+    if (posix_memalign(&memory, alignment, bytes == 0 ? 1 : bytes) != 0) {
       throw std::bad_alloc();
     }
+    data_.reset(static_cast<T*>(memory));
     if (alignment == huge) {
-      static_cast<void>(madvise(data_.get(), rounded, MADV_HUGEPAGE));  // advice: refused, it only costs time
+      static_cast<void>(madvise(memory, bytes, MADV_HUGEPAGE));  // advice: refused, it only costs time
     }
   }
 

@@ -104,6 +104,16 @@ TEST("a row with too few or too many columns is refused with both widths") {
   refuses(header + "0,1,2,3\n1,4,5,6\n2", {"s.csv:4: column 2: found 1 columns"});
 }
 
+TEST("rows as short as can be leave no room unaccounted for, even where the last one is cut off") {
+  for (std::size_t rows = 0; rows < 20; ++rows) {
+    std::string text = header;
+    for (std::size_t row = 0; row < rows; ++row) {
+      text += std::to_string(row % 10) + ",1,1,1\n";
+    }
+    refuses(text + "0,1,1", {"s.csv:" + std::to_string(rows + 2) + ": column 4: found 3 columns"});
+  }
+}
+
 TEST("an empty line is refused wherever it is") {
   refuses(header + "0,1,2,3\n\n1,4,5,6\n", {"s.csv:3: column 1: the line is empty"});
   refuses(header + "0,1,2,3\n\r\n1,4,5,6\n", {"s.csv:3: column 1: the line is empty"});
