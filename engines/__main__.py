@@ -6,13 +6,14 @@ import argparse
 import logging
 import platform
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines import datasets, training
-from engines.chain import FORMATS, Chain, find_data, unavailable
+from engines import datasets, exchange, training
+from engines.chain import FORMATS, SAMPLE_COUNT, Chain, find_data, unavailable
 from engines.errors import EngineError
 from engines.model import ModelSpec, bundled_names, find_model, load_model
 from engines.store import Store
@@ -51,6 +52,19 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("--precision", help="only this precision, such as fp32, fp16 or int8 (default: all)")
     build.add_argument("--all", action="store_true", help="every format and precision (the default)")
     build.add_argument(
+        "--artifacts", type=Path, default=DEFAULT_STORE, metavar="DIR", help="artifact folder (default: %(default)s)"
+    )
+
+    export = commands.add_parser(
+        "export-csv",
+        help="write samples, labels and expected answers as CSV",
+        description="Write test samples, their labels and the SavedModel's answers as CSV files for other programs "
+        "(docs/exchange.md), as the artifact csv-N with the SHA-256 of each file.",
+    )
+    _model_options(export)
+    export.add_argument("--samples", type=int, metavar="N", help=f"how many test samples (default: {SAMPLE_COUNT})")
+    export.add_argument("--output", type=Path, metavar="DIR", help="also copy the files to this folder")
+    export.add_argument(
         "--artifacts", type=Path, default=DEFAULT_STORE, metavar="DIR", help="artifact folder (default: %(default)s)"
     )
 
@@ -133,6 +147,28 @@ def _build(options: argparse.Namespace) -> None:
             print(f"{exported.record['name']:<{width}} {exported.size / 1e6:>7.2f} {'':>9}  {exported.folder}")
 
 
+def _export_csv(options: argparse.Namespace) -> None:
+    spec = load_model(find_model(options.model))
+    if options.output is not None and options.output.exists() and not options.output.is_dir():
+        raise EngineError(f"--output {options.output} is a file; allowed: a folder, which is made where it is missing")
+    store = Store(options.artifacts)
+    chain = Chain(spec, find_data(spec, store, options.cifar10_dir, options.download), store)
+    artifact = chain.export_csv(len(chain.samples) if options.samples is None else options.samples)
+    folder = artifact.folder
+    if options.output is not None:
+        folder = options.output
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in artifact.record["files"]:
+                shutil.copyfile(artifact.file(name), folder / name)
+        except OSError as error:
+            raise EngineError(f"--output {folder}: cannot be written: {error.strerror}; allowed: a folder") from error
+    for name, file in artifact.record["files"].items():
+        print(f"{folder / name}  {file['size'] / 1e6:.2f} MB  sha256 {file['sha256']}")
+    if not artifact.details["labelled"]:
+        print(f"no {exchange.LABELS}: {chain.dataset.unlabelled_reason}")
+
+
 def _list(options: argparse.Namespace) -> None:
     for name in options.model or bundled_names():
         spec = load_model(find_model(name))
@@ -147,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("engines").setLevel(logging.INFO)
     try:
-        {"train": _train, "build": _build, "list": _list}[options.command](options)
+        {"train": _train, "build": _build, "export-csv": _export_csv, "list": _list}[options.command](options)
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines import datasets, onnx, savedmodel, tensorrt, tflite, training
+from engines import datasets, exchange, onnx, savedmodel, tensorrt, tflite, training
 from engines.brought import BroughtData
 from engines.datasets import Dataset, Samples, content_hash
 from engines.errors import ConversionError, DataError, SpecError, UnavailableError
@@ -210,6 +210,43 @@ class Chain:
             return {"data": self.dataset.source, "samples": len(samples), "labelled": samples.labels is not None}
 
         return self._get("samples", Recipe(_hashes(samples)), build, None)
+
+    def export_csv(self, count: int) -> Artifact:
+        """Store ``count`` test samples, their labels and the reference's answers as CSV, as ``csv-<count>``.
+
+        docs/exchange.md describes the files. Raises SpecError for a model without class scores or with several inputs,
+        and DataError where there are fewer samples.
+        """
+        spec = self.spec
+        if len(spec.inputs) != 1:
+            names = ", ".join(i.name for i in spec.inputs)
+            raise SpecError(f"{spec.path}: has the inputs {names}; allowed for CSV: a model with one input")
+        if spec.probabilities is None:
+            raise SpecError(f"{spec.path}: has no output of class scores; allowed for CSV: a model with one")
+        samples = self.dataset.test(count)
+        array = samples.inputs[spec.inputs[0].name]
+        # What the tests compute anyway, under the names that they give it.
+        name = "samples" if count == len(self.samples) else f"accuracy-{count}"
+        scores = self.reference(name, samples.inputs)[spec.probabilities.name]
+        if spec.probabilities.kind == "logits":
+            powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+            scores = powers / powers.sum(axis=1, keepdims=True)
+
+        def build(folder: Path) -> Mapping[str, Any]:
+            exchange.write_samples(folder / exchange.SAMPLES, array)
+            exchange.write_verification(folder / exchange.VERIFICATION, scores)
+            if samples.labels is not None:
+                exchange.write_labels(folder / exchange.LABELS, samples.labels)
+            return {
+                "data": self.dataset.source,
+                "samples": count,
+                "values": array[0].size,
+                "labelled": samples.labels is not None,
+                "fed_sha256": exchange.fed_hash(array),
+            }
+
+        made_from = _hashes(samples) | {"reference": content_hash({"scores": scores})} | _code(exchange)
+        return self._get(f"csv-{count}", Recipe(made_from), build, None)
 
     def export_data(self) -> Artifact:
         """Store test samples, labels and calibration samples, for environments that can load none themselves."""
