@@ -27,26 +27,48 @@ def diagnose(
     reference: Arrays,
     *,
     run: Callable[[Arrays], Arrays],
+    alone: Callable[[Arrays], Arrays],
     agrees: Callable[[Arrays], bool],
     scores: str | None,
 ) -> str:
     """Say in one sentence what most likely is wrong.
 
-    ``run`` runs the engine on other inputs, ``agrees`` judges outputs against the reference as the failed comparison
-    was judged, and ``scores`` names the output of class scores, where there is one.
+    ``run`` runs the engine on other inputs, ``alone`` does so with every sample in a batch of its own, ``agrees``
+    judges outputs against the reference as the failed comparison was judged, and ``scores`` names the output of class
+    scores, where there is one.
     """
-    for sentence, outputs in _output_mistakes(actual, reference, scores):
-        if agrees(outputs):
-            return sentence
-    for sentence, changed in _input_mistakes(inputs):
-        if agrees(run(changed)):
-            return sentence
-    count = len(next(iter(inputs.values())))
-    if count > 1:
-        singles = [run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
-        if agrees({name: np.concatenate([s[name] for s in singles]) for name in singles[0]}):
-            return "right one by one and wrong in batches: a batch size is built into the engine"
-    return _by_agreement(actual, reference, scores)
+    # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
+    with np.errstate(all="ignore"):
+        for sentence, outputs in _output_mistakes(actual, reference, scores):
+            if agrees(outputs):
+                return sentence
+        for sentence, changed in _input_mistakes(inputs):
+            if agrees(run(changed)):
+                return sentence
+        if _constant(actual, reference, scores):
+            return (
+                "every sample gets the same answer: the inputs do not reach the outputs, or are far outside the range"
+            )
+        if sentence := _by_influence(inputs, actual, run):
+            return f"{sentence}{_commonest(actual, scores)}"
+        count = len(next(iter(inputs.values())))
+        if count > 1:
+            singles = [run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+            if agrees({name: np.concatenate([s[name] for s in singles]) for name in singles[0]}):
+                return "right one by one and wrong in batches: a batch size is built into the engine"
+        return _by_agreement(actual, reference, scores)
+
+
+def missing_samples(found: int, expected: int, batch: int) -> str:
+    """Say why there may be ``found`` answers for ``expected`` samples in batches of ``batch``; empty where unknown."""
+    rest = expected % batch
+    if rest and found == expected - rest:
+        return f"the last batch, of {rest}, was dropped: {found} of {expected} samples have answers"
+    if found == -(-expected // batch) * batch:
+        return (
+            f"the last batch, of {rest}, was answered as a full one of {batch}: {found} answers for {expected} samples"
+        )
+    return ""
 
 
 def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> Iterator[tuple[str, Arrays]]:
@@ -87,14 +109,103 @@ def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
             "channels are expected first (NCHW bytes in an NHWC shape): reordering them agrees",
             each(lambda a: a.transpose(0, 3, 1, 2).reshape(a.shape)),
         )
+        yield (
+            "channels are fed first (NCHW) to an engine that takes NHWC: undoing that agrees",
+            each(lambda a: a.reshape(len(a), a.shape[3], *a.shape[1:3]).transpose(0, 2, 3, 1)),
+        )
+
+
+PROBED = 2
+"""How many samples are changed, one after the other, to see which answers change with them."""
+
+
+def _by_influence(inputs: Arrays, actual: Arrays, run: Callable[[Arrays], Arrays]) -> str:
+    """Change one sample at a time and see which answers change: what reaches the engine shows how it was fed.
+
+    Needs no sound engine. Empty where every sample changes its own answer and no other, by its first value and by its
+    last one.
+    """
+    count, unrelated = len(next(iter(inputs.values()))), "as if fed data that has nothing to do with the samples"
+    if count < 4 * PROBED or not all(array.ndim > 1 for array in inputs.values()):
+        return ""
+    if _changed(run(inputs), actual):
+        return f"the same samples get other answers each time: {unrelated}, such as random numbers"
+
+    def moved(which: int, part: slice) -> set[int]:
+        # Far outside any range, in both directions: a value that is read at all then shows.
+        arrays = {name: array.copy() for name, array in inputs.items()}
+        for array in arrays.values():
+            chosen = array[which].reshape(-1)[part]
+            chosen[:] = np.where(np.arange(which, which + len(chosen)) % 2, 1e3, -1e3)
+        return _changed(run(arrays), actual)
+
+    probes = [count // 4 + i for i in range(PROBED)]
+    whole = [moved(k, slice(None)) for k in probes]
+    if not any(whole):
+        return f"changing a sample changes no answer: {unrelated}"
+    for expected, sentence in REACHES:
+        if whole == [expected(k) for k in probes]:
+            return sentence
+    ends = {name: any(moved(k, part) for k in probes) for name, part in ENDS.items()}
+    unread = [name for name, reaches in ends.items() if not reaches]
+    return UNREAD.format(name=unread[0]) if len(unread) == 1 else ""
+
+
+REACHES: tuple[tuple[Callable[[int], set[int]], str], ...] = (
+    (
+        lambda k: {2 * k, 2 * k + 1},
+        "sample k changes the answers 2 k and 2 k + 1: float64 bytes are fed to an engine that takes float32",
+    ),
+    (lambda k: {k // 2}, "sample k changes the answer k / 2: float32 bytes were read as float64"),
+    (
+        lambda k: {k, k + 1},
+        "sample k changes the answer k + 1 too: samples are fed late, as if the header of an .npy was read as pixels",
+    ),
+    (
+        lambda k: {k - 1, k},
+        "sample k changes the answer k - 1 too: samples are fed early, as if bytes were skipped for an .npy header",
+    ),
+)
+"""Which answers change with sample k, and what that means."""
+
+ENDS: Mapping[str, slice] = {"last": slice(-1, None), "first": slice(0, 1)}
+UNREAD = (
+    "the {name} value of a sample changes no answer: rows are shifted by one column, as if sample_id was read as a "
+    "pixel, or a pixel as sample_id"
+)
+
+
+def _changed(outputs: Arrays, before: Arrays) -> set[int]:
+    """Give the samples whose outputs are not, bit for bit, what they were before."""
+    found: set[int] = set()
+    for name, array in before.items():
+        if outputs[name].shape != array.shape:
+            return set(range(len(array)))
+        same = (outputs[name] == array) | (np.isnan(outputs[name]) & np.isnan(array))
+        found |= {int(i) for i in np.flatnonzero(~same.reshape(len(array), -1).all(axis=1))}
+    return found
+
+
+def _commonest(actual: Arrays, scores: str | None) -> str:
+    """Add that most samples get one class, where they do: a reader knows that symptom first."""
+    if scores is None or not len(actual[scores]):
+        return ""
+    counts = np.bincount(actual[scores].argmax(axis=1))
+    most = int(counts.argmax())
+    return f"; {counts[most]} of {len(actual[scores])} get class {most}" if counts[most] > counts.sum() / 2 else ""
+
+
+def _constant(actual: Arrays, reference: Arrays, scores: str | None) -> bool:
+    if scores is None:
+        return False
+    p, q = actual[scores], reference[scores]
+    return bool(np.abs(p - p[:1]).max() <= 1e-6 * max(1.0, float(np.abs(p).max())) < float(np.abs(q - q[:1]).max()))
 
 
 def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None) -> str:
     if scores is None:
         return "no usual mistake explains it; the engine computes something else"
     p, q = actual[scores], reference[scores]
-    if np.abs(p - p[:1]).max() <= 1e-6 * max(1.0, float(np.abs(p).max())) < float(np.abs(q - q[:1]).max()):
-        return "every sample gets the same answer: the inputs do not reach the outputs, or are far outside the range"
     same, count = int((p.argmax(axis=1) == q.argmax(axis=1)).sum()), len(q)
     if same >= SAME_WEIGHTS_AGREEMENT * count:
         return (

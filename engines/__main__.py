@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engines import datasets, exchange, training
-from engines.chain import FORMATS, SAMPLE_COUNT, Chain, find_data, unavailable
+from engines.chain import FORMATS, SAMPLE_COUNT, Chain, find_data, unavailable, unbuildable
 from engines.errors import EngineError
 from engines.model import ModelSpec, bundled_names, find_model, load_model
 from engines.store import Store
-from engines.variant import variants
+from engines.variant import PLANS, variants
 
 DEFAULT_STORE = Path("build")
+BUILT = sorted(set(FORMATS) - set(PLANS))
+"""The formats with engines of their own: the C++ programs run those of others."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         description="Build a model's artifacts into the artifact folder; what is there and still valid is kept.",
     )
     _model_options(build)
-    build.add_argument("--format", choices=sorted(FORMATS), help="only this format (default: all that the model names)")
+    build.add_argument("--format", choices=BUILT, help="only this format (default: all that the model names)")
     build.add_argument("--precision", help="only this precision, such as fp32, fp16 or int8 (default: all)")
     build.add_argument("--all", action="store_true", help="every format and precision (the default)")
     build.add_argument(
@@ -120,20 +122,19 @@ def _train(options: argparse.Namespace) -> None:
 
 def _build(options: argparse.Namespace) -> None:
     spec = load_model(find_model(options.model))
-    chosen = [
-        v for v in variants(spec) if options.format in {None, v.format} and options.precision in {None, v.precision}
-    ]
+    built = [v for v in variants(spec) if v.format in BUILT]
+    chosen = [v for v in built if options.format in {None, v.format} and options.precision in {None, v.precision}]
     if not chosen:
         raise EngineError(
             f"{spec.name}: no variant of --format {options.format or 'any'} --precision {options.precision or 'any'}; "
-            f"allowed: {', '.join(map(str, variants(spec)))}"
+            f"allowed: {', '.join(map(str, built))}"
         )
     store = Store(options.artifacts)
     chain = Chain(spec, find_data(spec, store, options.cifar10_dir, options.download), store)
     width = max(len(str(variant)) for variant in chosen)
     print(f"{'variant':<{width}} {'MB':>7} {'built in':>9}  path")
     for variant in chosen:
-        if options.format is None and (reason := unavailable(variant)):
+        if options.format is None and (reason := unavailable(variant) or unbuildable(variant)):
             # Whoever asks for all gets all that this machine can build, and is told of the rest.
             print(f"{variant!s:<{width}} {'-':>7} {'-':>9}  not built: {reason}")
             continue

@@ -21,17 +21,20 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from engines import datasets, exchange, onnx, savedmodel, tensorrt, tflite, training
+from engines import datasets, exchange, native, onnx, savedmodel, tensorrt, tflite, training
 from engines.brought import BroughtData
 from engines.datasets import Dataset, Samples, content_hash
 from engines.errors import ConversionError, DataError, SpecError, UnavailableError
+from engines.native.runner import NativeRunner
 from engines.savedmodel import installed_version
 from engines.store import Artifact, Recipe, Store, file_hash
-from engines.variant import REFERENCE, Variant, variants
+from engines.tensorrt import version_compatible
+from engines.tensorrt.versions import VERSION_COMPATIBLE
+from engines.variant import PLANS, REFERENCE, Variant, plan_of, variants
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,8 +42,30 @@ if TYPE_CHECKING:
     from engines.model import ModelSpec
     from engines.runner import Arrays, Runner
 
-FORMATS: Mapping[str, ModuleType] = {"savedmodel": savedmodel, "onnx": onnx, "tflite": tflite, "tensorrt": tensorrt}
-"""The module of each format; each has ``unavailable()``, ``version()`` and ``FILE``."""
+
+class Format(Protocol):
+    """What is known of each format: why it cannot run here, the version of what runs it, and the name of its file."""
+
+    @property
+    def FILE(self) -> str:  # noqa: N802 - a constant of the modules
+        """The file, or folder, in an artifact that is the engine."""
+
+    def unavailable(self) -> str | None:
+        """Say why engines of this format cannot run here; None where they can."""
+
+    def version(self) -> str | None:
+        """Give the version of what runs them; None where it is not installed."""
+
+
+FORMATS: Mapping[str, Format] = {
+    "savedmodel": savedmodel,
+    "onnx": onnx,
+    "tflite": tflite,
+    "tensorrt": tensorrt,
+    VERSION_COMPATIBLE: version_compatible,
+    **native.PROGRAMS,
+}
+"""The module of each format, or the C++ program that stands for one."""
 
 SAMPLE_COUNT = 100
 """How many test samples the checks use by default: the first ones of the data set."""
@@ -51,11 +76,16 @@ DATA = "data"
 
 
 def unavailable(variant: Variant) -> str | None:
-    """Say why a variant cannot be built and run on this machine; None where it can."""
+    """Say why a variant cannot be built, or run as another environment built it, on this machine; None where it can."""
     reason: str | None = FORMATS[variant.format].unavailable()
     if reason is None and variant.format == "tensorrt":
         reason = tensorrt.unsupported(variant.precision)
     return reason
+
+
+def unbuildable(variant: Variant) -> str | None:
+    """Say why a plan that can run here cannot be built here; None for whatever else can run."""
+    return tensorrt.cannot_build(variant.format) if variant.format == VERSION_COMPATIBLE else None
 
 
 def find_data(spec: ModelSpec, store: Store, cifar10_dir: Path | None = None, download: bool = False) -> Dataset:
@@ -127,8 +157,10 @@ class Chain:
             return self._savedmodel()
         if variant.format == "onnx":
             return self._onnx(variant)
-        if variant.format == "tensorrt":
-            return self._tensorrt(variant)
+        if variant.format == "tensorrt" and (reason := unavailable(variant)):
+            raise UnavailableError(f"{variant}: {reason}")
+        if plan_of(variant).format in PLANS.values():
+            return self._tensorrt(plan_of(variant))
         return self._tflite(variant)
 
     def rebuilt(self, variant: Variant, number: int) -> Path:
@@ -152,8 +184,12 @@ class Chain:
             return savedmodel.SavedModelRunner(self.spec, path, batch_size)
         if variant.format == "onnx":
             return onnx.OnnxRunner(self.spec, variant, path, batch_size)
-        if variant.format == "tensorrt":
+        if variant.format in PLANS.values():
             return self._tuned(variant, path, batch_size)
+        if variant.format in PLANS:
+            program = native.PROGRAMS[variant.format]
+            size, host_code = _within(variant, batch_size), program.allow_host_code
+            return NativeRunner(self.spec, variant, path, program.path, size, allow_host_code=host_code)
         return tflite.TFLiteRunner(self.spec, variant, path, batch_size)
 
     def reference(self, name: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -411,12 +447,13 @@ class Chain:
         )
 
     def _tensorrt(self, variant: Variant, rebuild: int = 0) -> Artifact:
+        """Give a plan: built here, or what another environment built where this one cannot."""
         spec = self.spec
-        if reason := unavailable(variant):
-            raise UnavailableError(f"{variant}: {reason}")
         if variant.profile is None:
             raise ConversionError(f"{variant}: a TensorRT engine needs a batch profile")
-        route = tensorrt.versions.route(variant.precision, tensorrt.version() or "")
+        missing_here = tensorrt.cannot_build(variant.format)
+        builder = None if missing_here else tensorrt.version()
+        route = tensorrt.versions.route(variant.precision, builder or tensorrt.versions.OLDEST)
         source = self.artifact(Variant("onnx", route.source))
         made_from = {f"onnx-{route.source}": source.sha256}
         for module in (tensorrt.build, tensorrt.calibration, tensorrt.versions):
@@ -435,7 +472,8 @@ class Chain:
             others = (self.store.root / spec.name / self._plan_name(v) for v in self.variants if v.format == "tensorrt")
             caches = [other / tensorrt.calibration.CACHE for other in others]
             before = self.store.recorded(spec.name, name)
-        tools = {"tensorrt": tensorrt.version(), "polygraphy": installed_version("polygraphy")}
+        # Where another environment built it, its versions are as good as any.
+        tools = {"tensorrt": builder, "polygraphy": installed_version("polygraphy") if builder else None}
         return self._get(
             f"{name}.rebuild-{rebuild}" if rebuild else name,
             Recipe(made_from, parameters, tools, tensorrt.device()),
@@ -450,7 +488,9 @@ class Chain:
                 calibration_caches=caches,
                 timing_cache=before.folder / tensorrt.build.TIMING_CACHE if before else None,
             ),
-            None,
+            missing_here,
+            f"run `python -m engines build {spec.path} --format {variant.format}` where TensorRT "
+            f"{tensorrt.versions.OLDEST} is installed, on the same artifact folder",
         )
 
     def _plan_name(self, variant: Variant) -> str:
@@ -459,10 +499,10 @@ class Chain:
 
     def _tuned(self, variant: Variant, plan: Path, batch_size: int | None) -> Runner:
         """Open a TensorRT runner with the streams and graphs that were measured best for this plan, once."""
-        if batch_size is not None and variant.profile is not None:
-            # Callers ask for at most this many samples a batch, and the plan takes no more than it was built for.
-            batch_size = min(batch_size, variant.profile.max)
-        runner = tensorrt.runner.TensorRTRunner(self.spec, variant, plan, batch_size)
+        compatible = variant.format == VERSION_COMPATIBLE
+        runner = tensorrt.runner.TensorRTRunner(
+            self.spec, variant, plan, _within(variant, batch_size), allow_host_code=compatible
+        )
         made_from = {"plan": file_hash(plan)} | _code(tensorrt.runner) | _code(tensorrt.tuning)
         parameters = {"batch": runner.batch_size, "processors": os.cpu_count()}
 
@@ -473,7 +513,9 @@ class Chain:
 
         try:
             recipe = Recipe(made_from, parameters, {"tensorrt": tensorrt.version()}, tensorrt.device())
-            name = f"{self._plan_name(variant)}.tuning-{runner.batch_size}"
+            # Several runtimes run the same version-compatible plan, from the same store.
+            at = f".{tensorrt.versions.runtime_id()}" if compatible else ""
+            name = f"{self._plan_name(variant)}.tuning-{runner.batch_size}{at}"
             tuning = self.store.get(self.spec.name, name, recipe, measure).details
             chosen = {name: tuning[name] for name in ("streams", "graphs", "copiers")}
             if chosen != {"streams": runner.streams, "graphs": runner.graphs, "copiers": runner.copier_count}:
@@ -482,6 +524,11 @@ class Chain:
             runner.close()
             raise
         return runner
+
+
+def _within(variant: Variant, batch_size: int | None) -> int | None:
+    """Keep a batch size within the profile: callers ask for at most so many, and the plan takes no more."""
+    return batch_size if batch_size is None or variant.profile is None else min(batch_size, variant.profile.max)
 
 
 def missing(distribution: str) -> str | None:

@@ -36,9 +36,12 @@ SHOWN_VALUES = 4_000_000
 """From this many values on, which take a second or more, progress is shown."""
 
 NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-"""What a cell may hold: a decimal number, nothing around it."""
+"""What a cell of samples may hold: a decimal number, nothing around it."""
 
-_NUMBER_BYTES = b"0123456789+-.eE,"
+ANSWER = re.compile(rb"-?(nan|inf)|" + NUMBER.pattern)
+"""What a cell of results may hold: an engine's NaN and infinity are answers too, and wrong ones to be judged."""
+
+_BYTES = {NUMBER: b"0123456789+-.eE,", ANSWER: b"0123456789+-.eE,nanif"}
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -122,7 +125,7 @@ def read_samples(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     of another width, a byte-order mark, and ids that do not count from 0.
     """
     size = int(np.prod(shape, dtype=np.int64))
-    numbers, values = _read(path, sample_columns(size), 1)
+    numbers, values = _read(path, sample_columns(size), 1, NUMBER)
     wrong = np.flatnonzero(numbers[:, 0] != np.arange(len(numbers)))
     if len(wrong):
         first = int(wrong[0])
@@ -133,10 +136,11 @@ def read_samples(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
 def read_results(path: Path, classes: int) -> Results:
     """Read a results file, ``sample_id,class,confidence,p_0,…``, rows in the order they have.
 
-    Raises DataError as :func:`read_samples` does, and for a class that is none of ``classes``.
+    Scores may be ``nan``, ``inf`` or ``-inf``. Raises DataError as :func:`read_samples` does otherwise, and for a class
+    that is none of ``classes``.
     """
     columns = result_columns(classes)
-    numbers, values = _read(path, columns, 2)
+    numbers, values = _read(path, columns, 2, ANSWER)
     wrong = np.flatnonzero(numbers[:, 1] >= classes)
     if len(wrong):
         first = int(wrong[0])
@@ -171,7 +175,9 @@ def _error(path: Path, line: int, column: int, name: str, found: str, allowed: s
     return DataError(f"{path}: line {line}, column {column} ({name}) is {found}; allowed: {allowed}")
 
 
-def _read(path: Path, columns: Sequence[str], integers: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _read(
+    path: Path, columns: Sequence[str], integers: int, number: re.Pattern[bytes]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Read a table with just these columns, the first ``integers`` of them counts; gives those and the numbers."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a CSV with the columns {_named(columns)}")
@@ -179,14 +185,15 @@ def _read(path: Path, columns: Sequence[str], integers: int) -> tuple[NDArray[np
     with path.open("rb") as file:
         _check_header(path, file.readline(), columns)
         while lines := _lines(file):
-            block = _parse(path, lines, line, columns, integers)
+            block = _parse(path, lines, line, columns, integers, number)
             counts.append(block[:, :integers].astype(np.int64))
             numbers.append(_to_float32(block[:, integers:], lines, integers))
-            if not np.isfinite(numbers[-1]).all():
-                row, column = (int(i) for i in np.argwhere(~np.isfinite(numbers[-1]))[0])
-                cell = _shown(lines[row].split(b",")[column + integers])
-                where = column + integers
-                raise _error(path, line + row, where + 1, columns[where], cell, "a number that float32 can hold")
+            for row, column in np.argwhere(np.isinf(numbers[-1])):
+                where = int(column) + integers
+                cell = lines[row].split(b",")[where]
+                if NUMBER.fullmatch(cell):
+                    allowed = "a number that float32 can hold"
+                    raise _error(path, line + int(row), where + 1, columns[where], _shown(cell), allowed)
             line += len(lines)
     if not counts:
         raise DataError(f"{path}: holds a header and no rows; expected a row for each sample")
@@ -220,14 +227,13 @@ def _shown(cell: bytes) -> str:
 
 
 def _parse(
-    path: Path, lines: Sequence[bytes], first: int, columns: Sequence[str], integers: int
+    path: Path, lines: Sequence[bytes], first: int, columns: Sequence[str], integers: int, cells: re.Pattern[bytes]
 ) -> NDArray[np.float64]:
     """Parse lines as float64; ``first`` is the number of the first one, for errors."""
     text, width = b",".join(lines), len(columns)
     plain = (
         all(line.count(b",") == width - 1 and line[:1].isdigit() and line[-1:] != b"," for line in lines)
-        and not text.translate(None, _NUMBER_BYTES)
-        and b",," not in text
+        and not text.translate(None, _BYTES[cells])
         and all(cell.isdigit() for line in lines for cell in line.split(b",", integers)[:integers])
     )
     if plain:
@@ -241,19 +247,22 @@ def _parse(
             except (DeprecationWarning, ValueError):
                 pass
     for number, line in enumerate(lines, first):
-        _check_line(path, number, line, columns, integers)
+        _check_line(path, number, line, columns, integers, cells)
     raise DataError(f"{path}: lines {first} to {first + len(lines) - 1} cannot be read as numbers")
 
 
-def _check_line(path: Path, number: int, line: bytes, columns: Sequence[str], integers: int) -> None:
-    cells = line.split(b",") if line else []
-    if len(cells) != len(columns):
-        raise DataError(f"{path}: line {number} has {len(cells)} columns; expected {len(columns)}: {_named(columns)}")
-    for i, (cell, name) in enumerate(zip(cells, columns, strict=True)):
+def _check_line(
+    path: Path, number: int, line: bytes, columns: Sequence[str], integers: int, cells: re.Pattern[bytes]
+) -> None:
+    found = line.split(b",") if line else []
+    if len(found) != len(columns):
+        raise DataError(f"{path}: line {number} has {len(found)} columns; expected {len(columns)}: {_named(columns)}")
+    for i, (cell, name) in enumerate(zip(found, columns, strict=True)):
         if i < integers and not (cell.isdigit() and len(cell) < 16):
             raise _error(path, number, i + 1, name, _shown(cell), "a whole number from 0 on")
-        if not NUMBER.fullmatch(cell):
-            raise _error(path, number, i + 1, name, _shown(cell), "a finite decimal number")
+        if not cells.fullmatch(cell):
+            allowed = "a finite decimal number" if cells is NUMBER else "a decimal number, nan, inf or -inf"
+            raise _error(path, number, i + 1, name, _shown(cell), allowed)
 
 
 def _to_float32(values: NDArray[np.float64], lines: Sequence[bytes], integers: int) -> NDArray[np.float32]:

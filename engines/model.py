@@ -40,9 +40,15 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "onnx": ("fp32", "fp16", "int8"),
         "tflite": ("fp32", "fp16", "int8"),
         "tensorrt": ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq"),
+        "tensorrt-vc": ("fp32", "fp16", "int8-qdq"),
+        "cpp8": ("fp32", "fp16", "int8"),
+        "cpp10": ("fp32", "fp16", "int8-qdq"),
     }
 )
 """The precisions that each format can be built in, the reference format first.
+
+``tensorrt-vc`` are version-compatible TensorRT plans. ``cpp8`` and ``cpp10`` are the C++ programs: they run plans of
+``tensorrt`` and ``tensorrt-vc``, and take models with one input and one output.
 
 TensorRT: ``int8`` is calibrated, its layers without INT8 kernels in FP32; ``int8+fp16`` may use FP16 for those;
 ``int8-qdq`` takes its scales from the Q/DQ nodes of the ONNX INT8 artifact.
@@ -170,6 +176,11 @@ class ModelSpec:
     def output(self, name: str) -> OutputSpec:
         """Find an output by name (KeyError where there is none)."""
         return {o.name: o for o in self.outputs}[name]
+
+    @property
+    def exchangeable(self) -> bool:
+        """Whether samples fit into one table of numbers: one input and one output of class scores, of fixed sizes."""
+        return len(self.inputs) == len(self.outputs) == 1 and not self.dimensions and self.probabilities is not None
 
     @property
     def probabilities(self) -> OutputSpec | None:

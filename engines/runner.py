@@ -59,6 +59,12 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         parts = [self._run(batch) for batch in self._batches(inputs, count)]
         return {o.name: np.concatenate([part[o.name] for part in parts]) for o in self.spec.outputs}
 
+    def one_by_one(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Run every sample in a batch of its own; raises as a call does."""
+        count = self._check(inputs)
+        parts = [self({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
     def _batches(self, inputs: Arrays, count: int) -> Iterator[dict[str, NDArray[Any]]]:
         for start in range(0, count, self.batch_size):
             yield {n: np.ascontiguousarray(a[start : start + self.batch_size]) for n, a in inputs.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from engines.model import BatchProfile, ModelSpec
 
@@ -32,8 +34,11 @@ REFERENCE = Variant("savedmodel", "fp32")
 """The variant that all others are compared with."""
 
 
-PROFILED = ("tensorrt",)
+PROFILED = ("tensorrt", "tensorrt-vc", "cpp8", "cpp10")
 """The formats whose engines are built for a batch profile."""
+
+PLANS: Mapping[str, str] = MappingProxyType({"cpp8": "tensorrt", "cpp10": "tensorrt-vc"})
+"""The formats that are C++ programs, and the format of the plans that each one runs."""
 
 EVERY_PROFILE = ("fp32", "fp16", "int8")
 """The precisions that are built for every batch profile of a model; others only for its first.
@@ -47,10 +52,18 @@ def variants(spec: ModelSpec) -> tuple[Variant, ...]:
     """List the variants of a model, in the order of the chain; the reference's own variant comes first."""
     result: list[Variant] = []
     for format_, chosen in spec.precisions.items():
+        if format_ in PLANS and not spec.exchangeable:
+            continue
         if format_ not in PROFILED:
             result += [Variant(format_, precision) for precision in chosen]
             continue
         for profile in spec.profiles:
             every = profile == spec.profiles[0]
-            result += [Variant(format_, p, profile) for p in chosen if every or p in EVERY_PROFILE]
+            further = EVERY_PROFILE if format_ == "tensorrt" else ()
+            result += [Variant(format_, p, profile) for p in chosen if every or p in further]
     return tuple(result)
+
+
+def plan_of(variant: Variant) -> Variant:
+    """Give the variant whose plan a C++ program runs; any other variant is its own."""
+    return Variant(PLANS.get(variant.format, variant.format), variant.precision, variant.profile)

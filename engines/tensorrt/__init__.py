@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from importlib import util
 
-from engines.savedmodel import installed_version
 from engines.tensorrt import build, calibration, driver, runner, tuning, versions
 
 __all__ = [
     "FILE",
     "build",
     "calibration",
+    "cannot_build",
+    "cannot_run",
     "device",
     "runner",
     "tuning",
@@ -31,15 +32,46 @@ def unavailable() -> str | None:
 
     Looked for in this order: the packages, NVIDIA's driver, its age, a device.
     """
-    for module, package in (
-        ("tensorrt", "TensorRT"),
-        ("pycuda", "PyCUDA"),
-        ("polygraphy", "Polygraphy"),
-        ("cuda.bindings", "cuda-python"),
-    ):
+    return _packages() or _polygraphy() or driver.problem(versions.driver_needed(versions.wheel_cuda()))
+
+
+def cannot_run() -> str | None:
+    """Say why plans from elsewhere cannot be run here, version-compatible ones at least; None where they can."""
+    return versions.problem() or _libraries() or driver.problem(versions.driver_needed(versions.wheel_cuda()))
+
+
+def cannot_build(format_: str) -> str | None:
+    """Say why plans of a format cannot be built here; None where they can.
+
+    Version-compatible ones are built by the oldest TensorRT only: all others run what that one built.
+    """
+    if reason := unavailable():
+        return reason
+    if format_ == versions.VERSION_COMPATIBLE and versions.major(version() or "") > versions.major(versions.OLDEST):
+        return f"TensorRT {version()} runs them, TensorRT {versions.OLDEST} builds them"
+    return None
+
+
+def _packages() -> str | None:
+    if reason := versions.problem():
+        return reason
+    if versions.kind() != "full":
+        return (
+            f"{versions.module()} {version()} is the {versions.kind()} runtime: it builds nothing, and runs "
+            f"version-compatible plans only ({versions.VERSION_COMPATIBLE})"
+        )
+    return _libraries()
+
+
+def _libraries() -> str | None:
+    for module, package in (("pycuda", "PyCUDA"), ("cuda.bindings", "cuda-python")):
         if not _importable(module):
             return f"{package} is not installed (pip install -r requirements-gpu.txt)"
-    return driver.problem(versions.driver_needed(13 if installed_version("tensorrt-cu13") else 12))
+    return None
+
+
+def _polygraphy() -> str | None:
+    return None if _importable("polygraphy") else "Polygraphy is not installed (pip install -r requirements-gpu.txt)"
 
 
 def unsupported(precision: str) -> str | None:
@@ -49,7 +81,7 @@ def unsupported(precision: str) -> str | None:
 
 def version() -> str | None:
     """Give TensorRT's version, without importing it; None where it is not installed."""
-    return installed_version("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
+    return versions.installed()
 
 
 def device() -> dict[str, str]:

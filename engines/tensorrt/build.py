@@ -58,11 +58,12 @@ def build_engine(
     Raises ConversionError, with TensorRT's own messages, where the ONNX cannot be parsed or the engine not be built.
     """
     import polygraphy.backend.trt as poly
-    import tensorrt as trt
     from polygraphy.exception import PolygraphyException
 
+    trt = versions.bindings()
     what = f"{variant} of {spec.name}"
     route = versions.route(variant.precision, trt.__version__)
+    compatible = variant.format == versions.VERSION_COMPATIBLE
     if variant.profile is None:
         raise ConversionError(f"{what}: a TensorRT engine needs a batch profile")
     if route.calibrated and samples is None:
@@ -81,6 +82,7 @@ def build_engine(
             tf32=False,
             fp16=route.fp16,
             int8=route.int8,
+            version_compatible=compatible,
             calibrator=calibrator,
             profiles=[_profile(poly, spec, variant.profile)],
             memory_pool_limits={trt.MemoryPoolType.WORKSPACE: workspace},
@@ -91,8 +93,11 @@ def build_engine(
         )
         if route.calibrated:
             config = poly.PostprocessConfig(config, _calibrate_at(spec, spec.calibration))
-        network = poly.NetworkFromOnnxPath(str(onnx), strongly_typed=route.strongly_typed)
+        # A plugin would not travel with a version-compatible plan; TensorRT 8.6 makes one of InstanceNorm unless told.
+        flags = [trt.OnnxParserFlag.NATIVE_INSTANCENORM] if compatible else None
+        network = poly.NetworkFromOnnxPath(str(onnx), flags=flags, strongly_typed=route.strongly_typed)
         try:
+            # The bytes themselves: an engine that was loaded from a version-compatible plan cannot be serialized again.
             content = poly.EngineBytesFromNetwork(network, config, save_timing_cache=str(folder / TIMING_CACHE))()
         except (PolygraphyException, RuntimeError, TypeError) as error:
             # TypeError: what the bindings raise where TensorRT's factory returns nothing, as without builder library.
@@ -109,7 +114,7 @@ def build_engine(
         (folder / PLAN).write_bytes(content)
         # Polygraphy's lock beside the cache has done its work.
         (folder / f"{TIMING_CACHE}.lock").unlink(missing_ok=True)
-        layers = _layers(folder / PLAN, spec, variant.profile, what)
+        layers = _layers(folder / PLAN, spec, variant, what)
     (folder / LAYERS).write_text(json.dumps(layers, indent=1), encoding="utf-8")
     details: dict[str, Any] = {
         "profile": [variant.profile.min, variant.profile.opt, variant.profile.max],
@@ -165,23 +170,33 @@ def _calibrate_at(spec: ModelSpec, calibration: Calibration) -> Callable[[Any, A
     return fix
 
 
-def _layers(plan: Path, spec: ModelSpec, profile: BatchProfile, what: str) -> list[dict[str, Any]]:
-    """Ask the engine inspector for the layers of a plan, at the batch that the profile is tuned for."""
-    import tensorrt as trt
+def _layers(plan: Path, spec: ModelSpec, variant: Variant, what: str) -> list[dict[str, Any]]:
+    """Ask the engine inspector for the layers of a plan, at the batch that the profile is tuned for.
 
-    said = Said()
-    engine = trt.Runtime(logger()).deserialize_cuda_engine(plan.read_bytes())
+    There are none where the lean runtime inside a version-compatible plan tells nothing of them.
+    """
+    trt = versions.bindings()
+    said, compatible = Said(), variant.format == versions.VERSION_COMPATIBLE
+    engine = versions.deserialize(trt, logger(), plan.read_bytes(), allow_host_code=compatible)
     execution = engine.create_execution_context() if engine is not None else None
     if engine is None or execution is None:
         raise ConversionError(f"{what}: TensorRT cannot use the plan that it just built:\n{said.errors()}")
+    opt = variant.profile.opt if variant.profile else 1
     for item in spec.inputs:
-        execution.set_input_shape(item.signature_name, _shape(spec, item, profile.opt, lambda sizes: sizes[0]))
+        execution.set_input_shape(item.signature_name, _shape(spec, item, opt, lambda sizes: sizes[0]))
     inspector = engine.create_engine_inspector()
+    if inspector is None and compatible:
+        return []
     # With a context it can tell the formats of tensors of dynamic shape; TensorRT 8.6 does not even then.
     inspector.execution_context = execution
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     # TensorRT 8.6 separates the names of fused layers with raw control characters, which strict JSON forbids.
-    layers = json.loads(text, strict=False)["Layers"]
+    try:
+        layers = json.loads(text, strict=False)["Layers"]
+    except (ValueError, KeyError, TypeError):
+        if compatible:
+            return []
+        raise
     return [layer if isinstance(layer, dict) else {"Name": layer} for layer in layers]
 
 

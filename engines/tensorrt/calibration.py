@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError
+from engines.tensorrt.versions import bindings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,9 +132,10 @@ def entropy_calibrator(feed: Feed, key: CacheKey, target: Path, caches: Iterable
     The first of ``caches`` that was made from ``key`` spares the calibration; what TensorRT calibrates or reads is
     written to ``target``. An exception inside a callback cannot pass through TensorRT, so it is kept in ``failure``.
     """
-    import tensorrt as trt
+    trt = bindings()
+    parent: Any = trt.IInt8EntropyCalibrator2
 
-    class EntropyCalibrator(trt.IInt8EntropyCalibrator2):  # type: ignore[misc]
+    class EntropyCalibrator(parent):  # type: ignore[misc]
         """Called by TensorRT while it builds."""
 
         def __init__(self) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from engines.tensorrt.versions import bindings
+
 
 @cache
 def logger() -> Any:
@@ -16,9 +18,10 @@ def logger() -> Any:
 
     It keeps the last warnings and errors, each with a running number, and counts all messages.
     """
-    import tensorrt as trt
+    trt = bindings()
+    parent: Any = trt.ILogger
 
-    class Logger(trt.ILogger):  # type: ignore[misc]
+    class Logger(parent):  # type: ignore[misc]
         """Keeps what TensorRT says; it may be called from TensorRT's own threads."""
 
         def __init__(self) -> None:

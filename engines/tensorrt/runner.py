@@ -27,7 +27,7 @@ import numpy as np
 from engines.errors import RunnerError
 from engines.model import InputSpec, ModelSpec, OutputSpec
 from engines.runner import Arrays, Runner, check_signature
-from engines.tensorrt import context
+from engines.tensorrt import context, versions
 from engines.tensorrt.messages import Said, logger
 
 if TYPE_CHECKING:
@@ -277,6 +277,7 @@ class TensorRTRunner(Runner):
 
     ``streams`` is how many batches may be on the device at once, ``graphs`` whether full batches are CUDA graphs,
     ``copiers`` how many threads copy samples into page-locked memory. ``copies`` tells the transfers of the last call.
+    ``allow_host_code`` lets version-compatible plans run the host code that they carry: code of whoever made the plan.
     Raises RunnerError, with TensorRT's own message, where the plan cannot be loaded or is not the spec's model, for a
     batch outside the plan's profile, and where the device is out of memory.
     """
@@ -291,6 +292,7 @@ class TensorRTRunner(Runner):
         streams: int = STREAMS,
         graphs: bool = True,
         copiers: int = COPIERS,
+        allow_host_code: bool = False,
     ) -> None:
         super().__init__(spec, variant, batch_size)
         self.moved = [0, 0]
@@ -303,7 +305,7 @@ class TensorRTRunner(Runner):
         self._fixed = not spec.dimensions
         self._context, self._cuda_error = context.primary(), context.cuda_error()
         with context.current():
-            self.engine = _load(path)
+            self.engine = _load(path, allow_host_code)
             self.tensors = self._signature(path)
             self._check_profile(path)
         self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
@@ -355,9 +357,7 @@ class TensorRTRunner(Runner):
 
     def _signature(self, path: Path) -> tuple[Tensor, ...]:
         """Check names, shapes and dtypes against the spec."""
-        import tensorrt as trt
-
-        engine = self.engine
+        trt, engine = versions.bindings(), self.engine
         found: dict[str, dict[str, tuple[int, ...]]] = {"INPUT": {}, "OUTPUT": {}}
         for i in range(engine.num_io_tensors):
             name = engine.get_tensor_name(i)
@@ -697,10 +697,9 @@ def _copy(tasks: queue.SimpleQueue[Any]) -> None:
         done.put((failure, *which))
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, allow_host_code: bool) -> Any:
     """Deserialize a plan; raises RunnerError with what TensorRT says of it."""
-    import tensorrt as trt
-
+    trt = versions.bindings()
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -708,9 +707,11 @@ def _load(path: Path) -> Any:
     if not content:
         raise RunnerError(f"{path}: the plan is empty; expected a TensorRT {trt.__version__} plan")
     said = Said()
-    engine = trt.Runtime(logger()).deserialize_cuda_engine(content)
+    engine = versions.deserialize(trt, logger(), content, allow_host_code)
     if engine is None:
-        raise RunnerError(f"{path}: TensorRT {trt.__version__} cannot load it as a plan:\n{said.errors()}")
+        hint = versions.refusal_hint(said.errors(), allow_host_code)
+        what = f"TensorRT {trt.__version__} ({versions.kind()} runtime)"
+        raise RunnerError(f"{path}: {what} cannot load it as a plan:\n{said.errors()}{hint}")
     return engine
 
 

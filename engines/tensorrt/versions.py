@@ -1,15 +1,45 @@
-"""What differs between TensorRT 8.6, 10 and 11; nothing else in this package asks for a version.
+"""Which TensorRT is installed, and what differs between 8.6, 10 and 11; nothing else here asks for a version.
 
-8.6 was run on a GPU. For 10.16 and 11.4 every name used here was looked up in their Python bindings; they were not
-run.
+8.6 was run on a GPU. For 10.16 and 11.4 every name used here was looked up in their Python bindings, those of the lean
+and dispatch runtimes too.
+
+The lean and dispatch runtimes are packages of their own: they build nothing, and run version-compatible plans only.
+A plan of that kind carries the lean runtime of the version that built it, which the newer runtimes load.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib import util
+from types import MappingProxyType
 from typing import Any
 
-from engines.errors import ConversionError
+from engines.errors import ConversionError, UnavailableError
+from engines.savedmodel import installed_version
+
+MODULES: Mapping[str, str] = MappingProxyType(
+    {
+        "tensorrt": "full",
+        "tensorrt_lean": "lean",
+        "tensorrt_lean_bindings": "lean",
+        "tensorrt_dispatch": "dispatch",
+        "tensorrt_dispatch_bindings": "dispatch",
+    }
+)
+"""The modules that hold TensorRT's bindings, in the order they are looked for, and the runtime that each one is."""
+
+CHOICE = "CONFORMANCE_TENSORRT"
+"""The environment variable that chooses one of them, where several are installed."""
+
+VERSION_COMPATIBLE = "tensorrt-vc"
+"""The format of plans that newer runtimes can run too."""
+
+OLDEST = "8.6.0"
+"""The TensorRT that builds version-compatible plans: the newer ones run what it built."""
 
 CALIBRATED = ("int8", "int8+fp16")
 """The precisions whose scales TensorRT's own calibration finds."""
@@ -32,6 +62,65 @@ class Route:
     int8: bool = False
     calibrated: bool = False
     strongly_typed: bool = False
+
+
+def problem() -> str | None:
+    """Say why there are no TensorRT bindings to use; None where there are. Nothing is imported."""
+    chosen = os.environ.get(CHOICE)
+    if chosen and chosen not in MODULES:
+        return f"{CHOICE} is {chosen!r}; allowed: {', '.join(MODULES)}"
+    if chosen and util.find_spec(chosen) is None:
+        return f"{CHOICE} is {chosen}, which is not installed"
+    if module() is None:
+        return "TensorRT is not installed (pip install -r requirements-gpu.txt)"
+    return None
+
+
+def module() -> str | None:
+    """Name the module of the bindings to use: the chosen one, or the first that is installed; None without any."""
+    if chosen := os.environ.get(CHOICE):
+        return chosen if chosen in MODULES and util.find_spec(chosen) else None
+    return next((name for name in MODULES if util.find_spec(name) is not None), None)
+
+
+@cache
+def bindings() -> Any:
+    """Import TensorRT's bindings; raises UnavailableError where there are none, or their libraries cannot be loaded."""
+    if reason := problem():
+        raise UnavailableError(reason)
+    name = str(module())
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        raise UnavailableError(f"{name} is installed, but cannot be imported: {error}") from error
+
+
+def kind() -> str | None:
+    """Tell the runtime that is installed: ``full``, ``lean`` or ``dispatch``; None without any."""
+    return MODULES.get(module() or "")
+
+
+def installed() -> str | None:
+    """Give TensorRT's version, without importing it; None where it is not installed."""
+    name = module()
+    return installed_version(name, *(_wheel(name, cuda) for cuda in DRIVER_CUDA)) if name else None
+
+
+def wheel_cuda() -> int:
+    """Give the major version of CUDA that the installed wheel is made for: 12, unless its name says otherwise."""
+    return 13 if installed_version(_wheel(module() or "tensorrt", 13)) else 12
+
+
+def _wheel(name: str, cuda: int) -> str:
+    """Name the distribution of a module that is made for a version of CUDA: ``tensorrt_lean_cu12_bindings``."""
+    base = name.removesuffix("_bindings")
+    return f"{base}_cu{cuda}{name.removeprefix(base)}"
+
+
+def runtime_id() -> str:
+    """Name the runtime that is installed, as results do: ``trt8.6.0``, ``lean10.16.1``, ``dispatch10.16.1``."""
+    version = ".".join(str(installed()).split(".")[:3])
+    return f"{'trt' if kind() == 'full' else kind()}{version}"
 
 
 def major(version: str) -> int:
@@ -68,6 +157,25 @@ def route(precision: str, version: str) -> Route:
         "int8+fp16": Route("fp32", fp16=True, int8=True, calibrated=True),
         "int8-qdq": Route("int8", int8=True),
     }[precision]
+
+
+def deserialize(trt: Any, logger: Any, content: bytes, allow_host_code: bool) -> Any:
+    """Load a plan; None where TensorRT refuses it. Version-compatible plans carry code that runs on the host."""
+    runtime = trt.Runtime(logger)
+    runtime.engine_host_code_allowed = allow_host_code
+    return runtime.deserialize_cuda_engine(content)
+
+
+def refusal_hint(said: str, allow_host_code: bool) -> str:
+    """Say what to do about a plan that TensorRT refused with these words; empty where they say it themselves."""
+    if not allow_host_code and "EngineHostCodeAllowed" in said:
+        return (
+            "\nit is version-compatible, and carries code that runs on the host: TensorRTRunner(..., "
+            "allow_host_code=True), or --allow-host-code of the C++ program, allows it"
+        )
+    if "forward compatibility supported starting" in said.lower():
+        return f"\nplans that TensorRT {OLDEST} built run in TensorRT 8.6 and 10; 11 runs those of 10 and later"
+    return ""
 
 
 def preview_features(trt: Any) -> list[Any] | None:

@@ -221,7 +221,9 @@ def test_nine_digits_are_enough(tmp_path):
     [
         ("0,3,1,1,0,0", r"line 2, column 2 \(class\) is 3; allowed: 0 to 2"),
         ("0,0.5,1,1,0,0", r"line 2, column 2 \(class\) is '0.5'; allowed: a whole number"),
-        ("0,0,nan,1,0,0", r"line 2, column 3 \(confidence\) is 'nan'; allowed: a finite"),
+        ("0,0,x,1,0,0", r"line 2, column 3 \(confidence\) is 'x'; allowed: a decimal number, nan, inf or -inf"),
+        ("0,0,1,nane,0,0", r"line 2, column 4 \(p_0\) is 'nane'; allowed: a decimal number, nan"),
+        ("0,0,1,1e39,0,0", r"line 2, column 4 \(p_0\) is '1e39'; allowed: a number that float32 can hold"),
         ("0,0,1,1,0", r"line 2 has 5 columns; expected 6"),
     ],
 )
@@ -293,3 +295,10 @@ def test_several_inputs_are_refused(pytestconfig):
     spec = replace(chain.spec, inputs=(first, replace(first, name="mask")))
     with pytest.raises(SpecError, match=r"has the inputs input_1, mask; allowed for CSV: a model with one input"):
         replace(chain, spec=spec).export_csv(10)
+
+
+def test_an_engines_nan_is_an_answer(tmp_path):
+    """NaN and infinity among the scores are read: that they are wrong is for the comparison to say."""
+    (tmp_path / "r.csv").write_text("sample_id,class,confidence,p_0,p_1,p_2\n0,0,nan,nan,-inf,inf\n1,1,1,-nan,1,0\n")
+    found = exchange.read_results(tmp_path / "r.csv", 3)
+    np.testing.assert_array_equal(found.probabilities, [[np.nan, -np.inf, np.inf], [np.nan, 1, 0]])

@@ -221,6 +221,7 @@ def verdict(chain, runner, variant):
         actual,
         reference,
         run=runner,
+        alone=runner.one_by_one,
         agrees=lambda other: compare(other, reference, tolerance, kinds).passed,
         scores=OUTPUT,
     )

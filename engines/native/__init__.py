@@ -1,0 +1,60 @@
+"""The C++ programs, built from the sources beside this file: where they are, and whether they can run here.
+
+Each one runs TensorRT plans of its major version: ``trt8_infer`` those of the format ``tensorrt``, ``trt10_infer``
+version-compatible ones (``tensorrt-vc``).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.tensorrt import build, driver, versions
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FOLDER = ROOT / "build" / "native"
+"""Where CMake puts the programs."""
+
+BUILD_COMMAND = "cmake -S engines/native -B build/native && cmake --build build/native"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A C++ program: the format it stands for, its file name, and the TensorRT that it is linked with."""
+
+    format: str
+    name: str
+    tensorrt: str
+    allow_host_code: bool
+    FILE: str = build.PLAN
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that names the program, where it is not where CMake puts it."""
+        return self.name.upper()
+
+    @property
+    def path(self) -> Path:
+        """Where the program is: what the environment variable names, or ``build/native`` in this project."""
+        return Path(os.environ.get(self.variable) or FOLDER / self.name)
+
+    def unavailable(self) -> str | None:
+        """Say why the program cannot run here; None where it can.
+
+        A program that the environment variable names is asked for, so that its absence is an error of the runner.
+        """
+        if self.variable not in os.environ and not self.path.is_file():
+            return f"{self.name} is not built ({BUILD_COMMAND}; or name it by {self.variable})"
+        return driver.problem(versions.driver_needed(12))
+
+    def version(self) -> str:
+        """Give the major version of its TensorRT, and where the program is."""
+        return f"{self.tensorrt} ({self.path})"
+
+
+PROGRAMS = {
+    "cpp8": Program("cpp8", "trt8_infer", "8", allow_host_code=False),
+    "cpp10": Program("cpp10", "trt10_infer", "10", allow_host_code=True),
+}
+"""The programs by format. Plans of ``cpp10`` carry the lean runtime of their builder: host code, to be allowed."""

@@ -1,0 +1,221 @@
+"""Run a plan with a C++ program: a process for each call, samples handed over in a file, results read back as CSV.
+
+What the program says it fed to the engine is compared with what it was given before anything else is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines import exchange
+from engines.errors import DataError, RunnerError
+from engines.native.fed import mistake
+from engines.runner import Arrays, Runner
+from engines.tensorrt.runner import Copies
+from engines.tensorrt.versions import refusal_hint
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.model import ModelSpec
+    from engines.variant import Variant
+
+STREAMS = 8
+"""The streams of a call with many batches, as those of the Python runner; a call needs no more than it has batches."""
+
+PATIENCE_S = 600
+"""How long a call may take before the program counts as hanging."""
+
+EXITS = {2: "it refused what it was given", 3: "CUDA or TensorRT failed"}
+"""What the programs' exit codes mean."""
+
+
+class NativeRunner(Runner):
+    """Runs a plan with a C++ program, in a process of its own for each call.
+
+    ``report`` is what the program said of the last call (its JSON), ``copies`` the transfers of that call.
+    Raises RunnerError where the program is missing, fails or is killed, was fed anything but the samples that it was
+    given, and where its results are not one row for each sample, in order.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        variant: Variant,
+        plan: Path,
+        program: Path,
+        batch_size: int | None = None,
+        *,
+        allow_host_code: bool = False,
+    ) -> None:
+        super().__init__(spec, variant, batch_size)
+        if not spec.exchangeable or spec.probabilities is None:
+            raise RunnerError(f"{variant}: {spec.name} has other than one input and one output of class scores")
+        if not program.is_file():
+            raise RunnerError(f"{variant}: there is no program {program}; expected it built by CMake (README.md)")
+        if not os.access(program, os.X_OK):
+            raise RunnerError(f"{variant}: {program} is not executable; expected a program (chmod +x, or build it)")
+        if not plan.is_file():
+            raise RunnerError(f"{variant}: there is no plan {plan}")
+        self.plan, self.program, self.allow_host_code = plan, program.resolve(), allow_host_code
+        self.output = spec.probabilities
+        self.classes = int(self.output.shape[1])
+        self.report: Mapping[str, Any] = {}
+        self.copies = Copies(0, 0)
+        self.settings = {"program": program.name, "host code": "allowed" if allow_host_code else "not allowed"}
+
+    def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Run all samples in one process, which splits them into batches itself."""
+        return self._call(inputs, self.batch_size)
+
+    def one_by_one(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Run every sample in a batch of its own, all of them in one process."""
+        return self._call(inputs, 1)
+
+    def through_csv(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Run all samples, handed over as the CSV file that users get instead of raw float32."""
+        return self._call(inputs, self.batch_size, csv=True)
+
+    def timed(self, inputs: Arrays, repeat: int) -> Mapping[str, Any]:
+        """Run all samples ``repeat`` times in one process; gives the program's report, with ``samples_per_second``."""
+        self._call(inputs, self.batch_size, repeat=repeat)
+        return self.report
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self(inputs)
+
+    def _release(self) -> None:
+        """Nothing outlives a call."""
+
+    def _call(self, inputs: Arrays, batch: int, *, csv: bool = False, repeat: int = 1) -> dict[str, NDArray[Any]]:
+        if self._closed:
+            raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
+        count = self._check(inputs)
+        samples = np.ascontiguousarray(inputs[self.spec.inputs[0].name])
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="native-"))
+            except OSError as error:
+                raise RunnerError(
+                    f"{self._what}: there is no place for its samples: {error}; TMPDIR names a folder to write to"
+                ) from error
+            given, answers, report = (Path(folder) / name for name in ("samples", "results.csv", "report.json"))
+            try:
+                exchange.write_samples(given, samples) if csv else samples.tofile(given)
+            except OSError as error:
+                raise RunnerError(f"{self._what}: its samples cannot be written to {given}: {error}") from error
+            words = ["--plan", self.plan, "--csv" if csv else "--raw", given, "--output", answers, "--json", report]
+            words += ["--batch", batch, "--streams", max(1, min(STREAMS, -(-count // batch))), "--repeat", repeat]
+            words += ["--allow-host-code"] if self.allow_host_code else []
+            self._execute([str(word) for word in words])
+            self.report = self._read_report(report)
+            self._check_fed(samples, batch)
+            try:
+                results = exchange.read_results(answers, self.classes)
+            except DataError as error:
+                raise RunnerError(f"{self._what}: its results cannot be used: {error}") from error
+        self._check_results(results, count, batch)
+        copies = self.report.get("copies")
+        if isinstance(copies, dict):
+            self.copies = Copies(int(copies["host_to_device"]), int(copies["device_to_host"]))
+        return {self.output.name: results.probabilities}
+
+    @property
+    def _what(self) -> str:
+        return f"{self.variant} of {self.spec.name}: {self.program.name}"
+
+    def _execute(self, words: list[str]) -> None:
+        try:
+            done = subprocess.run(
+                [str(self.program), *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            )
+        except OSError as error:
+            raise RunnerError(
+                f"{self._what} cannot be started: {error}; expected a program ({self.program})"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise RunnerError(f"{self._what} gave no answer within {PATIENCE_S} s, and was ended") from error
+        said = done.stderr.strip() or "(it wrote nothing to standard error)"
+        if done.returncode < 0:
+            try:
+                name = signal.Signals(-done.returncode).name
+            except ValueError:
+                name = "unknown"
+            raise RunnerError(f"{self._what} was killed by signal {-done.returncode} ({name}): {said}")
+        if done.returncode:
+            meaning = EXITS.get(done.returncode, "no code that it should end with")
+            hint = refusal_hint(said, self.allow_host_code)
+            raise RunnerError(f"{self._what} ended with exit code {done.returncode}, {meaning}: {said}{hint}")
+
+    def _read_report(self, path: Path) -> Mapping[str, Any]:
+        try:
+            report = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise RunnerError(f"{self._what} ended well, but wrote no report (--json)") from error
+        except ValueError as error:
+            raise RunnerError(f"{self._what}: its report is not JSON: {error}") from error
+        if not isinstance(report, dict) or not isinstance(report.get("fed_sha256"), str):
+            raise RunnerError(f"{self._what}: its report does not say what it fed to the engine (fed_sha256)")
+        return report
+
+    def _check_fed(self, samples: NDArray[np.float32], batch: int) -> None:
+        expected, found = exchange.fed_hash(samples), self.report["fed_sha256"].lower()
+        if found != expected:
+            raise RunnerError(
+                f"{self._what} fed the engine something other than the {len(samples)} samples that it was given\n"
+                f"  given   SHA-256 {expected}\n"
+                f"  fed     SHA-256 {found}\n"
+                f"  likely  {mistake(samples, found, batch)}"
+            )
+
+    def _check_results(self, results: exchange.Results, count: int, batch: int) -> None:
+        """Check that there is one row for each sample, in order, and that class and confidence are its scores'."""
+        ids, scores = results.ids, results.probabilities
+        if not np.array_equal(ids, np.arange(count)):
+            raise RunnerError(f"{self._what}: {_ids_flaw(ids, count, batch)}")
+        # A sample with NaN among its scores has no largest one; that it has NaN is for the tests to say.
+        rows = np.flatnonzero(~np.isnan(scores).any(axis=1))
+        own = scores[rows, results.classes[rows]]
+        wrong = rows[own != scores[rows].max(axis=1)]
+        if len(wrong):
+            first = int(wrong[0])
+            raise RunnerError(
+                f"{self._what}: sample {first} has class {results.classes[first]}; "
+                f"expected {int(scores[first].argmax())}, whose score is the largest"
+            )
+        wrong = rows[results.confidences[rows] != own]
+        if len(wrong):
+            first = int(wrong[0])
+            raise RunnerError(
+                f"{self._what}: sample {first} has confidence {results.confidences[first]}; "
+                f"expected {scores[first, results.classes[first]]}, the score of its class"
+            )
+
+
+def _ids_flaw(ids: NDArray[np.int64], count: int, batch: int) -> str:
+    """Say how the ids of results are not 0 to ``count`` - 1."""
+    found, times = np.unique(ids, return_counts=True)
+    if len(beyond := found[found >= count]):
+        return f"it has results for sample {int(beyond[0])}; given were samples 0 to {count - 1}"
+    if len(twice := found[times > 1]):
+        return f"sample {int(twice[0])} has {int(times.max())} rows of results; expected one"
+    if len(missing := np.setdiff1d(np.arange(count), found)):
+        rest = count % batch
+        dropped = rest and np.array_equal(missing, np.arange(count - rest, count))
+        why = f": the last batch, of {rest}, was dropped" if dropped else ""
+        return (
+            f"{len(found)} of {count} samples have results; missing are {len(missing)}, from {int(missing[0])} to "
+            f"{int(missing[-1])}{why}"
+        )
+    first = int(np.flatnonzero(ids != np.arange(count))[0])
+    return f"its results are not in the order of the samples: row {first} is sample {int(ids[first])}"

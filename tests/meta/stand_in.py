@@ -1,0 +1,182 @@
+"""Stands in for the C++ programs where there is no GPU: a real program that keeps their contract with ONNX Runtime.
+
+Run as a program, it takes an ONNX file for its plan; ``STAND_IN_FAULT`` plants a fault, and with ``STAND_IN_LIES`` it
+says that it fed the file's own bytes whatever it fed. As a plugin (``-p tests.meta.stand_in``) it lets the suite run
+its ``cpp8`` variants over the ONNX artifact, without any driver, and plants what ``STAND_IN_ONNX`` names in the ONNX
+runner.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+MOST = 32
+"""The largest batch of the profile that its plans are taken to have."""
+
+
+def header_as_pixels(samples):
+    """Read an .npy file as if it had no header."""
+    file = io.BytesIO()
+    np.save(file, samples)
+    return np.frombuffer(file.getvalue()[: samples.nbytes], np.float32).reshape(samples.shape)
+
+
+def shifted(samples):
+    """Read sample_id as the first pixel."""
+    flat = samples.reshape(len(samples), -1)
+    ids = np.arange(len(samples), dtype=np.float32)[:, None]
+    return np.concatenate([ids, flat[:, :-1]], axis=1).reshape(samples.shape)
+
+
+FED = {
+    "random data": lambda s: np.random.default_rng(0).random(s.shape, np.float32),
+    "other random data each time": lambda s: np.random.default_rng().random(s.shape, np.float32),
+    "npy header": header_as_pixels,
+    "skipped bytes": lambda s: np.frombuffer(s.tobytes()[128:] + bytes(128), np.float32).reshape(s.shape),
+    "shifted column": shifted,
+    "NCHW": lambda s: np.ascontiguousarray(s.transpose(0, 3, 1, 2)).reshape(s.shape),
+    "float64": lambda s: s.astype(np.float64).view(np.float32).reshape(-1)[: s.size].reshape(s.shape),
+    "dropped remainder": lambda s: s[: len(s) // MOST * MOST],
+}
+"""What is done to the samples on their way to the engine, by the name of the fault."""
+
+
+def refuse(code, text):
+    """End with an exit code and one line on standard error."""
+    print(f"stand_in: {text}", file=sys.stderr)
+    sys.exit(code)
+
+
+def read_csv(path, size):
+    """Read samples as a program of another language does, strictly by columns."""
+    rows = [line.split(",") for line in path.read_text(encoding="ascii").splitlines()[1:]]
+    if any(len(row) != size + 1 for row in rows):
+        refuse(2, f"{path}: expected {size + 1} columns")
+    return np.array([[np.float32(cell) for cell in row[1:]] for row in rows], np.float32)
+
+
+def main():
+    """Run as the C++ programs do."""
+    import onnxruntime as ort
+
+    parser = argparse.ArgumentParser()
+    for name in ("--plan", "--csv", "--raw", "--output", "--json"):
+        parser.add_argument(name, type=Path)
+    for name, default in (("--batch", 32), ("--streams", 8), ("--copiers", 1), ("--repeat", 1)):
+        parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--no-graphs", action="store_true")
+    parser.add_argument("--allow-host-code", action="store_true")
+    options = parser.parse_args()
+    fault = os.environ.get("STAND_IN_FAULT", "")
+    if options.batch > MOST:
+        refuse(2, f"--batch {options.batch} is over the profile's maximum of {MOST}")
+    if fault == "host code":
+        # TensorRT's own words, from its library.
+        refuse(3, "Cannot deserialize engine with lean runtime since IRuntime::getEngineHostCodeAllowed() is false.")
+    if fault == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "silent":
+        return
+    settings = ort.SessionOptions()
+    settings.use_deterministic_compute, settings.log_severity_level = True, 4
+    start = time.perf_counter()
+    try:
+        session = ort.InferenceSession(str(options.plan), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - a dozen unrelated types
+        refuse(3, " ".join(f"{options.plan}: cannot be loaded as a plan: {error}".split()))
+    loaded = time.perf_counter() - start
+    shape = tuple(session.get_inputs()[0].shape[1:])
+    size = int(np.prod(shape))
+    given = read_csv(options.csv, size) if options.csv else np.fromfile(options.raw, np.float32)
+    if given.size == 0 or given.size % size:
+        refuse(2, f"{options.raw}: {given.nbytes} bytes are no whole samples of {4 * size} bytes")
+    given = given.reshape(-1, *shape)
+    fed = np.ascontiguousarray(FED.get(fault, lambda s: s)(given))
+    parts, passes = [], []
+    for _ in range(options.repeat):
+        start = time.perf_counter()
+        parts = [
+            session.run(None, {session.get_inputs()[0].name: fed[i : i + options.batch]})[0]
+            for i in range(0, len(fed), options.batch)
+        ]
+        passes.append(len(fed) / (time.perf_counter() - start))
+    write(options.output, np.concatenate(parts), fault)
+    said = given if os.environ.get("STAND_IN_LIES") else fed
+    report = {
+        "program": "stand_in",
+        "samples": len(fed),
+        "batch": options.batch,
+        "copies": {"host_to_device": len(parts), "device_to_host": len(parts)},
+        "samples_per_second": float(np.median(passes)),
+        "passes": passes,
+        "load_seconds": loaded,
+        "fed_sha256": hashlib.sha256(said.tobytes()).hexdigest(),
+    }
+    if fault == "no hash":
+        del report["fed_sha256"]
+    if options.json and fault != "no report":
+        options.json.write_text(json.dumps(report) if fault != "bad report" else "{", encoding="utf-8")
+
+
+def write(path, scores, fault):
+    """Write the results, and what the faults of results make of them."""
+    classes = scores.argmax(axis=1)
+    rows = [f"{i},{c},{s[c]:.9g},{','.join(f'{p:.9g}' for p in s)}" for i, (c, s) in enumerate(zip(classes, scores))]  # noqa: B905
+    if fault == "missing sample":
+        del rows[len(rows) // 2]
+    elif fault == "repeated sample":
+        rows[-1] = rows[0]
+    elif fault == "reordered samples":
+        rows[1], rows[2] = rows[2], rows[1]
+    elif fault == "another class":
+        cells = rows[3].split(",")
+        rows[3] = ",".join([cells[0], str((int(cells[1]) + 1) % scores.shape[1]), *cells[2:]])
+    elif fault == "another confidence":
+        cells = rows[3].split(",")
+        rows[3] = ",".join([*cells[:2], "0.5", *cells[3:]])
+    names = ["sample_id", "class", "confidence", *(f"p_{i}" for i in range(scores.shape[1]))]
+    try:
+        path.write_text("\n".join([",".join(names), *rows]) + "\n", encoding="ascii")
+    except OSError as error:
+        refuse(2, f"--output {path}: {error.strerror}")
+
+
+def program(folder):
+    """Make an executable of this file, as a name in a folder; gives its path."""
+    path = folder / "trt8_infer"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).resolve()} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def pytest_configure(config):
+    """As a plugin: no driver is asked for, and the plan of every program is the ONNX artifact."""
+    from engines.chain import Chain
+    from engines.onnx import OnnxRunner
+    from engines.tensorrt import driver
+    from engines.variant import PLANS, Variant
+
+    artifact, file, batches = Chain.artifact, Chain.file, OnnxRunner._batches
+
+    def source(variant):
+        return Variant("onnx", "fp32") if variant.format in PLANS else variant
+
+    driver.problem = lambda *_: None
+    Chain.artifact = lambda self, variant: artifact(self, source(variant))
+    Chain.file = lambda self, variant: file(self, source(variant))
+    if os.environ.get("STAND_IN_ONNX") == "dropped remainder":
+        OnnxRunner._batches = lambda self, inputs, count: batches(self, inputs, max(1, count // MOST) * MOST)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""Programs that feed something other than the samples are caught, and the message names what they fed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance.compare import compare
+from conformance.diagnose import diagnose
+from conformance.tolerances import row
+from engines import datasets, exchange
+from engines.chain import Chain
+from engines.errors import RunnerError
+from engines.model import BatchProfile, find_model, load_model
+from engines.native import PROGRAMS, fed
+from engines.native.runner import NativeRunner
+from engines.onnx import OnnxRunner
+from engines.variant import Variant
+from fixtures.chain import CHAINS, artifact_folder
+from tests.meta import stand_in
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUT, OUTPUT = "input_1", "dense_1"
+VARIANT = Variant("cpp8", "fp32", BatchProfile(1, 16, 32))
+ONNX = Variant("onnx", "fp32")
+COUNT = 100
+
+CAUSES = {
+    "random data": (
+        r"nothing to do with the samples",
+        r"changing a sample changes no answer: as if fed data that has nothing to do with the samples",
+    ),
+    "other random data each time": (
+        r"nothing to do with the samples",
+        r"other answers each time: as if fed data that has nothing to do with the samples",
+    ),
+    "npy header": (
+        r"the \.npy header \(128 bytes\) was read as pixels",
+        r"as if the header of an \.npy was read as pixels",
+    ),
+    "skipped bytes": (
+        r"128 bytes were skipped, as of an \.npy header",
+        r"as if bytes were skipped for an \.npy header",
+    ),
+    "shifted column": (
+        r"rows are shifted by one column: each starts with sample_id",
+        r"rows are shifted by one column",
+    ),
+    "NCHW": (r"channels are fed first \(NCHW\)", r"channels are fed first \(NCHW\)"),
+    "float64": (
+        r"float64 bytes are fed, the engine takes float32",
+        r"float64 bytes are fed to an engine that takes float32",
+    ),
+    "dropped remainder": (
+        r"the last batch, of 4, was dropped: 96 of 100",
+        r"96 of 100 samples have results; .*the last batch, of 4, was dropped",
+    ),
+}
+"""The cause that each fault is named by: where the program says what it fed, and where it lies about it."""
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """Give the stand-in as an executable."""
+    return stand_in.program(tmp_path_factory.mktemp("program"))
+
+
+def store_of(config):
+    """Give the artifact store of this run."""
+    return next(iter(config.stash[CHAINS].values())).store
+
+
+@pytest.fixture(scope="session")
+def cifar(pytestconfig):
+    """Give the chain of the bundled CIFAR-10 classifier, on samples that need no data set."""
+    spec = load_model(find_model("cifar10_vgg"))
+    return Chain(spec, datasets.locate("photographs", input_name=INPUT), store_of(pytestconfig))
+
+
+@pytest.fixture(scope="session")
+def inputs(cifar):
+    """Give a hundred samples, which leave four behind three full batches."""
+    return cifar.dataset.test(COUNT).inputs
+
+
+@pytest.fixture
+def runner(cifar, program):
+    """Open the runner of the stand-in, on the ONNX artifact for a plan."""
+    with NativeRunner(cifar.spec, VARIANT, cifar.file(ONNX), program, 32) as opened:
+        yield opened
+
+
+@pytest.fixture
+def fault(monkeypatch):
+    """Have the stand-in plant a fault."""
+    return lambda name: monkeypatch.setenv("STAND_IN_FAULT", name)
+
+
+def test_a_sound_program_gives_what_the_engine_gives(cifar, runner, inputs):
+    """Raw, through CSV, one by one: bit for bit what ONNX Runtime gives in Python, a hundred samples in four copies."""
+    with OnnxRunner(cifar.spec, ONNX, cifar.file(ONNX), 32) as other:
+        expected, alone = other(inputs)[OUTPUT], other.one_by_one(inputs)[OUTPUT]
+    np.testing.assert_array_equal(runner(inputs)[OUTPUT], expected)
+    assert (runner.copies.host_to_device, runner.copies.device_to_host) == (4, 4)
+    np.testing.assert_array_equal(runner.through_csv(inputs)[OUTPUT], expected)
+    np.testing.assert_array_equal(runner.one_by_one(inputs)[OUTPUT], alone)
+    assert runner.copies.host_to_device == COUNT
+    assert len(runner.timed(inputs, 3)["passes"]) == 3
+
+
+@pytest.mark.parametrize("kind", CAUSES)
+def test_what_was_fed_is_told_by_its_hash(runner, inputs, fault, kind):
+    """A program that says what it fed is refused before its answers are looked at, with the mistake by name."""
+    fault(kind)
+    with pytest.raises(
+        RunnerError, match=r"(?s)fed the engine something other than the 100 samples.*likely +.*" + CAUSES[kind][0]
+    ):
+        runner(inputs)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CAUSES if kind != "dropped remainder"])
+def test_what_was_fed_is_told_by_the_answers(cifar, inputs, kind):
+    """An engine that says nothing of it fails the comparison, and how its answers react names the mistake."""
+    reference = cifar.reference("fed-wrongly", inputs)
+    tolerance = row(str(VARIANT), "samples", cifar.spec.tolerances).tolerance
+    kinds = {OUTPUT: "probabilities"}
+    with FedWrongly(kind, cifar) as runner:
+        likely = judged(runner, inputs, reference, tolerance, kinds)
+    assert re.search(CAUSES[kind][1], likely), likely
+
+
+class FedWrongly(OnnxRunner):
+    """ONNX Runtime with one of the faults before it."""
+
+    def __init__(self, kind, chain):
+        super().__init__(chain.spec, ONNX, chain.file(ONNX), 32)
+        self.fed = stand_in.FED[kind]
+
+    def __call__(self, inputs):
+        """Run what the fault makes of the samples."""
+        return super().__call__({name: np.ascontiguousarray(self.fed(array)) for name, array in inputs.items()})
+
+
+def judged(runner, inputs, reference, tolerance, kinds):
+    """Compare as the suite does; gives the diagnosis of what failed."""
+    actual = runner(inputs)
+    assert not compare(actual, reference, tolerance, kinds).passed
+    return diagnose(
+        inputs,
+        actual,
+        reference,
+        run=runner,
+        alone=runner.one_by_one,
+        agrees=lambda other: compare(other, reference, tolerance, kinds).passed,
+        scores=OUTPUT,
+    )
+
+
+def test_a_sound_hash_has_no_mistake(inputs):
+    """The search for a mistake makes none up: other data is called unrelated."""
+    samples = inputs[INPUT]
+    assert fed.mistake(samples, exchange.fed_hash(samples + np.float32(0.5)), 32) == fed.UNKNOWN
+
+
+BAD = {
+    "missing sample": r"99 of 100 samples have results; missing are 1, from 50 to 50$",
+    "repeated sample": r"sample 0 has 2 rows of results; expected one",
+    "reordered samples": r"not in the order of the samples: row 1 is sample 2",
+    "another class": r"sample 3 has class \d; expected \d, whose score is the largest",
+    "another confidence": r"sample 3 has confidence 0\.5; expected 0\.\d+, the score of its class",
+    "killed": r"was killed by signal 9 \(SIGKILL\)",
+    "silent": r"ended well, but wrote no report",
+    "no report": r"ended well, but wrote no report",
+    "bad report": r"its report is not JSON",
+    "no hash": r"does not say what it fed to the engine",
+    "host code": r"exit code 3, .*Cannot deserialize.*\n.*--allow-host-code of the C\+\+ program",
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_program_that_goes_wrong_is_an_error(runner, inputs, fault, kind):
+    """Results that are not one row a sample in order, and programs that die or say nothing, are told apart."""
+    fault(kind)
+    with pytest.raises(RunnerError, match=rf"^cpp8-fp32-b1\.16\.32 of cifar10_vgg: trt8_infer.*{BAD[kind]}"):
+        runner(inputs)
+
+
+def test_a_plan_that_cannot_be_loaded_is_an_error(cifar, program, inputs, tmp_path):
+    """A plan of something else ends with the program's own words and exit code."""
+    (tmp_path / "bad.plan").write_bytes(b"ftrt" + bytes(1000))
+    message = r"exit code 3, CUDA or TensorRT failed: .*bad\.plan: cannot be loaded"
+    opened = NativeRunner(cifar.spec, VARIANT, tmp_path / "bad.plan", program)
+    with opened, pytest.raises(RunnerError, match=message):
+        opened(inputs)
+
+
+def test_a_batch_over_the_profile_is_an_error(cifar, program, inputs):
+    """A batch larger than the plan's profile is refused by the program, with both numbers."""
+    message = r"exit code 2, it refused what it was given: .*64 is over .*maximum of 32"
+    opened = NativeRunner(cifar.spec, VARIANT, cifar.file(ONNX), program, 64)
+    with opened, pytest.raises(RunnerError, match=message):
+        opened(inputs)
+
+
+def test_programs_that_are_none_are_refused(cifar, inputs, tmp_path):
+    """A missing program, one that is not executable and one that is no program are told apart."""
+    path, plan = tmp_path / "trt8_infer", cifar.file(ONNX)
+    with pytest.raises(RunnerError, match=r"there is no program .*trt8_infer"):
+        NativeRunner(cifar.spec, VARIANT, plan, path)
+    path.write_bytes(b"\x7fnothing")
+    with pytest.raises(RunnerError, match=r"trt8_infer is not executable"):
+        NativeRunner(cifar.spec, VARIANT, plan, path)
+    path.chmod(0o755)
+    with (
+        NativeRunner(cifar.spec, VARIANT, plan, path) as opened,
+        pytest.raises(RunnerError, match=r"cannot be started"),
+    ):
+        opened(inputs)
+
+
+def test_no_place_to_write_is_an_error(runner, inputs, monkeypatch):
+    """A folder for temporary files that cannot be written to is named, with the variable that names another."""
+    monkeypatch.setattr("tempfile.tempdir", "/proc/none")
+    with pytest.raises(RunnerError, match=r"no place for its samples: .*/proc/none.*TMPDIR names a folder"):
+        runner(inputs)
+
+
+def test_a_closed_runner_is_refused(runner, inputs):
+    """A closed runner starts no process any more."""
+    runner.close()
+    with pytest.raises(RunnerError, match="closed"):
+        runner(inputs)
+
+
+def test_programs_say_why_they_cannot_run(monkeypatch, tmp_path):
+    """Not built is a reason with the command that builds it; a program that is asked for by name has to be there."""
+    monkeypatch.setattr("engines.native.FOLDER", tmp_path)
+    for name in ("TRT8_INFER", "TRT10_INFER"):
+        monkeypatch.delenv(name, raising=False)
+    assert PROGRAMS["cpp8"].unavailable().startswith("trt8_infer is not built (cmake -S engines/native")
+    assert PROGRAMS["cpp10"].unavailable().startswith("trt10_infer is not built (cmake -S engines/native")
+    monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: f"no driver for {needed}")
+    monkeypatch.setenv("TRT8_INFER", str(tmp_path / "none"))
+    assert PROGRAMS["cpp8"].unavailable() == "no driver for 12000"
+
+
+# The same through the real command, each in a process of its own: `pytest -m "not slow"` leaves these out.
+
+
+def run(config, program, *words, **environment):
+    """Run the suite over a variant of the stand-in as a user does; gives the exit code and all that was printed."""
+    names = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-p", "tests.meta.stand_in", "-p", "no:cacheprovider", *words]
+    command += ["--model=cifar10_vgg", f"--artifacts={artifact_folder(config)}"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**names, "TRT8_INFER": str(program), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+AGREES = ("tests/test_consistency.py", "-k", "test_agrees_with_the_reference_on_samples and cpp8-fp32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lies", [False, True], ids=["saying what it fed", "claiming to have fed the samples"])
+@pytest.mark.parametrize("kind", CAUSES)
+def test_the_command_names_what_was_fed(pytestconfig, program, kind, lies):
+    """`pytest -m consistency` fails on a program that feeds something else, with the cause and without a traceback."""
+    environment = {"STAND_IN_FAULT": kind, **({"STAND_IN_LIES": "1"} if lies else {})}
+    code, output = run(pytestconfig, program, *AGREES, **environment)
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert re.search(CAUSES[kind][lies], output), output
+    assert "Traceback" not in output
+    assert "1 failed" in output
+
+
+@pytest.mark.slow
+def test_the_command_names_a_dropped_remainder_of_any_engine(pytestconfig, program):
+    """96 answers for 100 samples fail in Python engines too, with the batch that was dropped."""
+    words = ("tests/test_consistency.py", "-k", "test_agrees_with_the_reference_on_samples and onnx-fp32")
+    code, output = run(pytestconfig, program, *words, STAND_IN_ONNX="dropped remainder")
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert re.search(r"likely +the last batch, of 4, was dropped: 96 of 100 samples have answers", output), output
+
+
+@pytest.mark.slow
+def test_the_command_passes_a_sound_program(pytestconfig, program):
+    """Consistency and batching of a sound program pass, in every test there is."""
+    code, output = run(pytestconfig, program, "-m", "consistency or batching", "-k", "cpp8-fp32", "--ignore=tests/meta")
+    assert code == pytest.ExitCode.OK, output
+    assert re.search(r"cifar10_vgg-cpp8-fp32-b1\.16\.32 .* passed\n", output), output
