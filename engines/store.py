@@ -150,6 +150,14 @@ class Store:
             found = self._inspect(model, name, None)
         return found if isinstance(found, Artifact) else None
 
+    def names(self, model: str) -> tuple[str, ...]:
+        """Name the artifacts of a model, valid or not, in order; raises as :meth:`find` does."""
+        _check_names(model, model)
+        folder = self.root / model
+        with self._explained():
+            found = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return tuple(sorted(name for name in found if ARTIFACT_NAME.fullmatch(name)))
+
     def get(self, model: str, name: str, recipe: Recipe, build: Build | None, *, hint: str = "") -> Artifact:
         """Give the valid artifact; without one, build it (again), once even when several processes ask.
 

@@ -20,6 +20,8 @@ from engines.tensorrt.runner import TensorRTRunner
 from engines.variant import Variant
 
 pytestmark = [pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
+ANY_PLAN = pytest.mark.formats("tensorrt", "tensorrt-vc")
+"""What holds for version-compatible plans too, in whichever runtime is installed."""
 
 SIZES = {"fp16": 0.6, "int8": 0.35, "int8+fp16": 0.35, "int8-qdq": 0.35}
 """The largest plan for each precision, as a share of the weights in FP32: half or a quarter, and the kernels."""
@@ -48,6 +50,7 @@ def open_runner(chain, variant, plan):
     opened = []
 
     def call(batch_size=None, **settings):
+        settings.setdefault("allow_host_code", variant.format == "tensorrt-vc")
         opened.append(TensorRTRunner(chain.spec, variant, plan, batch_size, **settings))
         return opened[-1]
 
@@ -56,6 +59,7 @@ def open_runner(chain, variant, plan):
         runner.close()
 
 
+@ANY_PLAN
 def test_metadata_is_that_of_the_model(spec, variant, runner):
     """The plan's inputs, outputs, dtypes and batch profile are the model's and the variant's."""
     profile = variant.profile
@@ -96,6 +100,7 @@ def test_calibration_took_every_sample(chain, spec, variant):
     assert calibration == {"batches": batches, "batch": spec.calibration.batch, "cache_read": not batches}
 
 
+@ANY_PLAN
 def test_hundred_samples_are_four_copies(open_runner, samples):
     """A hundred samples at batch 32 cross to the device in four copies, and back in four."""
     runner = open_runner(32)
@@ -104,6 +109,7 @@ def test_hundred_samples_are_four_copies(open_runner, samples):
     assert (runner.copies.host_to_device, runner.copies.device_to_host) == (batches, batches)
 
 
+@ANY_PLAN
 def test_repeated_runs_are_identical(runner, samples):
     """The same samples give the same bits again."""
     first = runner(samples.inputs)
@@ -112,6 +118,7 @@ def test_repeated_runs_are_identical(runner, samples):
             np.testing.assert_array_equal(array, first[name])
 
 
+@ANY_PLAN
 def test_streams_and_graphs_change_no_answer(open_runner, samples):
     """However many streams, with graphs or without, with copiers or without, the bits are the same."""
     runner = open_runner(16, streams=1, graphs=False, copiers=0)
@@ -123,6 +130,7 @@ def test_streams_and_graphs_change_no_answer(open_runner, samples):
             np.testing.assert_array_equal(array, expected[name], f"{streams} streams, graphs {graphs}, {copiers}")
 
 
+@ANY_PLAN
 def test_two_threads_do_not_disturb_each_other(open_runner, samples):
     """Two runners on two threads, each on samples of its own, give what each gives alone."""
     runners = [open_runner(8, streams=4, copiers=1), open_runner(8, streams=4, copiers=1)]
@@ -144,6 +152,7 @@ def test_two_threads_do_not_disturb_each_other(open_runner, samples):
     assert wrong == []
 
 
+@ANY_PLAN
 def test_poisoned_outputs_are_overwritten(open_runner, samples):
     """Every output buffer is written in full: NaN put there before shows nowhere."""
     runner = open_runner(32)
@@ -153,6 +162,7 @@ def test_poisoned_outputs_are_overwritten(open_runner, samples):
         np.testing.assert_array_equal(array, expected[name])
 
 
+@ANY_PLAN
 def test_closing_frees_the_device(open_runner, samples):
     """What a runner took of the device's memory is free again once it is closed, and it then refuses to run."""
     import pycuda.driver as cuda
@@ -255,6 +265,7 @@ def test_truncated_plan_is_no_artifact(chain, variant, plan, tmp_path):
     assert whole.store.recorded(chain.spec.name, str(variant)) is None
 
 
+@ANY_PLAN
 def test_batches_outside_the_profile_are_refused(open_runner, variant, spec, samples):
     """TensorRT's own refusal of batch 0 and of one more than the profile's maximum comes out as an error."""
     runner = open_runner()

@@ -257,7 +257,8 @@ def run(config, program, *words, **environment):
     """Run the suite over a variant of the stand-in as a user does; gives the exit code and all that was printed."""
     names = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-p", "tests.meta.stand_in", "-p", "no:cacheprovider", *words]
-    command += ["--model=cifar10_vgg", f"--artifacts={artifact_folder(config)}"]
+    if not any(word.startswith("--artifacts") for word in words):
+        command += ["--model=cifar10_vgg", f"--artifacts={artifact_folder(config)}"]
     done = subprocess.run(
         command,
         cwd=ROOT,

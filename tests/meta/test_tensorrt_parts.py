@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engines.errors import ConversionError
+from engines import tensorrt
+from engines.errors import ConversionError, UnavailableError
 from engines.model import BatchProfile, Calibration, find_model, load_model
 from engines.tensorrt import build, driver, versions
 from engines.tensorrt.calibration import CacheKey, Feed, batches_of, read_cache, write_cache
@@ -78,31 +80,40 @@ def test_routes_of_the_versions():
             versions.route(precision, "11.4.0.106")
 
 
-NAMES = {
-    0: "Runtime ICudaEngine.create_execution_context ICudaEngine.get_tensor_profile_shape ICudaEngine.num_io_tensors "
+RUNTIME_NAMES = {
+    0: "Runtime.engine_host_code_allowed Runtime.deserialize_cuda_engine "
+    "ICudaEngine.create_execution_context ICudaEngine.get_tensor_profile_shape ICudaEngine.num_io_tensors "
     "ICudaEngine.get_tensor_mode ICudaEngine.get_tensor_dtype ICudaEngine.get_tensor_location TensorLocation.DEVICE "
-    "ICudaEngine.create_engine_inspector EngineInspector.get_engine_information EngineInspector.execution_context "
     "IExecutionContext.set_input_shape IExecutionContext.set_tensor_address IExecutionContext.execute_async_v3 "
     "IExecutionContext.set_optimization_profile_async IExecutionContext.active_optimization_profile "
-    "IExecutionContext.get_tensor_shape ILogger.INTERNAL_ERROR MemoryPoolType.WORKSPACE LayerInformationFormat.JSON "
-    "ProfilingVerbosity.DETAILED IOptimizationProfile.set_shape Builder.build_serialized_network",
+    "IExecutionContext.get_tensor_shape ILogger.INTERNAL_ERROR",
+    8: "ICudaEngine.device_memory_size",
+    10: "ICudaEngine.device_memory_size_v2",
+    11: "ICudaEngine.device_memory_size_v2",
+}
+"""What running uses of TensorRT's bindings, from every version (0) and by major version: lean and dispatch have it."""
+
+NAMES = {
+    0: "ICudaEngine.create_engine_inspector EngineInspector.get_engine_information EngineInspector.execution_context "
+    "MemoryPoolType.WORKSPACE LayerInformationFormat.JSON ProfilingVerbosity.DETAILED IOptimizationProfile.set_shape "
+    "Builder.build_serialized_network BuilderFlag.VERSION_COMPATIBLE OnnxParserFlag.NATIVE_INSTANCENORM",
     8: "PreviewFeature.PROFILE_SHARING_0806 BuilderFlag.FP16 BuilderFlag.INT8 BuilderFlag.TF32 IInt8EntropyCalibrator2 "
-    "IBuilderConfig.set_calibration_profile ICudaEngine.device_memory_size "
-    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
+    "IBuilderConfig.set_calibration_profile NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
     10: "BuilderFlag.FP16 BuilderFlag.INT8 BuilderFlag.TF32 IInt8EntropyCalibrator2 IProgressMonitor "
-    "IBuilderConfig.set_calibration_profile IBuilderConfig.progress_monitor ICudaEngine.device_memory_size_v2",
-    11: "BuilderFlag.TF32 IProgressMonitor IBuilderConfig.progress_monitor ICudaEngine.device_memory_size_v2 "
+    "IBuilderConfig.set_calibration_profile IBuilderConfig.progress_monitor",
+    11: "BuilderFlag.TF32 IProgressMonitor IBuilderConfig.progress_monitor "
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
 }
-"""What this package uses of TensorRT's bindings, from every version (0) and by major version."""
+"""What building uses, in the same way: the lean and dispatch runtimes lack it."""
 
 
 def test_the_bindings_have_what_is_used():
     """Every class, method and enum that is used exists in the TensorRT that is installed, whichever it is."""
-    name = next((n for n in ("tensorrt", "tensorrt_bindings") if util.find_spec(n)), None)
+    name = versions.module() or ("tensorrt_bindings" if util.find_spec("tensorrt_bindings") else None)
     if name is None:
         pytest.skip("no TensorRT bindings are installed")
-    wanted = {major: names.split() for major, names in NAMES.items()}
+    lists = [RUNTIME_NAMES] if versions.kind() in {"lean", "dispatch"} else [RUNTIME_NAMES, NAMES]
+    wanted = {major: [name for names in lists for name in names[major].split()] for major in NAMES}
     code = (
         "import os, sys, importlib, functools\n"
         # Bindings may lie over libraries that lack what is never called.
@@ -121,6 +132,114 @@ def test_the_bindings_have_what_is_used():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(" []\n"), done.stdout
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install empty packages, and distributions of a version, where only this test sees them."""
+    monkeypatch.delenv(versions.CHOICE, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def call(*modules, distribution=None, version="10.16.1.11", content=""):
+        for module in modules:
+            folder = tmp_path.joinpath(*module.split("."))
+            folder.mkdir(parents=True)
+            (folder / "__init__.py").write_text(content)
+        if distribution:
+            folder = tmp_path / f"{distribution}-{version}.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+
+    return call
+
+
+needs_no_tensorrt = pytest.mark.skipif(versions.module() is not None, reason="a TensorRT of its own is installed here")
+
+
+@needs_no_tensorrt
+@pytest.mark.parametrize(("name", "kind"), versions.MODULES.items())
+def test_each_module_is_found_by_itself_and_by_choice(install, monkeypatch, name, kind):
+    """Whichever module of TensorRT is installed is used; of several, the one that the environment variable names."""
+    install(name)
+    assert (versions.module(), versions.kind(), versions.problem()) == (name, kind, None)
+    install(*(other for other in versions.MODULES if other != name))
+    assert versions.module() == "tensorrt"
+    monkeypatch.setenv(versions.CHOICE, name)
+    assert (versions.module(), versions.kind()) == (name, kind)
+
+
+@needs_no_tensorrt
+def test_a_wrong_choice_is_named(install, monkeypatch):
+    """A choice that is no module of TensorRT, or is not installed, is the reason why nothing can run."""
+    install("tensorrt_lean")
+    monkeypatch.setenv(versions.CHOICE, "tensorrt_slim")
+    assert tensorrt.unavailable() == f"CONFORMANCE_TENSORRT is 'tensorrt_slim'; allowed: {', '.join(versions.MODULES)}"
+    monkeypatch.setenv(versions.CHOICE, "tensorrt_dispatch")
+    assert tensorrt.cannot_run() == "CONFORMANCE_TENSORRT is tensorrt_dispatch, which is not installed"
+
+
+@needs_no_tensorrt
+@pytest.mark.parametrize(
+    ("module", "distribution", "expected"),
+    [
+        ("tensorrt", "tensorrt", "trt10.16.1"),
+        ("tensorrt", "tensorrt_cu12", "trt10.16.1"),
+        ("tensorrt_lean", "tensorrt_lean_cu13", "lean10.16.1"),
+        ("tensorrt_lean_bindings", "tensorrt_lean_cu12_bindings", "lean10.16.1"),
+        ("tensorrt_dispatch_bindings", "tensorrt_dispatch_cu12_bindings", "dispatch10.16.1"),
+    ],
+)
+def test_runtimes_are_named_by_kind_and_version(install, module, distribution, expected):
+    """The version is that of the wheel, whichever CUDA it is for, and nothing is imported to learn it."""
+    install(module, distribution=distribution, content="raise RuntimeError('imported')")
+    assert versions.installed() == "10.16.1.11"
+    assert versions.runtime_id() == expected
+
+
+@needs_no_tensorrt
+def test_a_runtime_without_builder_says_what_it_runs(install, monkeypatch):
+    """A lean runtime builds nothing and runs version-compatible plans only; a full one of 10 runs what 8.6 built."""
+    monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: None)
+    install("tensorrt_lean_bindings", "pycuda", "cuda", "cuda.bindings", distribution="tensorrt_lean_cu12_bindings")
+    assert tensorrt.unavailable() == (
+        "tensorrt_lean_bindings 10.16.1.11 is the lean runtime: it builds nothing, and runs version-compatible plans "
+        "only (tensorrt-vc)"
+    )
+    assert tensorrt.cannot_run() is None
+    assert "is the lean runtime" in tensorrt.cannot_build("tensorrt-vc")
+    install("tensorrt", "polygraphy", distribution="tensorrt")
+    assert tensorrt.cannot_build("tensorrt") is None
+    assert tensorrt.cannot_build("tensorrt-vc") == "TensorRT 10.16.1.11 runs them, TensorRT 8.6.0 builds them"
+
+
+@needs_no_tensorrt
+def test_bindings_without_their_libraries_are_named(install):
+    """Bindings whose library cannot be loaded are an error that says which, and not just an import that failed."""
+    install("tensorrt_lean", content="raise ImportError('libnvinfer_lean.so.10: cannot open shared object file')")
+    with pytest.raises(UnavailableError, match=r"tensorrt_lean is installed, but cannot be imported: libnvinfer_lean"):
+        versions.bindings()
+
+
+@pytest.mark.parametrize(
+    ("said", "allowed", "hint"),
+    [
+        (
+            "Cannot deserialize engine with lean runtime since IRuntime::getEngineHostCodeAllowed() is false.",
+            False,
+            r"allow_host_code=True\), or --allow-host-code",
+        ),
+        (
+            "Engine Version Forward Compatibility supported starting TensorRT 10.0",
+            True,
+            r"run in TensorRT 8\.6 and 10; 11",
+        ),
+        ("forward compatibility was attempted on non supported HW", True, r"^$"),
+        ("Magic tag does not match", False, r"^$"),
+    ],
+)
+def test_refusals_say_what_to_do(said, allowed, hint):
+    """Host code that is not allowed, and a runtime too new for the plan, are told from other refusals."""
+    assert re.search(hint, versions.refusal_hint(said, allowed))
 
 
 KEY = CacheKey(model="m", data="d", batch=32, tensorrt="8.6.0", code="c")

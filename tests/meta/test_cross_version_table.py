@@ -1,0 +1,147 @@
+"""Answers of several runtimes on one plan: what is equal, what differs, what no longer counts, and the table of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from engines.chain import Chain
+from engines.datasets import content_hash, locate
+from engines.model import find_model, load_model
+from engines.store import Recipe, Store, file_hash
+from engines.variant import Variant, variants
+from fixtures.chain import artifact_folder
+from fixtures.cross_version import FILE, difference, main, stored
+from tests.meta import stand_in
+from tests.meta.test_fed_wrongly import run
+
+SPEC = load_model(find_model("digits_vgg"))
+PLAN = next(v for v in variants(SPEC) if v.row_name == "tensorrt-fp32")
+ANSWERS = {"dense_1": np.linspace(0, 1, 40, dtype=np.float32).reshape(4, 10)}
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Give a store with a plan."""
+    result = Store(tmp_path / "build")
+    write_plan(result, b"plan")
+    return result
+
+
+def write_plan(store, content):
+    """Put a plan of this content into a store; gives its hash."""
+    recipe = Recipe({"x": str(content)})
+    artifact = store.get(
+        SPEC.name, str(PLAN), recipe, lambda folder: (folder / "model.plan").write_bytes(content) and None
+    )
+    return file_hash(artifact.file("model.plan"))
+
+
+def answer(store, runtime, outputs, plan, speed=1000.0, inputs="same"):
+    """Put a runtime's answers into a store, as the test of an environment does."""
+
+    def build(folder):
+        np.savez(folder / FILE, **outputs)
+        return {
+            "samples_per_second": speed,
+            "load_seconds": 0.0125,
+            "plan_bytes": 21_400_000,
+            "samples": len(outputs["dense_1"]),
+            "device": {"GPU": "a GPU"},
+        }
+
+    recipe = Recipe({"plan": plan, "inputs": inputs, "outputs": content_hash(outputs)}, {"speed": speed})
+    store.get(SPEC.name, f"outputs-{PLAN}-{runtime}", recipe, build)
+
+
+def test_a_single_bit_is_a_difference():
+    """Answers are compared by their bits: the next float32, and a zero of the other sign, differ."""
+    other = {"dense_1": ANSWERS["dense_1"].copy()}
+    assert difference(other, ANSWERS).samples == 0
+    other["dense_1"][2, 3] = np.nextafter(other["dense_1"][2, 3], np.float32(2))
+    found = difference(other, ANSWERS)
+    assert (found.samples, found.classes) == (1, 0)
+    assert 0 < found.largest < 1e-6
+    other["dense_1"][0, 0] = -0.0
+    assert difference(other, ANSWERS).samples == 2
+    other["dense_1"][1, 0] = 9
+    assert difference(other, ANSWERS).classes == 1
+    assert difference({"dense_1": ANSWERS["dense_1"][:3]}, ANSWERS).samples == 4
+
+
+def test_only_answers_on_the_same_plan_and_samples_count(store):
+    """Answers on a plan that was built again since, or on other samples, are not compared with."""
+    plan = file_hash(store.recorded(SPEC.name, str(PLAN)).file("model.plan"))
+    answer(store, "trt8.6.0", ANSWERS, plan)
+    answer(store, "cpp8", ANSWERS, plan, inputs="other")
+    assert [a.runtime for a in stored(store, SPEC.name, PLAN, {"plan": plan, "inputs": "same"})] == ["trt8.6.0"]
+    assert len(stored(store, SPEC.name, PLAN, {"plan": plan})) == 2
+    assert stored(store, SPEC.name, PLAN, {"plan": write_plan(store, b"another plan")}) == []
+    program = Variant("cpp8", PLAN.precision, PLAN.profile)
+    assert len(stored(store, SPEC.name, program, {"plan": plan})) == 2
+
+
+def test_the_table_has_every_runtime(store, tmp_path, capsys):
+    """Each runtime is a row beside the first one: equal or not, by how much, how fast, and how large the plan is."""
+    path = tmp_path / "table.md"
+    words = ["digits_vgg", f"--output={path}", f"--artifacts={store.root}"]
+    assert main(words) == 1
+    assert "holds no answers on the plans of digits_vgg" in capsys.readouterr().err
+    plan = file_hash(store.recorded(SPEC.name, str(PLAN)).file("model.plan"))
+    other = {"dense_1": ANSWERS["dense_1"].copy()}
+    other["dense_1"][1, 9] -= np.float32(0.125)
+    answer(store, "trt8.6.0", ANSWERS, plan)
+    answer(store, "cpp8", ANSWERS, plan, speed=1100.0)
+    answer(store, "lean10.16.1", other, plan, speed=990.0)
+    assert main(words) == 0
+    assert path.read_text().splitlines()[-3:] == [
+        f"| {PLAN} | trt8.6.0 | 4 | (compared with) |  |  | 1,000 | +0.0 % | 12 | 21.4 |",
+        f"| {PLAN} | cpp8 | 4 | bitwise | 0.0e+00 | 0 | 1,100 | +10.0 % | 12 | 21.4 |",
+        f"| {PLAN} | lean10.16.1 | 4 | 1 samples differ | 1.2e-01 | 1 | 990 | -1.0 % | 12 | 21.4 |",
+    ]
+    assert main([words[0], f"--output={tmp_path / 'none' / 'table.md'}", words[2]]) == 1
+    assert "--output" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_compares_with_what_others_stored(pytestconfig, tmp_path):
+    """`pytest -m cross_version` stores answers and passes alone, beside equal ones, and fails beside other ones."""
+    program, variant = stand_in.program(tmp_path), Variant("cpp8", PLAN.precision, PLAN.profile)
+    chain = Chain(SPEC, locate(SPEC.dataset, input_name="input_1"), Store(artifact_folder(pytestconfig)))
+    samples = chain.dataset.test()
+    chain.reference(f"accuracy-{len(samples)}", samples.inputs)
+    plan = chain.file(Variant("onnx", "fp32"))
+    folder = tmp_path / "build"
+    shutil.copytree(chain.store.root / SPEC.name, folder / SPEC.name)
+
+    def command():
+        words = (
+            "-m",
+            "cross_version",
+            "-k",
+            "every_runtime and cpp8-fp32",
+            "--model=digits_vgg",
+            f"--artifacts={folder}",
+        )
+        return run(pytestconfig, program, "tests/test_cross_version.py", *words)
+
+    code, output = command()
+    assert code == pytest.ExitCode.OK, output
+    assert f"digits_vgg-{variant} in cpp8, 360 samples, beside: no other runtime stored yet" in output
+    store, made_from = Store(folder), {"plan": file_hash(plan), "inputs": content_hash(samples.inputs)}
+    (own,) = stored(store, SPEC.name, variant, made_from)
+    answer(store, "trt8.6.0", own.outputs, made_from["plan"], inputs=made_from["inputs"])
+    code, output = command()
+    assert code == pytest.ExitCode.OK, output
+    assert f"digits_vgg-{variant} in cpp8, 360 samples, beside: trt8.6.0" in output
+    other = {"dense_1": own.outputs["dense_1"].copy()}
+    other["dense_1"][7] = other["dense_1"][7][::-1]
+    answer(store, "trt8.6.0", other, made_from["plan"], inputs=made_from["inputs"])
+    code, output = command()
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert re.search(
+        rf"{re.escape(str(variant))} of digits_vgg in cpp8 differs from\n +trt8\.6\.0: 1 of 360 samples differ", output
+    )

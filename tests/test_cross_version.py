@@ -1,0 +1,47 @@
+"""The same plan gives the same answers, bit for bit, in every runtime: TensorRT 8.6 and 10, Python and C++."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conformance.compare import compare
+from conformance.tolerances import row
+from fixtures.cross_version import CROSS_VERSION, difference, hashes, keep, measure, runtime_of, stored
+
+FIRST = {"precisions": ("fp32", "fp16", "int8", "int8-qdq"), "first_profile": True}
+pytestmark = pytest.mark.cross_version
+
+
+@pytest.mark.formats("tensorrt", "tensorrt-vc", "cpp8", "cpp10", **FIRST)
+def test_every_runtime_gives_the_same_answers(chain, spec, variant, runner, record_property):
+    """On all test samples: the reference's answers, and bit for bit those that other runtimes stored for this plan."""
+    samples, runtime = chain.dataset.test(), runtime_of(variant)
+    reference = chain.reference(f"accuracy-{len(samples)}", samples.inputs)
+    tolerance = row(str(variant), "samples", spec.tolerances, str(spec.path)).tolerance
+    outputs = runner(samples.inputs)
+    comparison = compare(outputs, reference, tolerance, {o.name: o.kind for o in spec.outputs})
+    assert comparison.passed, f"{variant} in {runtime}: {comparison.describe()}"
+
+    made_from = hashes(chain, variant, samples.inputs)
+    others = stored(chain.store, spec.name, variant, made_from)
+    keep(chain, variant, made_from, outputs, measure(chain, variant, runner, samples.inputs))
+    problems = []
+    for other in others:
+        if (found := difference(outputs, other.outputs)).samples:
+            problems.append(
+                f"{other.runtime}{' before' if other.runtime == runtime else ''}: {found.samples} of {len(samples)} "
+                f"samples differ, by up to {found.largest:.3e}; {found.classes} have another class"
+            )
+    compared = sorted(other.runtime for other in others if other.runtime != runtime)
+    record_property(CROSS_VERSION, {"runtime": runtime, "samples": len(samples), "compared": compared})
+    if problems:
+        pytest.fail(f"{variant} of {spec.name} in {runtime} differs from\n  " + "\n  ".join(problems), pytrace=False)
+
+
+@pytest.mark.formats("cpp8", "cpp10", **FIRST)
+def test_csv_carries_the_samples_bit_by_bit(runner, samples):
+    """Samples that a program reads from CSV reach the engine, and its answers come back, as those handed over raw."""
+    expected = runner(samples.inputs)
+    for name, array in runner.through_csv(samples.inputs).items():
+        np.testing.assert_array_equal(array, expected[name])

@@ -1,0 +1,72 @@
+"""What the C++ programs promise beside their answers: few copies, and errors that say what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from engines.errors import RunnerError
+from engines.native import PROGRAMS
+from engines.native.runner import NativeRunner
+from engines.tensorrt.runner import TensorRTRunner
+from engines.variant import Variant
+
+pytestmark = [pytest.mark.tensorrt, pytest.mark.formats("cpp8", "cpp10", precisions=("fp32",), first_profile=True)]
+
+
+@pytest.fixture
+def open_program(chain, variant):
+    """Open further runners of the variant's program, on any plan."""
+
+    def call(plan, batch_size=None, allow_host_code=PROGRAMS[variant.format].allow_host_code):
+        program = PROGRAMS[variant.format].path
+        return NativeRunner(chain.spec, variant, plan, program, batch_size, allow_host_code=allow_host_code)
+
+    return call
+
+
+def test_hundred_samples_are_four_copies(runner, samples):
+    """A hundred samples at batch 32 cross to the device in four copies, and back in four."""
+    runner(samples.inputs)
+    batches = -(-len(samples) // 32)
+    assert (runner.copies.host_to_device, runner.copies.device_to_host) == (batches, batches)
+
+
+def test_a_batch_over_the_profile_is_refused(open_program, chain, variant, samples):
+    """A batch of one more than the plan's profile takes is an error, not an answer."""
+    most = variant.profile.max
+    with pytest.raises(RunnerError, match=rf"exit code [23], .*{most}"):
+        open_program(chain.file(variant), most + 1)(samples.inputs)
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "no plan"])
+def test_a_damaged_plan_is_refused(open_program, chain, variant, samples, tmp_path, damage):
+    """A plan that is empty, cut in half or no plan at all is an error with one line of the program's own."""
+    content = chain.file(variant).read_bytes()
+    bad = {"empty": b"", "truncated": content[: len(content) // 2], "no plan": b"no plan" * 1000}[damage]
+    (tmp_path / "bad.plan").write_bytes(bad)
+    with pytest.raises(RunnerError, match=r"exit code [23], .*: \S"):
+        open_program(tmp_path / "bad.plan")(samples.inputs)
+
+
+@pytest.mark.formats("cpp10", precisions=("fp32",), first_profile=True)
+def test_a_plan_of_the_other_major_version_is_refused(open_program, chain, variant, samples):
+    """A plan of TensorRT 8.6 that is not version-compatible does not run in 10, and TensorRT says so."""
+    other = chain.store.recorded(chain.spec.name, str(Variant("tensorrt", variant.precision, variant.profile)))
+    if other is None:
+        pytest.skip(f"the store holds no plan of tensorrt-{variant.precision}, which TensorRT 8.6 builds")
+    with pytest.raises(RunnerError, match=r"exit code 3, CUDA or TensorRT failed: .*\S"):
+        open_program(other.file("model.plan"))(samples.inputs)
+
+
+@pytest.mark.formats("cpp10", precisions=("fp32",), first_profile=True)
+def test_host_code_has_to_be_allowed(open_program, chain, variant, samples):
+    """A version-compatible plan is refused without --allow-host-code, and the error names that option."""
+    with pytest.raises(RunnerError, match=r"(?s)exit code 3, .*--allow-host-code"):
+        open_program(chain.file(variant), allow_host_code=False)(samples.inputs)
+
+
+@pytest.mark.formats("tensorrt-vc", precisions=("fp32",), first_profile=True)
+def test_host_code_has_to_be_allowed_in_python(chain, variant):
+    """The same in Python: the error names the parameter that allows it."""
+    with pytest.raises(RunnerError, match=r"allow_host_code=True"):
+        TensorRTRunner(chain.spec, variant, chain.file(variant))
