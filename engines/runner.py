@@ -59,10 +59,10 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         parts = [self._run(batch) for batch in self._batches(inputs, count)]
         return {o.name: np.concatenate([part[o.name] for part in parts]) for o in self.spec.outputs}
 
-    def one_by_one(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Run every sample in a batch of its own; raises as a call does."""
-        count = self._check(inputs)
-        parts = [self({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
+    def in_batches(self, inputs: Arrays, size: int) -> dict[str, NDArray[Any]]:
+        """Run the samples in calls of ``size`` samples each, the last one with the rest; raises as a call does."""
+        starts = range(0, self._check(inputs), size)
+        parts = [self({name: array[i : i + size] for name, array in inputs.items()}) for i in starts]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _batches(self, inputs: Arrays, count: int) -> Iterator[dict[str, NDArray[Any]]]:

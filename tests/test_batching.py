@@ -18,9 +18,7 @@ FEW = 12
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 16, 31, 32, 33, 100])
 def test_a_batch_gives_what_single_samples_give(runner, samples, singles, batched, batch):
     """Each of the samples, run in batches of this many, has the answer that it has alone."""
-    count = len(samples)
-    outputs = [runner(samples.take(start, min(start + batch, count)).inputs) for start in range(0, count, batch)]
-    batched(joined(outputs), singles, f"batches of {batch}")
+    batched(runner.in_batches(samples.inputs, batch), singles, f"batches of {batch}")
 
 
 @given(data=st.data())

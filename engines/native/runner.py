@@ -78,9 +78,9 @@ class NativeRunner(Runner):
         """Run all samples in one process, which splits them into batches itself."""
         return self._call(inputs, self.batch_size)
 
-    def one_by_one(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Run every sample in a batch of its own, all of them in one process."""
-        return self._call(inputs, 1)
+    def in_batches(self, inputs: Arrays, size: int) -> dict[str, NDArray[Any]]:
+        """Run the samples in batches of ``size``, all in one process where the plan takes batches of that size."""
+        return self._call(inputs, size) if size <= self.batch_size else super().in_batches(inputs, size)
 
     def through_csv(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run all samples, handed over as the CSV file that users get instead of raw float32."""

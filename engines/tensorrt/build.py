@@ -93,9 +93,7 @@ def build_engine(
         )
         if route.calibrated:
             config = poly.PostprocessConfig(config, _calibrate_at(spec, spec.calibration))
-        # A plugin would not travel with a version-compatible plan; TensorRT 8.6 makes one of InstanceNorm unless told.
-        flags = [trt.OnnxParserFlag.NATIVE_INSTANCENORM] if compatible else None
-        network = poly.NetworkFromOnnxPath(str(onnx), flags=flags, strongly_typed=route.strongly_typed)
+        network = poly.NetworkFromOnnxPath(str(onnx), strongly_typed=route.strongly_typed)
         try:
             # The bytes themselves: an engine that was loaded from a version-compatible plan cannot be serialized again.
             content = poly.EngineBytesFromNetwork(network, config, save_timing_cache=str(folder / TIMING_CACHE))()

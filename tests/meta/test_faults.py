@@ -221,7 +221,7 @@ def verdict(chain, runner, variant):
         actual,
         reference,
         run=runner,
-        alone=runner.one_by_one,
+        alone=lambda others: runner.in_batches(others, 1),
         agrees=lambda other: compare(other, reference, tolerance, kinds).passed,
         scores=OUTPUT,
     )

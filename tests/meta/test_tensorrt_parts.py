@@ -96,7 +96,7 @@ RUNTIME_NAMES = {
 NAMES = {
     0: "ICudaEngine.create_engine_inspector EngineInspector.get_engine_information EngineInspector.execution_context "
     "MemoryPoolType.WORKSPACE LayerInformationFormat.JSON ProfilingVerbosity.DETAILED IOptimizationProfile.set_shape "
-    "Builder.build_serialized_network BuilderFlag.VERSION_COMPATIBLE OnnxParserFlag.NATIVE_INSTANCENORM",
+    "Builder.build_serialized_network BuilderFlag.VERSION_COMPATIBLE",
     8: "PreviewFeature.PROFILE_SHARING_0806 BuilderFlag.FP16 BuilderFlag.INT8 BuilderFlag.TF32 IInt8EntropyCalibrator2 "
     "IBuilderConfig.set_calibration_profile NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
     10: "BuilderFlag.FP16 BuilderFlag.INT8 BuilderFlag.TF32 IInt8EntropyCalibrator2 IProgressMonitor "
