@@ -154,7 +154,7 @@ class NativeRunner(Runner):
             raise RunnerError(f"{self._what} was killed by signal {-done.returncode} ({name}): {said}")
         if done.returncode:
             meaning = EXITS.get(done.returncode, "no code that it should end with")
-            hint = refusal_hint(said, self.allow_host_code)
+            hint = refusal_hint(said)
             raise RunnerError(f"{self._what} ended with exit code {done.returncode}, {meaning}: {said}{hint}")
 
     def _read_report(self, path: Path) -> Mapping[str, Any]:

@@ -709,7 +709,7 @@ def _load(path: Path, allow_host_code: bool) -> Any:
     said = Said()
     engine = versions.deserialize(trt, logger(), content, allow_host_code)
     if engine is None:
-        hint = versions.refusal_hint(said.errors(), allow_host_code)
+        hint = versions.refusal_hint(said.errors())
         what = f"TensorRT {trt.__version__} ({versions.kind()} runtime)"
         raise RunnerError(f"{path}: {what} cannot load it as a plan:\n{said.errors()}{hint}")
     return engine

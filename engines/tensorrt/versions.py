@@ -166,9 +166,9 @@ def deserialize(trt: Any, logger: Any, content: bytes, allow_host_code: bool) ->
     return runtime.deserialize_cuda_engine(content)
 
 
-def refusal_hint(said: str, allow_host_code: bool) -> str:
+def refusal_hint(said: str) -> str:
     """Say what to do about a plan that TensorRT refused with these words; empty where they say it themselves."""
-    if not allow_host_code and "EngineHostCodeAllowed" in said:
+    if "EngineHostCodeAllowed" in said:
         return (
             "\nit is version-compatible, and carries code that runs on the host: TensorRTRunner(..., "
             "allow_host_code=True), or --allow-host-code of the C++ program, allows it"
