@@ -36,7 +36,11 @@ STREAMS = 8
 PATIENCE_S = 600
 """How long a call may take before the program counts as hanging."""
 
-EXITS = {2: "it refused what it was given", 3: "CUDA or TensorRT failed"}
+EXITS = {
+    1: "it ran out of memory, or is at fault itself",
+    2: "it refused what it was given",
+    3: "CUDA or TensorRT failed",
+}
 """What the programs' exit codes mean."""
 
 
@@ -87,7 +91,7 @@ class NativeRunner(Runner):
         return self._call(inputs, self.batch_size, csv=True)
 
     def timed(self, inputs: Arrays, repeat: int) -> Mapping[str, Any]:
-        """Run all samples ``repeat`` times in one process; gives the program's report, with ``samples_per_second``."""
+        """Run all samples ``repeat`` times in one process; gives the program's report, samples/s in ``passes``."""
         self._call(inputs, self.batch_size, repeat=repeat)
         return self.report
 
@@ -177,6 +181,8 @@ class NativeRunner(Runner):
                 f"  fed     SHA-256 {found}\n"
                 f"  likely  {mistake(samples, found, batch)}"
             )
+        if self.report.get("passes_identical") is False:
+            raise RunnerError(f"{self._what}: the same samples got other answers in another pass of the same call")
 
     def _check_results(self, results: exchange.Results, count: int, batch: int) -> None:
         """Check that there is one row for each sample, in order, and that class and confidence are its scores'."""

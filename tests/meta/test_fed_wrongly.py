@@ -178,6 +178,7 @@ BAD = {
     "silent": r"ended well, but wrote no report",
     "no report": r"ended well, but wrote no report",
     "bad report": r"its report is not JSON",
+    "changing answers": r": the same samples got other answers in another pass",
     "no hash": r"does not say what it fed to the engine",
     "host code": r"exit code 3, .*Cannot deserialize.*\n.*--allow-host-code of the C\+\+ program",
 }
