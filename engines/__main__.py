@@ -175,7 +175,7 @@ def _list(options: argparse.Namespace) -> None:
         spec = load_model(find_model(name))
         print(f"{spec.name}: {spec.description} ({spec.path})")
         for variant in variants(spec):
-            print(f"  {variant!s:<28} {unavailable(variant) or ''}".rstrip())
+            print(f"  {variant!s:<30} {unavailable(variant) or ''}".rstrip())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,8 +7,10 @@ import pytest
 from engines.errors import RunnerError
 from engines.native import PROGRAMS
 from engines.native.runner import NativeRunner
+from engines.tensorrt import versions
 from engines.tensorrt.runner import TensorRTRunner
 from engines.variant import Variant
+from fixtures.chain import CHAINS
 
 pytestmark = [pytest.mark.tensorrt, pytest.mark.formats("cpp8", "cpp10", precisions=("fp32",), first_profile=True)]
 
@@ -70,3 +72,20 @@ def test_host_code_has_to_be_allowed_in_python(chain, variant):
     """The same in Python: the error names the parameter that allows it."""
     with pytest.raises(RunnerError, match=r"allow_host_code=True"):
         TensorRTRunner(chain.spec, variant, chain.file(variant))
+
+
+def test_a_runtime_too_new_refuses_the_plans(pytestconfig):
+    """TensorRT 11 refuses version-compatible plans of 8.6 in words of its own, and the error adds who runs them."""
+    if versions.too_new(versions.installed() or "") is None:
+        pytest.skip("there is no TensorRT 11 here, which refuses plans of 8.6")
+    plans = [
+        (chain.spec, variant, stored.file("model.plan"))
+        for chain in pytestconfig.stash[CHAINS].values()
+        for variant in chain.variants
+        if variant.format == "tensorrt-vc" and (stored := chain.store.recorded(chain.spec.name, str(variant)))
+    ]
+    if not plans:
+        pytest.skip("the store holds no version-compatible plan, which TensorRT 8.6 builds")
+    for spec, variant, plan in plans:
+        with pytest.raises(RunnerError, match=r"(?s)cannot load it as a plan:\n +\S.*run in TensorRT 8\.6 to 10"):
+            TensorRTRunner(spec, variant, plan, allow_host_code=True)

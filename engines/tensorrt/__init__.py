@@ -37,7 +37,12 @@ def unavailable() -> str | None:
 
 def cannot_run() -> str | None:
     """Say why plans from elsewhere cannot be run here, version-compatible ones at least; None where they can."""
-    return versions.problem() or _libraries() or driver.problem(versions.driver_needed(versions.wheel_cuda()))
+    return (
+        versions.problem()
+        or versions.too_new(version() or "")
+        or _libraries()
+        or driver.problem(versions.driver_needed(versions.wheel_cuda()))
+    )
 
 
 def cannot_build(format_: str) -> str | None:

@@ -41,6 +41,9 @@ VERSION_COMPATIBLE = "tensorrt-vc"
 OLDEST = "8.6.0"
 """The TensorRT that builds version-compatible plans: the newer ones run what it built."""
 
+NEWEST_MAJOR = 10
+"""The last major version that runs those plans: 11.4 refuses them, "forward compatibility supported starting 10.0"."""
+
 CALIBRATED = ("int8", "int8+fp16")
 """The precisions whose scales TensorRT's own calibration finds."""
 
@@ -159,6 +162,13 @@ def route(precision: str, version: str) -> Route:
     }[precision]
 
 
+def too_new(version: str) -> str | None:
+    """Say why a version cannot run the version-compatible plans of :data:`OLDEST`; None where it can."""
+    if major(version) > NEWEST_MAJOR:
+        return f"TensorRT {version} refuses plans of TensorRT {OLDEST}: it runs those of 10 and later"
+    return None
+
+
 def deserialize(trt: Any, logger: Any, content: bytes, allow_host_code: bool) -> Any:
     """Load a plan; None where TensorRT refuses it. Version-compatible plans carry code that runs on the host."""
     runtime = trt.Runtime(logger)
@@ -174,7 +184,7 @@ def refusal_hint(said: str) -> str:
             "allow_host_code=True), or --allow-host-code of the C++ program, allows it"
         )
     if "forward compatibility supported starting" in said.lower():
-        return f"\nplans that TensorRT {OLDEST} built run in TensorRT 8.6 and 10; 11 runs those of 10 and later"
+        return f"\nplans that TensorRT {OLDEST} built run in TensorRT 8.6 to {NEWEST_MAJOR}, no later ones"
     return ""
 
 

@@ -556,3 +556,13 @@ attempt("onnx-fp32", write(1 << 17))
         "choose another folder with --artifacts=DIR",
     ]
     assert tree(store.root) == before
+
+
+def test_names_are_those_of_the_artifacts(tmp_path):
+    """The artifacts of a model are listed in order, without what a build left behind; unknown models have none."""
+    store = Store(tmp_path)
+    for name in ("b", "a"):
+        store.get("model", name, Recipe({}), lambda folder: (folder / "file").write_bytes(b"x") and None)
+    (tmp_path / "model" / ".a.1.deadbeef.partial").mkdir()
+    assert store.names("model") == ("a", "b")
+    assert store.names("other") == ()

@@ -213,6 +213,13 @@ def test_a_runtime_without_builder_says_what_it_runs(install, monkeypatch):
 
 
 @needs_no_tensorrt
+def test_a_runtime_too_new_says_so(install):
+    """TensorRT 11 does not run what 8.6 built, and that is known without trying."""
+    install("tensorrt_lean_bindings", distribution="tensorrt_lean_cu12_bindings", version="11.4.0.106")
+    assert tensorrt.cannot_run() == "TensorRT 11.4.0.106 refuses plans of TensorRT 8.6.0: it runs those of 10 and later"
+
+
+@needs_no_tensorrt
 def test_bindings_without_their_libraries_are_named(install):
     """Bindings whose library cannot be loaded are an error that says which, and not just an import that failed."""
     install("tensorrt_lean", content="raise ImportError('libnvinfer_lean.so.10: cannot open shared object file')")
@@ -229,7 +236,7 @@ def test_bindings_without_their_libraries_are_named(install):
         ),
         (
             "Engine Version Forward Compatibility supported starting TensorRT 10.0",
-            r"run in TensorRT 8\.6 and 10; 11",
+            r"run in TensorRT 8\.6 to 10, no later",
         ),
         ("forward compatibility was attempted on non supported HW", r"^$"),
         ("Magic tag does not match", r"^$"),
