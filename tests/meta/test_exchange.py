@@ -278,6 +278,12 @@ def test_the_command_refuses_a_file_for_a_folder(tmp_path, store, capsys):
     assert "is a file; allowed: a folder" in capsys.readouterr().err
 
 
+def test_the_command_refuses_a_folder_that_cannot_be_made(store, capsys):
+    """An --output that nobody may write to ends with one line that says so."""
+    assert main(["export-csv", "digits_vgg", "--output=/proc/none", store]) == 1
+    assert "--output /proc/none: cannot be written" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.benchmark
 def test_ten_thousand_images_are_written_and_read(tmp_path, benchmark):
