@@ -14,6 +14,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -158,6 +159,22 @@ def program(folder):
     path.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).resolve()} "$@"\n', encoding="utf-8")
     path.chmod(0o755)
     return path
+
+
+def run(artifacts, program, *words, model="cifar10_vgg", **environment):
+    """Run the suite over a variant of this program as a user does; gives the exit code and all that was printed."""
+    names = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-p", "tests.meta.stand_in", "-p", "no:cacheprovider", *words]
+    done = subprocess.run(
+        [*command, f"--model={model}", f"--artifacts={artifacts}"],
+        cwd=Path(__file__).resolve().parents[2],
+        env={**names, "TRT8_INFER": str(program), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 def pytest_configure(config):

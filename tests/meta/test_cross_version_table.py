@@ -16,7 +16,6 @@ from engines.variant import Variant, variants
 from fixtures.chain import artifact_folder
 from fixtures.cross_version import FILE, difference, main, stored
 from tests.meta import stand_in
-from tests.meta.test_fed_wrongly import run
 
 SPEC = load_model(find_model("digits_vgg"))
 PLAN = next(v for v in variants(SPEC) if v.row_name == "tensorrt-fp32")
@@ -118,15 +117,8 @@ def test_the_command_compares_with_what_others_stored(pytestconfig, tmp_path):
     shutil.copytree(chain.store.root / SPEC.name, folder / SPEC.name)
 
     def command():
-        words = (
-            "-m",
-            "cross_version",
-            "-k",
-            "every_runtime and cpp8-fp32",
-            "--model=digits_vgg",
-            f"--artifacts={folder}",
-        )
-        return run(pytestconfig, program, "tests/test_cross_version.py", *words)
+        words = ("tests/test_cross_version.py", "-m", "cross_version", "-k", "every_runtime and cpp8-fp32")
+        return stand_in.run(folder, program, *words, model="digits_vgg")
 
     code, output = command()
     assert code == pytest.ExitCode.OK, output

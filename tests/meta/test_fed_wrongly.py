@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +21,6 @@ from engines.variant import Variant
 from fixtures.chain import CHAINS, artifact_folder
 from tests.meta import stand_in
 
-ROOT = Path(__file__).resolve().parents[2]
 INPUT, OUTPUT = "input_1", "dense_1"
 VARIANT = Variant("cpp8", "fp32", BatchProfile(1, 16, 32))
 ONNX = Variant("onnx", "fp32")
@@ -254,24 +249,6 @@ def test_programs_say_why_they_cannot_run(monkeypatch, tmp_path):
 # The same through the real command, each in a process of its own: `pytest -m "not slow"` leaves these out.
 
 
-def run(config, program, *words, **environment):
-    """Run the suite over a variant of the stand-in as a user does; gives the exit code and all that was printed."""
-    names = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-p", "tests.meta.stand_in", "-p", "no:cacheprovider", *words]
-    if not any(word.startswith("--artifacts") for word in words):
-        command += ["--model=cifar10_vgg", f"--artifacts={artifact_folder(config)}"]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**names, "TRT8_INFER": str(program), **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
 AGREES = ("tests/test_consistency.py", "-k", "test_agrees_with_the_reference_on_samples and cpp8-fp32")
 
 
@@ -281,7 +258,7 @@ AGREES = ("tests/test_consistency.py", "-k", "test_agrees_with_the_reference_on_
 def test_the_command_names_what_was_fed(pytestconfig, program, kind, lies):
     """`pytest -m consistency` fails on a program that feeds something else, with the cause and without a traceback."""
     environment = {"STAND_IN_FAULT": kind, **({"STAND_IN_LIES": "1"} if lies else {})}
-    code, output = run(pytestconfig, program, *AGREES, **environment)
+    code, output = stand_in.run(artifact_folder(pytestconfig), program, *AGREES, **environment)
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert re.search(CAUSES[kind][lies], output), output
     assert "Traceback" not in output
@@ -292,7 +269,7 @@ def test_the_command_names_what_was_fed(pytestconfig, program, kind, lies):
 def test_the_command_names_a_dropped_remainder_of_any_engine(pytestconfig, program):
     """96 answers for 100 samples fail in Python engines too, with the batch that was dropped."""
     words = ("tests/test_consistency.py", "-k", "test_agrees_with_the_reference_on_samples and onnx-fp32")
-    code, output = run(pytestconfig, program, *words, STAND_IN_ONNX="dropped remainder")
+    code, output = stand_in.run(artifact_folder(pytestconfig), program, *words, STAND_IN_ONNX="dropped remainder")
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert re.search(r"likely +the last batch, of 4, was dropped: 96 of 100 samples have answers", output), output
 
@@ -301,6 +278,8 @@ def test_the_command_names_a_dropped_remainder_of_any_engine(pytestconfig, progr
 def test_the_command_passes_a_sound_program(pytestconfig, program):
     """Consistency and batching of a sound program pass, in all tests but those of many drawn examples."""
     chosen = "cpp8-fp32 and not drawn and not partition and not permuting and not repeated"
-    code, output = run(pytestconfig, program, "-m", "consistency or batching", "-k", chosen, "--ignore=tests/meta")
+    code, output = stand_in.run(
+        artifact_folder(pytestconfig), program, "-m", "consistency or batching", "-k", chosen, "--ignore=tests/meta"
+    )
     assert code == pytest.ExitCode.OK, output
     assert re.search(r"cifar10_vgg-cpp8-fp32-b1\.16\.32 .* passed\n", output), output
