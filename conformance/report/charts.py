@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from conformance.report.markup import Markup, join, tag
-from conformance.report.verdict import number
+from conformance.report.verdict import number, percent
 
 WIDTH, HEIGHT = 380, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 20, 38
@@ -30,7 +30,7 @@ def histogram(picture: Mapping[str, Any]) -> Markup:
     x, y = _scale(low, high, LEFT, WIDTH - RIGHT), _scale(0, _decades(max(counts)), HEIGHT - BOTTOM, TOP)
     step = 1 if high - low <= 6 else 2
     marks = [_grid_x(x(d), f"1e{d}" if d else "1") for d in range(low, high + 1, step)]
-    marks += [_grid_y(y(d), f"{10**d:,}") for d in range(_decades(max(counts)) + 1)]
+    marks += [_grid_y(y(d), short(10**d)) for d in range(_decades(max(counts)) + 1)]
     for i in used:
         over = limit is not None and edges[i] >= limit - 1e-9
         # A bar of one element still shows: the axis starts below one.
@@ -80,7 +80,7 @@ def agreement(rows: Sequence[Mapping[str, Any]]) -> Markup:
         marks.append(
             _mark("rect", class_="bar" if share == 1 else "over", x=x(0), y=top, width=x(share) - x(0), height=14)
         )
-        marks.append(_text(f"{row['same']}/{row['samples']}", x(1) + 5, top + 11, "start"))
+        marks.append(_text(percent(row["same"], row["samples"]), x(1) + 5, top + 11, "start"))
     label = "Share of samples that keep the reference's class, by class."
     return _svg(label, marks, None, None, height)
 

@@ -11,10 +11,16 @@ from conformance.report import charts
 from conformance.report.markup import Markup, join, table, tag
 from conformance.report.speed import speed
 from conformance.report.summary import named, skipped
-from conformance.report.verdict import Document, Finding, any_of, compared, findings, number, plural
+from conformance.report.verdict import Document, Finding, any_of, compared, findings, number, percent, plural
 
 STATUS = {"passed": ("✓", "Passed"), "failed": ("✗", "Failed"), "incomplete": ("!", "Incomplete")}
-VERDICTS = {"passed": "✓ passed", "failed": "✗ failed", "not compared": "– not compared", "not run": "– not run"}
+VERDICTS = {
+    "passed": "✓ passed",
+    "failed": "✗ failed",
+    "known failure": "! known failure",
+    "not compared": "– not compared",
+    "not run": "– not run",
+}
 CHECKS = {
     "consistency": "gives the reference's answers",
     "batching": "does not depend on the batch",
@@ -168,10 +174,16 @@ def _tiles_of_failure(document: Document, own: dict[str, Any]) -> list[Markup]:
     on_samples = next((c for c in comparisons if c["inputs"] == "samples"), None)
     if on_samples and on_samples["flips"]:
         tiles.append(_tile(f"{on_samples['flips']} of {on_samples['samples']}", "samples change class", "bad"))
-    worst = max((c["usage"] or float("inf") for c in comparisons), default=None)
-    if worst is not None:
-        times = "broken output" if worst == float("inf") else f"{number(worst)} ×"
-        tiles.append(_tile(times, "of what is allowed was needed", "bad"))
+    broken = next((c for c in comparisons if c["problems"]), None)
+    largest = max(
+        (c for c in comparisons if "max" in c["figures"]), key=lambda c: c["figures"]["max"][0] or 0, default=None
+    )
+    if broken:
+        tiles.append(_tile("broken output", f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
+    elif largest:
+        needed, allowed = largest["figures"]["max"]
+        label = f"largest difference, on {largest['inputs']}; allowed {number(allowed)}"
+        tiles.append(_tile(number(needed), label, None if needed is not None and needed <= allowed else "bad"))
     for row in any_of(document["accuracy"], own):
         value = f"{100 * row['correct'] / row['samples']:.2f} %"
         reference = f"{100 * row['reference_correct'] / row['samples']:.2f} %"
@@ -407,9 +419,7 @@ def _figures(picture: Mapping[str, Any]) -> list[Markup]:
             )
         )
     if rows := picture["agreement"]:
-        values = [
-            [r["class"], f"{r['samples']:,}", f"{r['same']:,}", f"{100 * r['same'] / r['samples']:.1f} %"] for r in rows
-        ]
+        values = [[r["class"], f"{r['samples']:,}", f"{r['same']:,}", percent(r["same"], r["samples"])] for r in rows]
         figures.append(
             _figure(
                 "Same class as the reference, by class",

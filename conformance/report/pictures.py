@@ -85,14 +85,11 @@ def _histogram(difference: NDArray[np.float64], allowed: float) -> dict[str, Any
 
 
 def _scatter(reference: NDArray[Any], actual: NDArray[Any], flipped: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Take all flips, the reference's surest first, and of the others as many as there is room for, evenly."""
+    """Take all flips where they leave a third for others, and of what is more as much as there is room for, evenly."""
     sure, found = reference.max(axis=1), actual.max(axis=1)
-    flips = np.flatnonzero(flipped)
-    flips = flips[np.argsort(-sure[flips], kind="stable")][:POINTS]
-    others = np.flatnonzero(~flipped)
-    room = POINTS - len(flips)
-    if len(others) > room:
-        others = others[np.linspace(0, len(others) - 1, room).astype(int)] if room else others[:0]
+    flips, others = np.flatnonzero(flipped), np.flatnonzero(~flipped)
+    flips = _evenly(flips[np.argsort(-sure[flips], kind="stable")], max(POINTS * 2 // 3, POINTS - len(others)))
+    others = _evenly(others, POINTS - len(flips))
     return [
         {
             "sample": int(i),
@@ -102,6 +99,10 @@ def _scatter(reference: NDArray[Any], actual: NDArray[Any], flipped: NDArray[np.
         }
         for i in (*flips, *others)
     ]
+
+
+def _evenly(values: NDArray[Any], count: int) -> NDArray[Any]:
+    return values if len(values) <= count else values[np.linspace(0, len(values) - 1, count).astype(int)]
 
 
 def _agreement(expected: NDArray[Any], flipped: NDArray[np.bool_], class_names: Sequence[str]) -> list[dict[str, Any]]:

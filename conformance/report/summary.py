@@ -98,7 +98,8 @@ def named(names: Sequence[str]) -> str:
 def text(value: str) -> str:
     """Escape what Markdown and HTML would take for markup, in a line of text or a cell of a table."""
     line = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", line)
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def code(value: str) -> str:

@@ -10,6 +10,10 @@ Document = Mapping[str, Any]
 """What ``conformance.schema.json`` describes."""
 
 
+NAMED = 3
+"""Up to so many broken variants are named in the headline."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is broken: a variant with all its failed tests, or a failed test of no variant.
@@ -47,14 +51,22 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
+def percent(part: int, whole: int) -> str:
+    """Write a share in percent; one that is not quite all or not quite nothing is never rounded to that."""
+    share = 100 * part / whole
+    near = part not in {0, whole} and not 0.05 <= share < 99.95
+    return (
+        f"{share:.0f} %"
+        if part in {0, whole}
+        else f"{min(max(share, 0.01), 99.99) if near else share:.{2 if near else 1}f} %"
+    )
+
+
 def compared(document: Document) -> list[Mapping[str, Any]]:
     """List the variants other than the reference whose outputs were compared with it."""
     references = {m["name"]: m["reference"] for m in document["models"]}
     return [
-        v
-        for v in document["variants"]
-        if v["variant"] != references[v["model"]]
-        and (v["verdict"] == "passed" or (v["verdict"] == "failed" and any_of(document["comparisons"], v)))
+        v for v in document["variants"] if v["variant"] != references[v["model"]] and any_of(document["comparisons"], v)
     ]
 
 
@@ -71,7 +83,8 @@ def findings(document: Document) -> list[Finding]:
             found.append(_of_variant(document, variant, tests))
     for test in document["failures"]:
         if test["variant"] is None:
-            what = f"{test['test']} cannot be collected" if test["phase"] == "collect" else f"{test['test']} failed"
+            ends = {"collect": " cannot be collected", "run": ""}
+            what = test["test"] + ends.get(test["phase"], " failed")
             found.append(
                 Finding(what, None, None, (_sentence(test["summary"]),), test["likely"], test["replay"], (test,))
             )
@@ -124,12 +137,18 @@ def _of_comparison(comparison: Mapping[str, Any]) -> str:
     parts = []
     if comparison["flips"]:
         parts.append(f"{comparison['flips']} of {comparison['samples']} top-1 classes differ")
-    if "max" in comparison["figures"]:
-        needed, allowed = comparison["figures"]["max"]
-        parts.append(f"the largest difference is {number(needed)}, allowed {number(allowed)}")
-    if comparison["usage"] is not None:
-        parts.append(f"in all {number(comparison['usage'])} times what is allowed")
+    wrong = {
+        n: (needed, allowed) for n, (needed, allowed) in comparison["figures"].items() if not _held(needed, allowed)
+    }
+    if "max" in wrong:
+        parts.append(f"the largest difference is {number(wrong['max'][0])}, allowed {number(wrong['max'][1])}")
+    elif wrong:
+        parts += [f"{name} is {number(needed)}, allowed {number(allowed)}" for name, (needed, allowed) in wrong.items()]
     return f"{where} {', '.join(parts)}."
+
+
+def _held(needed: float | None, allowed: float) -> bool:
+    return needed is not None and needed <= allowed
 
 
 def _sentence(text: str) -> str:
@@ -145,25 +164,27 @@ def verdict(document: Document) -> dict[str, Any]:
     tests, found = document["tests"], findings(document)
     finished = tests["not_run"] == 0 and document["exit_code"] in {0, 1, 5} and not _uncollected(document)
     told = [str(f) for f in found]
-    ran = [v for v in document["variants"] if v["verdict"] in {"passed", "failed", "not compared"}]
+    ran = [v for v in document["variants"] if v["verdict"] not in {"skipped", "not run"}]
     if tests["failed"] or found:
         broken = sum(f.variant is not None for f in found)
         others = len(found) - broken
-        parts = [f"{broken} of {plural(len(ran), 'variant')} broken"] if broken else []
-        parts += [f"{plural(others, 'test')} of the suite itself failed"] if others else []
+        names = [f"{f.variant} of {f.model}" for f in found if f.variant is not None]
+        named = f": {', '.join(names)}" if len(names) <= NAMED else ""
+        verb = "is" if broken == 1 else "are"
+        parts = [f"{broken} of {plural(len(ran), 'variant')} {verb} broken{named}"] if broken else []
+        parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
         status, headline = "failed", (" and ".join(parts) or f"{plural(tests['failed'], 'test')} failed")
     elif not finished or document["exit_code"] not in {0, 5} or not compared(document):
         status = "incomplete"
         headline = "Not a verdict: " + (
-            "no variant other than the reference was compared with it" if finished else "the run did not finish"
+            "the run did not finish"
+            if not finished
+            else "no outputs of a variant were compared with the reference's"
+            if document["exit_code"] in {0, 5}
+            else f"pytest ended with exit code {document['exit_code']}, and no failure was reported"
         )
     else:
-        status, good = "passed", len(compared(document))
-        headline = (
-            "The variant that was compared gives the reference's answers"
-            if good == 1
-            else f"All {good} variants that were compared give the reference's answers"
-        )
+        status, headline = "passed", _good(document)
     if not finished and not (tests["collected"] or found):
         told.append("No test has run: the run is still going on, was killed, or stopped before its first test.")
     elif not finished:
@@ -171,6 +192,16 @@ def verdict(document: Document) -> dict[str, Any]:
     if tests["deselected"]:
         told.append(f"{plural(tests['deselected'], 'test')} deselected by options: this is not the whole suite.")
     return {"status": status, "complete": finished, "sentences": [headline + ".", *told]}
+
+
+def _good(document: Document) -> str:
+    judged = compared(document)
+    good = sum(v["verdict"] == "passed" for v in judged)
+    if good < len(judged):
+        return f"{good} of {len(judged)} compared variants give the reference's answers, the others fail as known"
+    if good == 1:
+        return "The variant that was compared gives the reference's answers"
+    return f"All {good} variants that were compared give the reference's answers"
 
 
 def _uncollected(document: Document) -> bool:
