@@ -58,10 +58,10 @@ def scatter(picture: Mapping[str, Any]) -> Markup:
     x, y = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
     marks = [_grid_x(x(v / 4), f"{v / 4:g}") for v in range(5)] + [_grid_y(y(v / 4), f"{v / 4:g}") for v in range(5)]
     marks.append(_mark("line", class_="diagonal", x1=x(0), y1=y(0), x2=x(1), y2=y(1)))
-    for flip in (False, True):
-        for p in points:
-            if p["flip"] == flip:
-                marks.append(_shape(2 if flip else 0, x(p["reference"]), y(p["variant"]), "flip" if flip else "point"))
+    # One path for all points of a kind: a page holds thousands. A point is a line of no length with a round end.
+    for flip, outline in ((False, "h0"), (True, "m0-5l4.6 8.6h-9.2z")):
+        at = (f"M{x(p['reference']):.1f} {y(p['variant']):.1f}{outline}" for p in points if p["flip"] == flip)
+        marks.append(_mark("path", class_="flip" if flip else "points", d="".join(at)))
     flips = sum(p["flip"] for p in points)
     label = f"Confidence in the first class, reference against variant, {len(points)} samples, {flips} of them flips."
     return _svg(label, marks, "reference's confidence", "variant's")

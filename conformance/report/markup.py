@@ -48,7 +48,7 @@ def table(
     The first cell of a row is its heading. Columns whose numbers are in ``words`` are text, others numbers, set to
     the right.
     """
-    kinds = ["w" if i in words else "n" for i in range(len(headings))]
+    kinds = ["w" if i in words else None for i in range(len(headings))]
     head = tag("tr", *(tag("th", h, scope="col", class_=k) for h, k in zip(headings, kinds, strict=True)))
     body = []
     for row in rows:

@@ -147,6 +147,6 @@ def _floors(document: Document) -> Markup:
     return join(
         [
             tag("h3", "Floors"),
-            table("Throughput floors", ["floor of", "found", "floor", "seen before", ""], cells, words=(0, 4)),
+            table("Throughput floors", ["floor of", "found", "floor", "seen before", "result"], cells, words=(0, 4)),
         ]
     )

@@ -55,7 +55,7 @@ def summary(document: Document) -> str:
     environment = document["environment"]
     lines += [
         f"Tests: {counts}. {text(environment['cpu'])}, {plural(environment['cores'], 'core')}, Python "
-        f"{environment['python']}; started {document['started']}, took {document['seconds']:,.0f} s.",
+        f"{text(environment['python'])}; started {document['started']}, took {document['seconds']:,.0f} s.",
         "",
     ]
     return "\n".join(lines)
