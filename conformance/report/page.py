@@ -10,7 +10,6 @@ from typing import Any
 from conformance.report import charts
 from conformance.report.markup import Markup, join, table, tag
 from conformance.report.speed import speed
-from conformance.report.summary import named, skipped
 from conformance.report.verdict import Document, Finding, any_of, compared, findings, number, percent, plural
 
 STATUS = {"passed": ("✓", "Passed"), "failed": ("✗", "Failed"), "incomplete": ("!", "Incomplete")}
@@ -236,8 +235,8 @@ def _overview(document: Document) -> Markup:
     losses = [(r["reference_correct"] - r["correct"], r) for r in document["accuracy"] if r["passed"]]
     if losses:
         lost, row = max(losses, key=lambda pair: pair[0] / pair[1]["samples"])
-        value = f"{100 * lost / row['samples']:.2f} points" if lost > 0 else "none"
-        tiles.append(_tile(value, f"of accuracy lost at most by a variant that passed, on {row['samples']:,} samples"))
+        value = f"{100 * max(lost, 0) / row['samples']:.2f} points"
+        tiles.append(_tile(value, f"the most accuracy lost by a variant that passed, on {row['samples']:,} samples"))
     floors = [f for f in document["floors"] if f["held"] is not None]
     if floors:
         tiles.append(_tile(f"{sum(f['held'] for f in floors)} of {len(floors)}", "throughput floors held"))
@@ -278,19 +277,13 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
                 words=range(2 + len(head) + 1),
             )
         )
-    left_out = [
-        tag("li", f"{plural(len(names), 'variant')} skipped ({named(names)}): {reason}")
-        for reason, names in skipped(document).items()
-    ]
-    if not parts and not left_out:
+    if not parts:
         return None
     explained = (
         "A cell counts the tests that passed. needed/allowed is the closest that any figure on any inputs came to its "
         "tolerance: above 1 fails."
     )
-    return join(
-        [tag("p", explained, class_="muted"), *parts, tag("ul", *left_out, class_="muted") if left_out else None]
-    )
+    return join([tag("p", explained, class_="muted"), *parts])
 
 
 def _shown(document: Document, model: str) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from conformance.report.verdict import Document, any_of, findings, number, plural
@@ -45,11 +44,6 @@ def summary(document: Document) -> str:
             lines += ["| " + " | ".join(COLUMNS) + " |", "|---|---|" + "---:|" * (len(COLUMNS) - 2)]
             lines += ["| " + " | ".join(row_of(document, v)) + " |" for v in rows]
             lines.append("")
-    for reason, names in skipped(document).items():
-        lines += [
-            f"Skipped: {plural(len(names), 'variant')} ({text(named(names))}): {text(reason)}",
-            "",
-        ]
     tests = document["tests"]
     counts = ", ".join(f"{tests[k]:,} {k.replace('_', ' ')}" for k in tests if tests[k] or k in {"passed", "failed"})
     environment = document["environment"]
@@ -77,22 +71,6 @@ def row_of(document: Document, variant: Any) -> list[str]:
     artifact = any_of(document["artifacts"], variant)
     cells.append(f"{artifact[0]['bytes'] / 1e6:.2f} MB" if artifact else "-")
     return cells
-
-
-def skipped(document: Document) -> dict[str, list[str]]:
-    """Group the skipped variants by their reason."""
-    reasons: dict[str, list[str]] = {}
-    for variant in document["variants"]:
-        if variant["verdict"] == "skipped":
-            reasons.setdefault(variant["reason"] or "no reason given", []).append(
-                f"{variant['model']}-{variant['variant']}"
-            )
-    return reasons
-
-
-def named(names: Sequence[str]) -> str:
-    """Name several variants by the first and the last."""
-    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
 def text(value: str) -> str:

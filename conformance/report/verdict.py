@@ -70,6 +70,22 @@ def compared(document: Document) -> list[Mapping[str, Any]]:
     ]
 
 
+def skipped(document: Document) -> dict[str, list[str]]:
+    """Group the skipped variants by their reason."""
+    reasons: dict[str, list[str]] = {}
+    for variant in document["variants"]:
+        if variant["verdict"] == "skipped":
+            reasons.setdefault(variant["reason"] or "no reason given", []).append(
+                f"{variant['model']}-{variant['variant']}"
+            )
+    return reasons
+
+
+def named(names: Sequence[str]) -> str:
+    """Name several variants by the first and the last."""
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+
+
 def any_of(rows: Sequence[Mapping[str, Any]], variant: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Give the rows that belong to a variant, in their order."""
     return [r for r in rows if r["model"] == variant["model"] and r["variant"] == variant["variant"]]
@@ -169,9 +185,9 @@ def verdict(document: Document) -> dict[str, Any]:
         broken = sum(f.variant is not None for f in found)
         others = len(found) - broken
         names = [f"{f.variant} of {f.model}" for f in found if f.variant is not None]
-        named = f": {', '.join(names)}" if len(names) <= NAMED else ""
+        which = f": {', '.join(names)}" if len(names) <= NAMED else ""
         verb = "is" if broken == 1 else "are"
-        parts = [f"{broken} of {plural(len(ran), 'variant')} {verb} broken{named}"] if broken else []
+        parts = [f"{broken} of {plural(len(ran), 'variant')} {verb} broken{which}"] if broken else []
         parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
         status, headline = "failed", (" and ".join(parts) or f"{plural(tests['failed'], 'test')} failed")
     elif not finished or document["exit_code"] not in {0, 5} or not compared(document):
@@ -189,6 +205,8 @@ def verdict(document: Document) -> dict[str, Any]:
         told.append("No test has run: the run is still going on, was killed, or stopped before its first test.")
     elif not finished:
         told.append(f"The run stopped early: {plural(tests['not_run'], 'selected test')} never ran.")
+    for reason, names in skipped(document).items():
+        told.append(f"{plural(len(names), 'variant')} skipped ({named(names)}): {reason}.")
     if tests["deselected"]:
         told.append(f"{plural(tests['deselected'], 'test')} deselected by options: this is not the whole suite.")
     return {"status": status, "complete": finished, "sentences": [headline + ".", *told]}
