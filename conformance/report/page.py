@@ -217,8 +217,8 @@ def _worst(picture: Mapping[str, Any]) -> Markup | None:
 
 def _answer(who: str, top: list[Any]) -> tuple[Markup, ...]:
     (name, score), *others = top
-    rest = ", ".join(f"{n} {s:.2f}" for n, s in others)
-    return tag("span", f"{who}: ", tag("b", f"{name} {score:.2f}")), tag("span", rest, class_="muted rest")
+    rest = ", ".join(f"{n} ({s:.2f})" for n, s in others)
+    return tag("span", f"{who}: ", tag("b", name), f" ({score:.2f})"), tag("span", rest, class_="muted rest")
 
 
 def _overview(document: Document) -> Markup:
@@ -299,10 +299,9 @@ def _check(counts: dict[str, int] | None) -> Markup:
         parts.append(tag("span", f"✗ {counts['failed']} of {total} failed", class_="bad"))
     elif counts["passed"]:
         parts.append(tag("span", f"✓ {counts['passed']}", class_="good"))
-    if counts["xfailed"]:
-        parts.append(tag("span", f" {counts['xfailed']} known", class_="muted"))
-    if counts["skipped"]:
-        parts.append(tag("span", f" {counts['skipped']} skipped", class_="muted"))
+    left = [f"{counts[key]} {word}" for key, word in (("xfailed", "known"), ("skipped", "skipped")) if counts[key]]
+    if left:
+        parts.append(tag("span", (", " if parts else "") + ", ".join(left), class_="muted"))
     return join(parts)
 
 

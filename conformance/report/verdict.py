@@ -147,12 +147,13 @@ def _judged(floors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def _of_comparison(comparison: Mapping[str, Any]) -> str:
-    where = f"On {comparison['inputs']} ({plural(comparison['samples'], 'sample')})"
+    inputs = comparison["inputs"]
+    where = f"On {inputs if inputs == 'samples' else inputs + ' inputs'}"
     if comparison["problems"]:
         return f"{where}: {'; '.join(comparison['problems'])}."
     parts = []
     if comparison["flips"]:
-        parts.append(f"{comparison['flips']} of {comparison['samples']} top-1 classes differ")
+        parts.append(f"{comparison['flips']} of {comparison['samples']:,} top-1 classes differ")
     wrong = {
         n: (needed, allowed) for n, (needed, allowed) in comparison["figures"].items() if not _held(needed, allowed)
     }
@@ -160,7 +161,7 @@ def _of_comparison(comparison: Mapping[str, Any]) -> str:
         parts.append(f"the largest difference is {number(wrong['max'][0])}, allowed {number(wrong['max'][1])}")
     elif wrong:
         parts += [f"{name} is {number(needed)}, allowed {number(allowed)}" for name, (needed, allowed) in wrong.items()]
-    return f"{where} {', '.join(parts)}."
+    return f"{where}, {'; '.join(parts)}."
 
 
 def _held(needed: float | None, allowed: float) -> bool:
