@@ -41,7 +41,6 @@ def table(
     rows: Iterable[Sequence[object]],
     *,
     words: Sequence[int] = (0,),
-    hidden_caption: bool = False,
 ) -> Markup:
     """Write a table in a region of its own that scrolls and takes the keyboard's focus.
 
@@ -58,7 +57,7 @@ def table(
         body.append(tag("tr", *cells))
     content = tag(
         "table",
-        tag("caption", caption, class_="hidden" if hidden_caption else None),
+        tag("caption", caption),
         tag("thead", head),
         tag("tbody", *body),
     )

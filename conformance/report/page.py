@@ -37,6 +37,7 @@ FIGURES = {
     "sum": "distance of a sum of probabilities from one",
 }
 HASH_SHOWN = 12
+"""So many digits of a hash tell files apart for a person; the whole hash is in its title and in the JSON."""
 
 
 def page(document: Document) -> str:

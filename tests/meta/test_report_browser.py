@@ -64,7 +64,7 @@ function look(frame) {
   const root = page.documentElement, pale = new Set(), small = new Set(), cut = new Set();
   for (const element of page.body.querySelectorAll("*")) {
     const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!own || element.closest("script, .hidden, .skip") || !element.getClientRects().length) continue;
+    if (!own || element.closest("script, .skip") || !element.getClientRects().length) continue;
     const name = `${element.tagName} ${element.textContent.trim().slice(0, 40)}`;
     if (contrast(element, view) < 4.5) pale.add(name);
     if (element.getBoundingClientRect().height < 7) small.add(name);
