@@ -210,6 +210,7 @@ def test_a_damaged_engine_is_reported_with_all_that_is_needed_to_act(alone):
     failure = next(f for f in document["failures"] if "on_samples" in f["test"])
     assert (failure["model"], failure["variant"], failure["phase"]) == ("digits_vgg", "onnx-fp32", "call")
     assert "classes" in failure["likely"]
+    assert failure["summary"] == "onnx-fp32 does not give the reference's answers for digits_vgg"
     assert failure["replay"].startswith("pytest 'tests/test_consistency.py::test_agrees_with_the_reference_on_samples[")
     drawn = next(p for p in document["pictures"] if p["variant"] == "onnx-fp32")
     assert drawn["samples"] == 360
