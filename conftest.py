@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures.chain", "fixtures.judge", "fixtures.reporting"]
+pytest_plugins = ["fixtures.chain", "fixtures.judge", "fixtures.pictures", "fixtures.reporting", "fixtures.report"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,5 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="GLOB",
         help="a variant that matches and would be skipped fails instead; repeatable, as in --require 'tensorrt-*' "
         "(also: $CONFORMANCE_REQUIRE, several separated by spaces)",
+    )
+    group.addoption(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write report.html, conformance.json and summary.md there at the end of the run (see docs/report.md)",
     )
     group.addoption("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")

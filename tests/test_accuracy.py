@@ -12,13 +12,17 @@ QUICK = 1000
 """Labelled samples of the quick test; all of them are for the slow one."""
 
 
-def check(runner, chain, count, record):
+def check(runner, chain, count, record, draw):
     """Judge the accuracy of a runner on the first ``count`` labelled samples, and record it."""
     spec, name = chain.spec, chain.spec.probabilities.name
     samples = chain.dataset.test(count)
     reference = chain.reference(f"accuracy-{count}", samples.inputs)[name]
-    result = measure_accuracy(runner(samples.inputs)[name], reference, samples.labels, runner.variant.precision)
-    record("accuracy", {"samples": count, "correct": result.correct, "reference": result.reference_correct})
+    actual = runner(samples.inputs)
+    result = measure_accuracy(actual[name], reference, samples.labels, runner.variant.precision)
+    figures = {"samples": count, "correct": result.correct, "reference": result.reference_correct}
+    figures |= {"allowed_drop": result.allowed_drop, "least": result.least, "passed": not result.problems}
+    record("accuracy", figures)
+    draw(samples.inputs, actual, {name: reference})
     if result.least is None:
         pytest.skip(f"{count} labelled samples cannot tell any accuracy from chance")
     if result.problems:
@@ -44,14 +48,14 @@ def test_the_model_is_as_accurate_as_it_was_trained_to_be(model, label_count, ch
     assert (reference.argmax(axis=1) == samples.labels).mean() >= chain.spec.training.accuracy
 
 
-def test_accuracy_is_kept_and_better_than_chance(label_count, runner, chain, record_property):
+def test_accuracy_is_kept_and_better_than_chance(label_count, runner, chain, record_property, draw):
     """On up to 1,000 labelled samples the variant loses no more than its precision may, and does not merely guess."""
-    check(runner, chain, min(QUICK, label_count), record_property)
+    check(runner, chain, min(QUICK, label_count), record_property, draw)
 
 
 @pytest.mark.slow
-def test_accuracy_is_kept_on_all_labelled_samples(label_count, runner, chain, record_property):
+def test_accuracy_is_kept_on_all_labelled_samples(label_count, runner, chain, record_property, draw):
     """The same on every labelled sample there is, such as the 10,000 test images of CIFAR-10."""
     if label_count <= QUICK:
         pytest.skip("the quick test has all labelled samples already")
-    check(runner, chain, label_count, record_property)
+    check(runner, chain, label_count, record_property, draw)

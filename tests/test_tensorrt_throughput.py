@@ -25,7 +25,7 @@ ATTEMPTS = 3
 """How often a floor that is missed is measured again: a slow engine misses it every time, a disturbed one does not."""
 
 
-def test_many_samples_keep_their_floors(chain, samples, reference, variant, benchmark):
+def test_many_samples_keep_their_floors(chain, samples, reference, variant, benchmark, record_property):
     """The variant agrees with the reference, and is then as fast as its floors say, at every batch it is made for."""
     copies = -(-SAMPLES // len(samples))
     inputs = {name: np.concatenate([array] * copies)[:SAMPLES] for name, array in samples.inputs.items()}
@@ -49,6 +49,10 @@ def test_many_samples_keep_their_floors(chain, samples, reference, variant, benc
                     break
             if batch == batches[-1]:
                 benchmark.pedantic(runner, args=(inputs,), rounds=ROUNDS, iterations=1)
+        record_property("many", {"batch": batch, "samples": SAMPLES, "samples_per_second": measured})
+        for f in floors:
+            record = {"ratio": str(f), "found": found[f], "floor": f.least, "seen": f.seen, "held": f not in missed}
+            record_property("floor", {**record, "reason": None})
         results[batch] = {name: round(value) for name, value in measured.items()}
         failures += [f"{f}: measured {found[f]:,.2f}, floor {f.least:,.2f}, seen {f.seen:,.2f}" for f in missed]
     benchmark.extra_info.update(model=spec.name, variant=str(variant), device=device, samples_per_second=results)

@@ -22,8 +22,18 @@ ROTATED = 4
 SECONDS = 0.5
 """How long one variant at one batch is timed, and one floor at a time."""
 
+KEPT_ROUNDS = 200
+"""How many rounds' durations go to the report; of more, as many evenly from the sorted ones."""
+
 ATTEMPTS = 4
 """How often a floor that is missed is measured again: a slow engine misses it every time, a disturbed one does not."""
+
+
+def evenly(values, count):
+    """Give all values as floats, or ``count`` of them evenly from the sorted ones."""
+    if len(values) <= count:
+        return [float(v) for v in values]
+    return [float(v) for v in np.sort(values)[np.linspace(0, len(values) - 1, count).astype(int)]]
 
 
 def rotating(runner, samples, batch):
@@ -63,6 +73,8 @@ def test_throughput(chain, timed_runner, samples, reference, judge, machine, ben
     """The variant agrees with the reference, is then timed on rotating inputs, and keeps its floors at this batch."""
     runner, load_seconds = timed_runner
     judge(samples.inputs, reference, "samples")
+    if benchmark.disabled:
+        pytest.skip("benchmarks are off: by --benchmark-disable, or because pytest-xdist's processes share the cores")
 
     call = rotating(runner, samples, batch)
     for _ in range(3):
@@ -88,12 +100,37 @@ def test_throughput(chain, timed_runner, samples, reference, judge, machine, ben
         machine=machine["name"],
         floors={},
     )
-    figures = {"batch": batch, "samples_per_second": result.samples_per_second, "stable": result.stable}
+    figures = {
+        "batch": batch,
+        "samples_per_second": result.samples_per_second,
+        "samples_per_round": batch,
+        "rounds": result.rounds,
+        "rounds_seconds": evenly(benchmark.stats.stats.data, KEPT_ROUNDS),
+        "spread": result.spread,
+        "stable": result.stable,
+        "p50_ms": result.p50 * 1e3,
+        "p99_ms": result.p99 * 1e3,
+        "load_seconds": load_seconds,
+        "bytes": artifact.size,
+    }
     record_property("throughput", figures)
-    check_floors(chain, runner, samples, batch, machine, benchmark.extra_info["floors"])
+    check_floors(chain, runner, samples, batch, machine, benchmark.extra_info["floors"], record_property)
 
 
-def check_floors(chain, runner, samples, batch, machine, record):
+def floor_record(floor, found, reason=None):
+    """Turn a floor and what was found into plain data, for the report."""
+    held = None if found is None else found >= floor.ratio
+    return {
+        "ratio": str(floor),
+        "found": found,
+        "floor": floor.ratio,
+        "seen": floor.seen,
+        "held": held,
+        "reason": reason,
+    }
+
+
+def check_floors(chain, runner, samples, batch, machine, record, record_property):
     """Measure every floor of this variant at this batch side by side; fails where one is missed."""
     spec = chain.spec
     own = [parse_floor(table, spec.name, str(spec.path)) for table in spec.floors]
@@ -102,6 +139,7 @@ def check_floors(chain, runner, samples, batch, machine, record):
             continue
         if reason := floor.missing_cpu(machine["flags"]):
             record[str(floor)] = f"not applied: {reason}"
+            record_property("floor", floor_record(floor, None, reason))
             continue
         other = next(v for v in chain.variants if str(v) == floor.slow)
         with chain.runner(other, batch_size=128) as slow_runner:
@@ -113,6 +151,7 @@ def check_floors(chain, runner, samples, batch, machine, record):
                 if best.value >= floor.ratio:
                     break
         record[str(floor)] = {"ratio": round(best.value, 3), "low": round(best.low, 3), "high": round(best.high, 3)}
+        record_property("floor", floor_record(floor, best.value))
         if best.value < floor.ratio:
             pytest.fail(
                 f"{spec.name}: {floor} misses its floor\n"

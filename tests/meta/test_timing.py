@@ -223,14 +223,26 @@ class Slowed:
         return self.runner(inputs)
 
 
-def test_a_slow_engine_misses_its_floor(digits, throughput):
+@pytest.fixture
+def keep():
+    """Give what stands for ``record_property``; ``records`` holds what it was given."""
+
+    def call(name, value):
+        assert name == "floor"
+        call.records.append(value)
+
+    call.records = []
+    return call
+
+
+def test_a_slow_engine_misses_its_floor(digits, throughput, keep):
     """The failure says what was measured, its spread, the floor with its reason, and the machine."""
     record = {}
     with (
         digits.runner(ENGINE, batch_size=128) as runner,
         pytest.raises(pytest.fail.Exception, match="misses its floor") as caught,
     ):
-        throughput.check_floors(digits, Slowed(runner, 0.02), digits.samples, 32, MACHINE, record)
+        throughput.check_floors(digits, Slowed(runner, 0.02), digits.samples, 32, MACHINE, record, keep)
     message = str(caught.value)
     assert message.startswith("digits_vgg: onnx-fp32 at batch 32 over ")
     for words in (r"measured  0\.\d\d times", r"spread    \d\.\d\d to \d\.\d\d \(quartiles of \d+ rounds\)"):
@@ -239,26 +251,29 @@ def test_a_slow_engine_misses_its_floor(digits, throughput):
     assert f"floor     {floor.ratio:.2f} (60 % of the {floor.seen:.2f} seen): {floor.why}" in message
     assert "machine   a machine, 2 cores" in message
     assert record[str(floor)]["ratio"] < floor.ratio
+    assert [(r["ratio"], r["held"]) for r in keep.records if r["ratio"] == str(floor)] == [(str(floor), False)]
 
 
-def test_a_sound_engine_keeps_a_floor_of_its_own_file(digits, throughput):
+def test_a_sound_engine_keeps_a_floor_of_its_own_file(digits, throughput, keep):
     """Floors in a model's TOML file are checked like the bundled ones, and their ratio is recorded."""
     chain = replace(digits, spec=replace(digits.spec, floors=({**GOOD, "ratio": 0.01},)))
     record = {}
     with chain.runner(ENGINE, batch_size=128) as runner:
-        throughput.check_floors(chain, runner, chain.samples, 64, MACHINE, record)
+        throughput.check_floors(chain, runner, chain.samples, 64, MACHINE, record, keep)
         (measured,) = record.values()
         assert measured["low"] <= measured["ratio"] <= measured["high"]
+        assert [(r["floor"], r["held"]) for r in keep.records] == [(0.01, True)]
         slowed = replace(chain, spec=replace(chain.spec, floors=({**GOOD, "ratio": 50, "seen": 50},)))
         with pytest.raises(pytest.fail.Exception, match=GOOD["why"]):
-            throughput.check_floors(slowed, Slowed(runner, 0.01), chain.samples, 64, MACHINE, {})
+            throughput.check_floors(slowed, Slowed(runner, 0.01), chain.samples, 64, MACHINE, {}, keep)
 
 
-def test_a_floor_for_another_cpu_is_not_applied_and_says_why(digits, throughput):
+def test_a_floor_for_another_cpu_is_not_applied_and_says_why(digits, throughput, keep):
     """Where the CPU lacks what the gain rests on, nothing is measured and the record says which flag is missing."""
     floor = {**GOOD, "cpu": ["avx512_vnni"]}
     chain = replace(digits, spec=replace(digits.spec, floors=(floor,)))
     record = {}
     with chain.runner(ENGINE, batch_size=128) as runner:
-        throughput.check_floors(chain, Slowed(runner, 1.0), chain.samples, 64, MACHINE, record)
+        throughput.check_floors(chain, Slowed(runner, 1.0), chain.samples, 64, MACHINE, record, keep)
     assert record == {"onnx-fp32 at batch 64 over onnx-fp32 at batch 1": "not applied: the CPU has none of avx512_vnni"}
+    assert [(r["held"], r["reason"]) for r in keep.records] == [(None, "the CPU has none of avx512_vnni")]

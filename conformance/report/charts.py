@@ -1,0 +1,177 @@
+"""The charts of a report as inline SVG: colours come from the style sheet, shapes and words say the same as they do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from conformance.report.markup import Markup, join, tag
+from conformance.report.verdict import number, percent
+
+WIDTH, HEIGHT = 380, 230
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 20, 38
+"""The size of a chart and what its axes take of it. Text is drawn about as large as it is read."""
+
+SHAPES = 5
+"""So many series differ in colour and shape."""
+
+
+def histogram(picture: Mapping[str, Any]) -> Markup:
+    """Draw the distribution of absolute differences on logarithmic axes, with what is allowed as a line."""
+    data, allowed = picture["histogram"], picture["allowed_max"]
+    edges, counts = data["edges_log10"], data["counts"]
+    used = [i for i, n in enumerate(counts) if n]
+    if not used:
+        return tag("p", f"All {data['zeros']:,} elements equal the reference's.", class_="note")
+    limit = math.log10(allowed) if allowed > 0 else None
+    low = math.floor(min(edges[used[0]], edges[-1] if limit is None else limit))
+    high = math.ceil(max(edges[used[-1] + 1], edges[0] if limit is None else limit) + 0.01)
+    x, y = _scale(low, high, LEFT, WIDTH - RIGHT), _scale(0, _decades(max(counts)), HEIGHT - BOTTOM, TOP)
+    step = 1 if high - low <= 6 else 2
+    marks = [_grid_x(x(d), f"1e{d}" if d else "1") for d in range(low, high + 1, step)]
+    marks += [_grid_y(y(d), short(10**d)) for d in range(_decades(max(counts)) + 1)]
+    for i in used:
+        over = limit is not None and edges[i] >= limit - 1e-9
+        # A bar of one element still shows: the axis starts below one.
+        top = y(math.log10(counts[i]) * 0.94 + 0.06 * _decades(max(counts)))
+        left, right = x(edges[i]), x(edges[i + 1])
+        marks.append(
+            _mark("rect", class_="over" if over else "bar", x=left, y=top, width=right - left - 1, height=y(0) - top)
+        )
+    if limit is not None:
+        at = x(limit)
+        right = at > WIDTH / 2
+        marks.append(_mark("line", class_="limit", x1=at, x2=at, y1=TOP - 6, y2=y(0)))
+        marks.append(
+            _text(
+                f"allowed {number(allowed)}", at + (-5 if right else 5), TOP - 8, "end" if right else "start", "limit"
+            )
+        )
+    label = f"Distribution of absolute differences; {data['beyond']:,} elements differ by more than is allowed."
+    return _svg(label, marks, "absolute difference", "elements")
+
+
+def scatter(picture: Mapping[str, Any]) -> Markup:
+    """Draw the confidence of the reference against the variant's, flips as triangles."""
+    points = picture["scatter"]
+    x, y = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
+    marks = [_grid_x(x(v / 4), f"{v / 4:g}") for v in range(5)] + [_grid_y(y(v / 4), f"{v / 4:g}") for v in range(5)]
+    marks.append(_mark("line", class_="diagonal", x1=x(0), y1=y(0), x2=x(1), y2=y(1)))
+    # One path for all points of a kind: a page holds thousands. A point is a line of no length with a round end.
+    for flip, outline in ((False, "h0"), (True, "m0-5l4.6 8.6h-9.2z")):
+        at = (f"M{x(p['reference']):.1f} {y(p['variant']):.1f}{outline}" for p in points if p["flip"] == flip)
+        marks.append(_mark("path", class_="flip" if flip else "points", d="".join(at)))
+    flips = sum(p["flip"] for p in points)
+    label = f"Confidence in the first class, reference against variant, {len(points)} samples, {flips} of them flips."
+    return _svg(label, marks, "reference's confidence", "variant's")
+
+
+def agreement(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """Draw bars of the share of samples that keep the reference's class, by that class."""
+    height = 20 * len(rows) + 30
+    x = _scale(0, 1, 112, WIDTH - 52)
+    marks: list[Markup] = [_grid_x(x(v / 2), f"{50 * v} %", height - 22) for v in range(3)]
+    for i, row in enumerate(rows):
+        share, top = row["same"] / row["samples"], 20 * i + 6
+        name = row["class"] if len(row["class"]) <= 14 else row["class"][:13] + "…"
+        marks.append(_text(name, 106, top + 11, "end"))
+        marks.append(_mark("rect", class_="track", x=x(0), y=top, width=x(1) - x(0), height=14))
+        marks.append(
+            _mark("rect", class_="bar" if share == 1 else "over", x=x(0), y=top, width=x(share) - x(0), height=14)
+        )
+        marks.append(_text(percent(row["same"], row["samples"]), x(1) + 5, top + 11, "start"))
+    label = "Share of samples that keep the reference's class, by class."
+    return _svg(label, marks, None, None, height)
+
+
+def lines(
+    series: Sequence[tuple[int, Sequence[tuple[int, float, bool]]]], rates: tuple[float, float], label: str
+) -> Markup:
+    """Draw throughput against batch size, both logarithmic; an unstable point is hollow.
+
+    ``series`` are pairs of a style (number) and points (batch, samples/s, stable); ``rates`` are the lowest and the
+    highest of all charts that are to be compared, so that they share an axis.
+    """
+    batches = sorted({batch for _, points in series for batch, _, _ in points})
+    low, high = math.floor(math.log10(rates[0])), math.ceil(math.log10(rates[1]))
+    high = high + 1 if high == low else high
+    first, last = math.log2(batches[0]), math.log2(batches[-1])
+    x = _scale(first - 0.3, last + 0.3, LEFT, WIDTH - RIGHT)
+    y = _scale(low, high, HEIGHT - BOTTOM, TOP)
+    marks: list[Markup] = []
+    shown = -math.inf
+    for batch in batches:
+        at = x(math.log2(batch))
+        marks.append(_grid_x(at, f"{batch:,}" if at - shown > 26 else ""))
+        shown = at if at - shown > 26 else shown
+    marks += [_grid_y(y(d), short(10**d)) for d in range(low, high + 1)]
+    for style, points in series:
+        places = [(x(math.log2(batch)), y(math.log10(rate)), stable) for batch, rate, stable in points]
+        path = " ".join(f"{px:.1f},{py:.1f}" for px, py, _ in places)
+        marks.append(_mark("polyline", class_=f"line s{style}", points=path))
+        marks += [_shape(style, px, py, f"s{style}" + ("" if stable else " hollow")) for px, py, stable in places]
+    return _svg(label, marks, "batch", "samples/s")
+
+
+def key(style: int, name: str) -> Markup:
+    """Draw one entry of a legend."""
+    mark = tag("svg", _shape(style, 7, 7, f"s{style}"), viewBox="0 0 14 14", width=14, height=14, aria_hidden="true")
+    return tag("li", mark, " ", name)
+
+
+def short(value: float) -> str:
+    """Write a power of ten for an axis: 100, 1k, 10k, 1M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def _svg(label: str, marks: Sequence[Markup], x: str | None, y: str | None, height: int = HEIGHT) -> Markup:
+    titles = [
+        None if x is None else _text(x, WIDTH - RIGHT, height - 4, "end", "title"),
+        None if y is None else _text(y, 4, 11, "start", "title"),
+    ]
+    return tag("svg", join([*marks, *titles]), role="img", aria_label=label, viewBox=f"0 0 {WIDTH} {height}")
+
+
+def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
+    return lambda value: start + (value - low) / (high - low) * (stop - start)
+
+
+def _decades(count: int) -> int:
+    return max(1, math.ceil(math.log10(count)))
+
+
+def _mark(name: str, **attributes: Any) -> Markup:
+    return tag(name, **{k: f"{v:.1f}".removesuffix(".0") if isinstance(v, float) else v for k, v in attributes.items()})
+
+
+def _text(text: str, x: float, y: float, anchor: str, class_: str | None = None) -> Markup:
+    return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, class_=class_)
+
+
+def _grid_x(x: float, text: str, bottom: float = HEIGHT - BOTTOM) -> Markup:
+    line = _mark("line", class_="grid", x1=x, x2=x, y1=float(TOP if bottom == HEIGHT - BOTTOM else 2), y2=float(bottom))
+    return join([line, _text(text, x, bottom + 14, "middle")])
+
+
+def _grid_y(y: float, text: str) -> Markup:
+    line = _mark("line", class_="grid", x1=float(LEFT), x2=float(WIDTH - RIGHT), y1=y, y2=y)
+    return join([line, _text(text, LEFT - 5, y + 4, "end")])
+
+
+def _shape(style: int, x: float, y: float, class_: str) -> Markup:
+    if style % SHAPES == 0:
+        return _mark("circle", class_=class_, cx=x, cy=y, r=3.5)
+    if style % SHAPES == 1:
+        return _mark("rect", class_=class_, x=x - 3.2, y=y - 3.2, width=6.4, height=6.4)
+    outlines = {
+        2: ((0, -5), (4.6, 3.6), (-4.6, 3.6)),
+        3: ((0, -5), (5, 0), (0, 5), (-5, 0)),
+        4: ((0, 5), (4.6, -3.6), (-4.6, -3.6)),
+    }
+    return _mark(
+        "polygon", class_=class_, points=" ".join(f"{x + a:.1f},{y + b:.1f}" for a, b in outlines[style % SHAPES])
+    )

@@ -1,0 +1,40 @@
+"""The document of a run: its schema, its version, and how it is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+SCHEMA = Path(__file__).with_name("conformance.schema.json")
+
+SCHEMA_VERSION = 1
+"""The version that ``conformance.schema.json`` describes."""
+
+WIDTH = 118
+"""What fits in this many characters stands on one line, so that tables of numbers stay readable and small."""
+
+
+def schema() -> dict[str, Any]:
+    """Read the JSON schema of the document."""
+    content: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    return content
+
+
+def as_json(document: Any) -> str:
+    """Write a document as JSON for programs and people; ValueError for a number that is not finite."""
+    return _written(document, 0) + "\n"
+
+
+def _written(value: Any, depth: int) -> str:
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if len(line) + depth <= WIDTH or not isinstance(value, (dict, list)):
+        return line
+    inner = " " * (depth + 1)
+    if isinstance(value, dict):
+        rows = [f"{json.dumps(k, ensure_ascii=False)}: {_written(v, depth + 1)}" for k, v in value.items()]
+        first, last = "{", "}"
+    else:
+        rows = [_written(v, depth + 1) for v in value]
+        first, last = "[", "]"
+    return first + "\n" + ",\n".join(inner + row for row in rows) + "\n" + " " * depth + last

@@ -1,0 +1,152 @@
+"""The part of the page about speed: throughput against batch, latency, sizes and load times, floors, energy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from conformance.report import charts
+from conformance.report.markup import Markup, join, table, tag
+from conformance.report.verdict import Document, any_of, number
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq")
+"""The order of the precisions' colours and shapes, the same in every chart."""
+
+
+def speed(document: Document) -> Markup | None:
+    """Write the section; None where nothing was timed."""
+    parts: list[Markup] = []
+    for model in document["models"]:
+        rows = [b for b in document["benchmarks"] if b["model"] == model["name"]]
+        if rows:
+            parts.append(tag("h3", model["name"]))
+            parts.append(tag("div", *_charts(document, rows), class_="charts"))
+            parts.append(_table(document, model["name"], rows))
+            if sizes := _sizes(document, model, rows):
+                parts.append(sizes)
+    if document["floors"]:
+        parts.append(_floors(document))
+    if not parts:
+        return None
+    note = "Timed after the variant agreed with the reference. A hollow mark or ~: rounds differ by more than a fifth."
+    return join([tag("p", note, class_="muted"), *parts])
+
+
+def _described(document: Document, row: Any) -> Any:
+    return any_of(document["variants"], row)[0]
+
+
+def _style(precision: str) -> int:
+    return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS)
+
+
+def _charts(document: Document, rows: Sequence[Any]) -> list[Markup]:
+    """Draw a chart for each format, on one axis of samples a second."""
+    rates = (min(r["samples_per_second"] for r in rows), max(r["samples_per_second"] for r in rows))
+    formats: dict[str, dict[str, list[Any]]] = {}
+    for row in rows:
+        formats.setdefault(_described(document, row)["format"], {}).setdefault(row["variant"], []).append(row)
+    figures = []
+    for format_, variants in formats.items():
+        series, styles = [], {}
+        for found in variants.values():
+            precision = _described(document, found[0])["precision"]
+            styles[precision] = _style(precision)
+            series.append(
+                (styles[precision], [(r["batch"], r["samples_per_second"], r["stable"] is not False) for r in found])
+            )
+        label = f"Samples a second against batch size for {format_}; the values stand in the table of speeds."
+        legend = tag("ul", *(charts.key(style, name) for name, style in styles.items()), class_="legend")
+        caption = tag("figcaption", tag("strong", f"{format_}: throughput against batch"), legend)
+        figures.append(tag("figure", caption, charts.lines(series, rates, label)))
+    return figures
+
+
+def _table(document: Document, model: str, rows: Sequence[Any]) -> Markup:
+    rates = {(_key(document, r), r["batch"]): r["samples_per_second"] for r in rows}
+    singles = {r["variant"]: r["samples_per_second"] for r in rows if r["batch"] == 1}
+    optional = {
+        "joules_per_1000_samples": "J/1,000",
+        "device_memory_bytes": "GPU MB",
+    }
+    extra = [k for k in optional if any(r.get(k) is not None for r in rows)]
+    others = list(dict.fromkeys(name for r in rows for name in r.get("yardsticks", {})))
+    cells = []
+    for row in rows:
+        found = _described(document, row)
+        rate = row["samples_per_second"]
+        fp32 = rates.get(((found["format"], "fp32", found["profile"]), row["batch"]))
+        single = singles.get(row["variant"])
+        cells.append(
+            [
+                row["variant"],
+                f"{row['batch']:,}",
+                _rate(rate) + (" ~" if row["stable"] is False else ""),
+                "–" if row["spread"] is None else f"{100 * row['spread']:.0f} %",
+                _milliseconds(row["p50_ms"]),
+                _milliseconds(row["p99_ms"]),
+                "–" if fp32 is None or found["precision"] == "fp32" else f"{rate / fp32:.2f} ×",
+                "–" if single is None or row["batch"] == 1 else f"{rate / single:.2f} ×",
+                *(
+                    "–" if row.get(k) is None else number(row[k] / (1e6 if k.endswith("bytes") else 1), 3)
+                    for k in extra
+                ),
+                *("–" if n not in row.get("yardsticks", {}) else _rate(row["yardsticks"][n]) for n in others),
+            ]
+        )
+    headings = ["variant", "batch", "samples/s", "spread", "p50 ms", "p99 ms", "over FP32", "over batch 1"]
+    headings += [optional[k] for k in extra] + others
+    return table(f"Speed of {model}: throughput, latency, and how many times as fast", headings, cells)
+
+
+def _key(document: Document, row: Any) -> tuple[str, str, str | None]:
+    found = _described(document, row)
+    return found["format"], found["precision"], found["profile"]
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}" if value < 10 else f"{value:.1f}"
+
+
+def _sizes(document: Document, model: Any, rows: Sequence[Any]) -> Markup | None:
+    artifacts = [a for a in document["artifacts"] if a["model"] == model["name"]]
+    loads = {r["variant"]: r["load_seconds"] for r in rows if r.get("load_seconds") is not None}
+    if not artifacts:
+        return None
+    reference = next((a["bytes"] for a in artifacts if a["variant"] == model["reference"]), None)
+    cells = [
+        [
+            a["variant"],
+            f"{a['bytes'] / 1e6:.2f}",
+            "–" if not reference else f"{100 * a['bytes'] / reference:.0f} %",
+            "–" if a["variant"] not in loads else f"{1e3 * loads[a['variant']]:,.1f}",
+            f"{a['build_seconds']:,.1f}",
+        ]
+        for a in artifacts
+    ]
+    caption = f"Size, load time and build time of {model['name']}"
+    return table(caption, ["variant", "MB", "of the reference", "load ms", "build s"], cells)
+
+
+def _floors(document: Document) -> Markup:
+    words = {True: tag("span", "✓ held", class_="good"), False: tag("span", "✗ missed", class_="bad")}
+    cells = [
+        [
+            f"{f['model']}: {f['ratio']}",
+            "–" if f["found"] is None else number(f["found"], 3),
+            number(f["floor"], 3),
+            "–" if f["seen"] is None else number(f["seen"], 3),
+            words.get(f["held"]) or f"not applied: {f['reason']}",
+        ]
+        for f in document["floors"]
+    ]
+    return join(
+        [
+            tag("h3", "Floors"),
+            table("Throughput floors", ["floor of", "found", "floor", "seen before", "result"], cells, words=(0, 4)),
+        ]
+    )

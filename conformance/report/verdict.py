@@ -1,0 +1,227 @@
+"""The verdict on a run in words: what broke, where, how badly, why, and how to see it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Document = Mapping[str, Any]
+"""What ``conformance.schema.json`` describes."""
+
+
+NAMED = 3
+"""Up to so many broken variants are named in the headline."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is broken: a variant with all its failed tests, or a failed test of no variant.
+
+    ``extent`` says how badly, a sentence each; ``likely`` is None where no cause was found.
+    """
+
+    title: str
+    model: str | None
+    variant: str | None
+    extent: tuple[str, ...]
+    likely: str | None
+    replay: str
+    tests: tuple[Mapping[str, Any], ...]
+
+    def __str__(self) -> str:
+        """Give title, extent and likely cause in a line."""
+        likely = f" Likely: {self.likely}." if self.likely else ""
+        return f"{self.title}: {' '.join(self.extent)}{likely}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Write a number for a person: plain where it is short (0.042, 3.1, 1,316), else with an exponent (8.9e-06)."""
+    if value is None:
+        return "not finite"
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1000:
+        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.{max(digits - 1, 0)}e}"
+
+
+def plural(count: int, word: str) -> str:
+    """Write ``1 test`` or ``3 tests``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Write a share in percent; one that is not quite all or not quite nothing is never rounded to that."""
+    share = 100 * part / whole
+    near = part not in {0, whole} and not 0.05 <= share < 99.95
+    return (
+        f"{share:.0f} %"
+        if part in {0, whole}
+        else f"{min(max(share, 0.01), 99.99) if near else share:.{2 if near else 1}f} %"
+    )
+
+
+def compared(document: Document) -> list[Mapping[str, Any]]:
+    """List the variants other than the reference whose outputs were compared with it."""
+    references = {m["name"]: m["reference"] for m in document["models"]}
+    return [
+        v for v in document["variants"] if v["variant"] != references[v["model"]] and any_of(document["comparisons"], v)
+    ]
+
+
+def skipped(document: Document) -> dict[str, list[str]]:
+    """Group the skipped variants by their reason."""
+    reasons: dict[str, list[str]] = {}
+    for variant in document["variants"]:
+        if variant["verdict"] == "skipped":
+            reasons.setdefault(variant["reason"] or "no reason given", []).append(
+                f"{variant['model']}-{variant['variant']}"
+            )
+    return reasons
+
+
+def named(names: Sequence[str]) -> str:
+    """Name several variants by the first and the last."""
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+
+
+def any_of(rows: Sequence[Mapping[str, Any]], variant: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give the rows that belong to a variant, in their order."""
+    return [r for r in rows if r["model"] == variant["model"] and r["variant"] == variant["variant"]]
+
+
+def findings(document: Document) -> list[Finding]:
+    """List what is broken: variants in the order of the chain, then tests of no variant."""
+    found = []
+    for variant in document["variants"]:
+        if tests := any_of(document["failures"], variant):
+            found.append(_of_variant(document, variant, tests))
+    for test in document["failures"]:
+        if test["variant"] is None:
+            ends = {"collect": " cannot be collected", "run": ""}
+            what = test["test"] + ends.get(test["phase"], " failed")
+            found.append(
+                Finding(what, None, None, (_sentence(test["summary"]),), test["likely"], test["replay"], (test,))
+            )
+    return found
+
+
+def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Finding:
+    comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
+    title = f"{variant['variant']} of {variant['model']} "
+    extent: list[str] = []
+    if comparisons:
+        title += "does not give the reference's answers"
+        extent += [_of_comparison(c) for c in comparisons]
+    elif any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
+        title += "is slower than its floor"
+    elif all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests):
+        title += "cannot be built or run"
+    else:
+        title += f"fails {plural(len(tests), 'test')}"
+    for row in any_of(document["accuracy"], variant):
+        if not row["passed"]:
+            shares = (row[key] / row["samples"] for key in ("correct", "reference_correct"))
+            own, reference = (f"{100 * share:.2f} %" for share in shares)
+            extent.append(f"Accuracy is {own}, the reference's {reference}, on {plural(row['samples'], 'sample')}.")
+    for row in any_of(document["batching"], variant):
+        if row["largest"] > row["allowed"]:
+            extent.append(
+                f"A sample's answer depends on its batch: by {number(row['largest'])}, "
+                f"allowed {number(row['allowed'])}."
+            )
+    for floor in _judged(any_of(document["floors"], variant)):
+        if not floor["held"]:
+            extent.append(f"{floor['ratio']}: {number(floor['found'], 3)}, the floor is {number(floor['floor'], 3)}.")
+    if not extent:
+        extent.append(_sentence(tests[0]["summary"]))
+    told = next((t for t in tests if t["likely"]), tests[0])
+    return Finding(
+        title, variant["model"], variant["variant"], tuple(extent), told["likely"], told["replay"], tuple(tests)
+    )
+
+
+def _judged(floors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    return (f for f in floors if f["held"] is not None)
+
+
+def _of_comparison(comparison: Mapping[str, Any]) -> str:
+    inputs = comparison["inputs"]
+    where = f"On {inputs if inputs == 'samples' else inputs + ' inputs'}"
+    if comparison["problems"]:
+        return f"{where}: {'; '.join(comparison['problems'])}."
+    parts = []
+    if comparison["flips"]:
+        parts.append(f"{comparison['flips']} of {comparison['samples']:,} top-1 classes differ")
+    wrong = {
+        n: (needed, allowed) for n, (needed, allowed) in comparison["figures"].items() if not _held(needed, allowed)
+    }
+    if "max" in wrong:
+        parts.append(f"the largest difference is {number(wrong['max'][0])}, allowed {number(wrong['max'][1])}")
+    elif wrong:
+        parts += [f"{name} is {number(needed)}, allowed {number(allowed)}" for name, (needed, allowed) in wrong.items()]
+    return f"{where}, {'; '.join(parts)}."
+
+
+def _held(needed: float | None, allowed: float) -> bool:
+    return needed is not None and needed <= allowed
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def verdict(document: Document) -> dict[str, Any]:
+    """Judge a whole run: its ``verdict`` section, from all the other sections.
+
+    A run that nothing failed in passes only where it came to its end and a variant other than the reference was
+    compared: a report of nothing is not a good report.
+    """
+    tests, found = document["tests"], findings(document)
+    finished = tests["not_run"] == 0 and document["exit_code"] in {0, 1, 5} and not _uncollected(document)
+    told = [str(f) for f in found]
+    ran = [v for v in document["variants"] if v["verdict"] not in {"skipped", "not run"}]
+    if tests["failed"] or found:
+        broken = sum(f.variant is not None for f in found)
+        others = len(found) - broken
+        names = [f"{f.variant} of {f.model}" for f in found if f.variant is not None]
+        which = f": {', '.join(names)}" if len(names) <= NAMED else ""
+        verb = "is" if broken == 1 else "are"
+        parts = [f"{broken} of {plural(len(ran), 'variant')} {verb} broken{which}"] if broken else []
+        parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
+        status, headline = "failed", (" and ".join(parts) or f"{plural(tests['failed'], 'test')} failed")
+    elif not finished or document["exit_code"] not in {0, 5} or not compared(document):
+        status = "incomplete"
+        headline = "Not a verdict: " + (
+            "the run did not finish"
+            if not finished
+            else "no outputs of a variant were compared with the reference's"
+            if document["exit_code"] in {0, 5}
+            else f"pytest ended with exit code {document['exit_code']}, and no failure was reported"
+        )
+    else:
+        status, headline = "passed", _good(document)
+    if not finished and not (tests["collected"] or found):
+        told.append("No test has run: the run is still going on, was killed, or stopped before its first test.")
+    elif not finished:
+        told.append(f"The run stopped early: {plural(tests['not_run'], 'selected test')} never ran.")
+    for reason, names in skipped(document).items():
+        told.append(f"{plural(len(names), 'variant')} skipped ({named(names)}): {reason}.")
+    if tests["deselected"]:
+        told.append(f"{plural(tests['deselected'], 'test')} deselected by options: this is not the whole suite.")
+    return {"status": status, "complete": finished, "sentences": [headline + ".", *told]}
+
+
+def _good(document: Document) -> str:
+    judged = compared(document)
+    good = sum(v["verdict"] == "passed" for v in judged)
+    if good < len(judged):
+        return f"{good} of {len(judged)} compared variants give the reference's answers, the others fail as known"
+    if good == 1:
+        return "The variant that was compared gives the reference's answers"
+    return f"All {good} variants that were compared give the reference's answers"
+
+
+def _uncollected(document: Document) -> bool:
+    return any(f["phase"] == "collect" for f in document["failures"])

@@ -1,0 +1,442 @@
+"""The report says what happened: its data is as its schema says, its page is whole and safe, its verdict honest."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from html.parser import HTMLParser
+
+import jsonschema
+import numpy as np
+import pytest
+from report_documents import CLASSES, DEVICE, document, outputs
+
+from conformance.report.charts import histogram
+from conformance.report.document import as_json, schema
+from conformance.report.markup import Markup, tag
+from conformance.report.page import page
+from conformance.report.pictures import POINTS, picture, with_images
+from conformance.report.summary import summary
+from conformance.report.verdict import findings, number, percent, verdict
+from engines.model import find_model, load_model
+from fixtures.pictures import image
+
+HOSTILE = "<script>alert(1)</script>\"'&|`](x)"
+VALIDATOR = jsonschema.Draft202012Validator(schema(), format_checker=jsonschema.FormatChecker())
+
+
+class Page(HTMLParser):
+    """Takes in a page: its elements with their attributes, and the text of each."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        """Open an element."""
+        element = {"tag": tag, "text": "", **dict(attrs)}
+        self.elements.append(element)
+        if tag not in {"meta", "link", "img", "br"}:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        """Close it; a page that is not well nested fails here."""
+        if tag not in {"meta", "link", "img", "br"}:
+            assert self.open.pop()["tag"] == tag
+
+    def handle_data(self, data):
+        """Give text to all that it stands in."""
+        for element in self.open:
+            element["text"] += data
+
+    def all(self, *tags):
+        """Give the elements of these names."""
+        return [e for e in self.elements if e["tag"] in tags]
+
+
+@pytest.fixture(scope="module")
+def broken():
+    """Give a document of a run in which one of 18 variants is broken."""
+    return document()
+
+
+def undescribed(value, part, path=""):
+    """List the keys of a document that its schema does not know."""
+    found = []
+    for option in [part, *part.get("oneOf", [])]:
+        if isinstance(value, dict) and "properties" in option:
+            for key, inner in value.items():
+                if key not in option["properties"]:
+                    found.append(f"{path}.{key}")
+                else:
+                    found += undescribed(inner, option["properties"][key], f"{path}.{key}")
+        elif isinstance(value, dict) and isinstance(option.get("additionalProperties"), dict):
+            for key, inner in value.items():
+                found += undescribed(inner, option["additionalProperties"], f"{path}.{key}")
+        elif isinstance(value, list) and isinstance(option.get("items"), dict):
+            for inner in value:
+                found += undescribed(inner, option["items"], f"{path}[]")
+    return found
+
+
+# The data.
+
+
+def test_the_schema_is_sound_and_every_key_of_a_document_is_in_it(broken):
+    """The schema is one, a document is valid by it, and holds nothing that it does not describe."""
+    VALIDATOR.check_schema(schema())
+    VALIDATOR.validate(broken)
+    assert undescribed(broken, schema()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("verdict", "status"), "green"),
+        (("started",), 3),
+        (("tests", "passed"), -1),
+        (("comparisons", 0, "figures", "max"), [1.0]),
+        (("variants", 0, "verdict"), "fine"),
+        (("artifacts", 0, "sha256"), "abc"),
+    ],
+)
+def test_the_schema_refuses_what_is_wrong(broken, path, value):
+    """A wrong status, type, sign, pair or hash is not valid."""
+    wrong = copy.deepcopy(broken)
+    part = wrong
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(wrong)
+
+
+def test_json_is_read_back_and_has_no_number_that_json_lacks(broken):
+    """What is written is what was given; NaN and infinity are refused, not written as words."""
+    assert json.loads(as_json(broken)) == broken
+    assert max(map(len, as_json({"a": list(range(500))}).splitlines())) <= 120
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="JSON"):
+            as_json({"a": [value]})
+
+
+# The verdict.
+
+
+def changed(**changes):
+    """Judge a good document with other sections."""
+    return verdict({**document(broken=None), **changes})
+
+
+def test_a_good_run_passes_and_says_how_many():
+    """Nothing failed, the run finished, variants were compared: passed, and the headline counts them."""
+    judged = changed()
+    assert (judged["status"], judged["complete"]) == ("passed", True)
+    assert judged["sentences"] == ["All 17 variants that were compared give the reference's answers."]
+
+
+def with_tests(made, **counts):
+    """Give the counts of a document's tests, with others."""
+    return {"tests": made["tests"] | counts}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda made: {"exit_code": 2}, "did not finish"),
+        (lambda made: {"exit_code": 3}, "did not finish"),
+        (lambda made: with_tests(made, not_run=7), "did not finish"),
+        (lambda made: {"comparisons": []}, "no outputs of a variant were compared"),
+        (lambda made: {"comparisons": made["comparisons"][:2]}, "no outputs of a variant were compared"),
+        (lambda made: {"exit_code": 5, "comparisons": []}, "no outputs of a variant were compared"),
+        (lambda made: {"exit_code": 1}, "exit code 1"),
+    ],
+    ids=["interrupted", "internal error", "stopped", "nothing compared", "only the reference", "nothing ran", "unsaid"],
+)
+def test_a_run_that_proves_nothing_is_incomplete(change, words):
+    """Interrupted, stopped, empty, or only the reference against itself: never a green report."""
+    judged = changed(**change(document(broken=None)))
+    assert judged["status"] == "incomplete"
+    assert words in judged["sentences"][0]
+
+
+def test_an_interrupted_run_that_failed_has_failed(broken):
+    """A failure counts whether or not the run finished, and the report says that it did not."""
+    judged = verdict({**broken, "exit_code": 2, "tests": broken["tests"] | {"not_run": 50}})
+    assert (judged["status"], judged["complete"]) == ("failed", False)
+    assert "50 selected tests never ran" in judged["sentences"][-1]
+
+
+def test_what_was_left_out_is_said():
+    """A run of a part of the suite, or without some variants, passes and says what it left out."""
+    made = document(broken=None)
+    made["variants"][-1] |= {"verdict": "skipped", "reason": "no GPU"}
+    sentences = verdict({**made, **with_tests(made, deselected=3)})["sentences"]
+    assert sentences[1] == f"1 variant skipped (cifar10_vgg-{made['variants'][-1]['variant']}): no GPU."
+    assert "3 tests deselected" in sentences[2]
+
+
+def test_a_finding_says_what_where_how_badly_why_and_how_to_see_it_again(broken):
+    """One broken variant is one finding, with all of that in words."""
+    (finding,) = findings(broken)
+    assert finding.title == "onnx-fp32 of cifar10_vgg does not give the reference's answers"
+    assert "25 of 100 top-1 classes differ" in finding.extent[0]
+    assert "0.89, allowed 7.0e-06" in finding.extent[0]
+    assert "76.10 %, the reference's 88.80 %" in finding.extent[-1]
+    assert finding.likely == "the channels are swapped"
+    assert finding.replay.startswith("pytest 'tests/")
+    assert broken["verdict"]["sentences"][0] == "1 of 18 variants is broken: onnx-fp32 of cifar10_vgg."
+
+
+@pytest.mark.parametrize(("phase", "words"), [("collect", "cannot be collected"), ("call", "failed"), ("run", "stale")])
+def test_a_failure_beside_the_variants_is_a_finding(phase, words):
+    """A test of the suite itself, a file that cannot be collected, and an error of the run are shown as such."""
+    made = document(broken=None)
+    made["failures"] = [
+        {"test": "stale.toml: 3" if phase == "run" else "tests/x.py", "model": None, "variant": None, "phase": phase}
+        | {"summary": "E", "likely": None, "message": "E", "replay": "pytest x"}
+    ]
+    judged = verdict(made)
+    assert judged["status"] == "failed"
+    assert words in judged["sentences"][1]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (6.8e-06, "6.8e-06"),
+        (9.999e-4, "1.0e-03"),
+        (0.0421, "0.042"),
+        (0.887, "0.89"),
+        (3.14, "3.1"),
+        (12.3, "12"),
+        (999.4, "999"),
+        (130381.2, "130,381"),
+        (5.9e8, "5.9e+08"),
+        (None, "not finite"),
+    ],
+)
+def test_numbers_are_written_one_way(value, text):
+    """Small and huge numbers have an exponent, others are plain."""
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [(0, "0 %"), (100_000, "100 %"), (99_999, "99.99 %"), (1, "0.01 %"), (50_000, "50.0 %"), (99_940, "99.9 %")],
+)
+def test_nearly_all_is_never_written_as_all(part, text):
+    """One element in a hundred thousand that differs still shows."""
+    assert percent(part, 100_000) == text
+
+
+# The pictures.
+
+
+def test_the_histogram_counts_every_element():
+    """Bins, equal elements and what is beyond the tolerance add up to what NumPy counts."""
+    reference, actual = outputs(noise=1e-3)
+    actual[0] = reference[0]
+    made = picture(actual, reference, "probabilities", 1e-4)
+    difference = np.abs(actual.astype(np.float64) - reference)
+    data = made["histogram"]
+    assert sum(data["counts"]) + data["zeros"] == difference.size
+    assert data["zeros"] == (difference == 0).sum() >= 10
+    assert data["beyond"] == (difference > 1e-4).sum() > 0
+    edges = 10 ** np.array(data["edges_log10"])
+    middle = len(edges) // 2
+    inside = ((difference >= edges[middle]) & (difference < edges[middle + 1])).sum()
+    assert data["counts"][middle] == pytest.approx(inside, abs=1)
+
+
+@pytest.mark.parametrize(("noise", "every"), [(0.3, True), (3.0, False)])
+def test_the_scatter_has_all_flips_or_leaves_a_third_for_others(noise, every):
+    """A few flips are all shown, surest first; many leave room for samples that agree."""
+    reference, actual = outputs(noise=noise)
+    made = picture(actual, reference, "probabilities", 1e-4)
+    flips = int((reference.argmax(axis=1) != actual.argmax(axis=1)).sum())
+    shown = [p for p in made["scatter"] if p["flip"]]
+    assert len(made["scatter"]) == POINTS
+    assert len(shown) == (flips if every else POINTS * 2 // 3)
+    assert flips <= 200 if every else flips > 200
+    assert [p["reference"] for p in shown] == sorted((p["reference"] for p in shown), reverse=True)
+
+
+def test_agreement_and_worst_samples_are_what_numpy_says():
+    """Agreement by class adds up to the samples that keep theirs, and the worst sample is the argmax."""
+    reference, actual = outputs(noise=2.0)
+    made = picture(actual, reference, "probabilities", 1e-4, CLASSES)
+    same = int((reference.argmax(axis=1) == actual.argmax(axis=1)).sum())
+    assert sum(r["same"] for r in made["agreement"]) == same
+    assert sum(r["samples"] for r in made["agreement"]) == len(reference)
+    worst = int(np.abs(actual - reference).max(axis=1).argmax())
+    assert made["worst"][0]["sample"] == worst
+    assert made["worst"][0]["expected"][0][0] == CLASSES[reference[worst].argmax()]
+
+
+@pytest.mark.parametrize("kind", ["logits", "values"])
+def test_other_kinds_are_relative_to_the_reference(kind):
+    """Differences of logits and values are over the reference's largest magnitude; values have no classes."""
+    reference = np.array([[8.0, -10.0], [1.0, 2.0]], np.float32)
+    made = picture(reference + np.float32(0.5), reference, kind, 0.01)
+    assert made["worst"][0]["difference"] == pytest.approx(0.05)
+    assert bool(made["scatter"]) == bool(made["agreement"]) == (kind == "logits")
+
+
+def test_a_record_is_small():
+    """All that a test records for the charts stays below 50 kB with a thousand classes, images and 10,000 samples."""
+    reference, actual = outputs(10_000, 100, noise=3.0)
+    made = picture(actual, reference, "probabilities", 1e-4, [f"a class of some name {i}" for i in range(100)])
+    noise = np.broadcast_to(np.random.default_rng(0).random((80, 80, 3), np.float32), (10_000, 80, 80, 3))
+    spec = load_model(find_model("cifar10_vgg"))
+    made = with_images(made, {w["sample"]: image(spec, {"input_1": noise}, w["sample"]) for w in made["worst"]})
+    assert made["worst"][3]["image"].startswith("data:image/png;base64,")
+    assert len(json.dumps(made)) < 50_000
+
+
+def test_what_cannot_be_drawn_is_refused():
+    """NaN, other shapes and no samples are no picture; equal outputs are one, without bars."""
+    reference, _ = outputs(5)
+    for actual in (reference * np.nan, reference[:2], reference[:, :2]):
+        with pytest.raises(ValueError, match=r"finite|shapes"):
+            picture(actual, reference, "probabilities", 1e-4)
+    with pytest.raises(ValueError, match="shapes"):
+        picture(reference[:0], reference[:0], "probabilities", 1e-4)
+    assert "All 50 elements equal" in histogram(picture(reference, reference, "probabilities", 1e-4))
+
+
+# The page.
+
+
+def test_whatever_is_no_markup_is_escaped():
+    """Text and attributes are escaped, markup is not."""
+    assert tag("p", "<b>", Markup("<i>"), None, title='"<', class_="x", hidden=True, lang=None) == (
+        '<p title="&quot;&lt;" class="x" hidden>&lt;b&gt;<i></p>'
+    )
+
+
+def hostile(value):
+    """Put the hostile text to every text of a document that a user chooses, but for words with a meaning."""
+    fixed = {"verdict", "status", "sha256", "started", "built", "outcome", "phase", "image", "schema_version"}
+    if isinstance(value, dict):
+        return {
+            (k + HOSTILE if k in {"numpy", "model.bin", "onnx", "savedmodel", "limit_samples_per_s"} else k): (
+                v if k in fixed and not isinstance(v, dict) else hostile(v)
+            )
+            for k, v in value.items()
+        }
+    if isinstance(value, list):
+        return [hostile(v) for v in value]
+    return value + HOSTILE if isinstance(value, str) else value
+
+
+def test_no_name_or_message_can_break_the_page(broken):
+    """Markup in names of models, variants, classes, files, messages and reasons is text on the page, nothing else."""
+    made = hostile(broken)
+    sound, attacked = Page(page(broken)), Page(page(made))
+    assert attacked.open == []
+    assert len(attacked.all("script")) == len(sound.all("script")) == 1
+    names = {e["tag"] for e in sound.elements}
+    assert {e["tag"] for e in attacked.elements} <= names
+    (h1,) = attacked.all("h1")
+    assert "alert(1)" in h1["text"]
+    # The script is the page's own, byte for byte.
+    assert attacked.all("script")[0]["text"] == sound.all("script")[0]["text"]
+    # The replay command is code, which Markdown shows as it is.
+    assert not any("<script" in line for line in summary(made).splitlines() if "Replay: ``" not in line)
+    for line in summary(made).splitlines():
+        if line.startswith("| onnx"):
+            assert line.replace(r"\|", "").count("|") == 8
+
+
+def test_the_page_needs_nothing_but_itself(broken):
+    """Nothing on the page is fetched: links stay on it, images are in it."""
+    found = Page(page(broken))
+    for element in found.elements:
+        for name in ("src", "href", "action", "data", "srcset", "poster"):
+            if name in element:
+                assert element[name].startswith(("#", "data:")), element
+    style = found.all("style")[0]["text"]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_page_can_be_read_without_eyes_or_mouse(broken):
+    """One h1, no level left out, captions, names of charts and images, landmarks, and links that lead somewhere."""
+    found = Page(page(broken))
+    levels = [int(e["tag"][1]) for e in found.all("h1", "h2", "h3", "h4", "h5")]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert len(found.all("caption")) == len(found.all("table")) > 10
+    assert all(e["text"].strip() for e in found.all("caption", "th", "summary", "figcaption", "title"))
+    for svg in found.all("svg"):
+        assert svg.get("aria-hidden") == "true" or (svg["role"] == "img" and svg["aria-label"])
+    assert all(e["alt"] for e in found.all("img"))
+    assert all(e.get("scope") for e in found.all("th"))
+    for element in found.elements:
+        if element.get("class") == "scroll":
+            assert element["tabindex"] == "0"
+            assert element["aria-label"]
+    assert [len(found.all(name)) for name in ("header", "nav", "main", "footer")] == [1, 1, 1, 1]
+    ids = [e["id"] for e in found.elements if "id" in e]
+    assert len(ids) == len(set(ids))
+    links = [e["href"][1:] for e in found.all("a")] + [e["aria-labelledby"] for e in found.all("section", "article")]
+    assert set(links) <= set(ids)
+
+
+def test_every_chart_has_its_values_in_a_table(broken):
+    """A figure of a variant holds a chart and a table; charts of speed are followed by the table of speeds."""
+    text = page(broken)
+    figures = [part.split("</figure>")[0] for part in text.split("<figure>")[1:]]
+    with_charts = [f for f in figures if 'role="img"' in f]
+    assert len(with_charts) == len(figures) == 3 * 18 + 4
+    assert sum("<table>" in f for f in figures) == 3 * 18
+    assert all("table of speeds" in f for f in figures if "<table>" not in f)
+    assert "Speed of cifar10_vgg" in text
+
+
+def test_verdict_comes_first_and_figures_of_a_gpu_are_there(broken):
+    """The broken variant is named before any table; energy, memory, and the limit of a GPU are shown as measured."""
+    text = page(broken)
+    assert text.index("does not give the reference") < text.index("<table>")
+    row = DEVICE["rows"][0]
+    assert f"<td>{number(row['joules_per_1000_samples'], 3)}</td>" in text
+    assert f"<td>{row['limit_samples_per_s']:,.0f}</td>" in text
+    assert ">GPU MB<" in text
+
+
+def test_two_models_with_all_variants_stay_small():
+    """The page of two models and 36 variants, with every chart, table and picture, takes less than 3 MB."""
+    made = document(models=("cifar10_vgg", "digits_vgg"))
+    assert len(made["variants"]) == 36
+    assert len(page(made).encode()) < 3_000_000
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_an_empty_run_is_a_page_too(empty):
+    """A run without a variant or without a model still has a page, JSON that is valid, and a summary; none is green."""
+    made = document(models=() if empty else ("m",), variants=(), broken=None) if not empty else None
+    made = made or {**document(variants=(), broken=None), "models": [], "skips": [], "known_failures": [], "floors": []}
+    made["verdict"] = verdict(made)
+    VALIDATOR.validate(made)
+    assert Page(page(made)).open == []
+    assert "incomplete" in summary(made)
+
+
+# The summary.
+
+
+def test_the_summary_has_verdict_failures_and_a_table(broken):
+    """Markdown says the verdict first, then what broke and how to replay it, then a row for each variant."""
+    lines = summary(broken).splitlines()
+    assert lines[0] == "## ❌ Conformance: failed"
+    assert "onnx-fp32 of cifar10_vgg" in lines[2]
+    assert any(line.startswith("  Replay: `pytest 'tests/") for line in lines)
+    rows = [line for line in lines if line.startswith("| ")]
+    assert len(rows) == 1 + 18
+    (row,) = (r for r in rows if r.startswith("| onnx-fp32"))
+    assert [c.strip() for c in row.split("|")[1:6]] == ["onnx-fp32", "**FAILED**", "130,381", "25/100", "76.10 %"]

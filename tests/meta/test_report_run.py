@@ -1,0 +1,257 @@
+"""`pytest --report=DIR` as a user runs it, each time a process of its own: what the files say is what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jsonschema
+import numpy as np
+import pytest
+
+from conformance.report.document import schema
+from engines.variant import Variant
+from fixtures.chain import CHAINS
+
+ROOT = Path(__file__).resolve().parents[2]
+VALIDATOR = jsonschema.Draft202012Validator(schema(), format_checker=jsonschema.FormatChecker())
+FAST = "tests/meta/test_device_floors.py"
+"""Tests that need no framework: a run of them takes a second."""
+
+
+class Command:
+    """Runs pytest on the digits classifier, in the artifact folder of this run."""
+
+    def __init__(self, config):
+        artifacts = next(iter(config.stash[CHAINS].values())).store.root.resolve()
+        self.words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--model=digits_vgg"]
+        self.words.append(f"--artifacts={artifacts}")
+        dropped = ("PYTEST_", "CIFAR10_DIR", "GITHUB_STEP_SUMMARY", "CONFORMANCE_")
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+
+    def run(self, folder, *words, **environment):
+        """Run pytest with a report; gives the exit code, the output, and the document (None: there is none)."""
+        done = subprocess.run(
+            [*self.words, f"--report={folder}", *words],
+            cwd=ROOT,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr, read(folder)
+
+    def start(self, folder, *words):
+        """Start pytest with a report, without waiting for it."""
+        command = [*self.words, f"--report={folder}", *words]
+        return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True)
+
+
+def read(folder):
+    """Read and check the document of a report; None where there is none."""
+    path = folder / "conformance.json"
+    if not path.is_file():
+        return None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    VALIDATOR.validate(document)
+    return document
+
+
+@pytest.fixture(scope="session")
+def command(pytestconfig):
+    """Give the command."""
+    return Command(pytestconfig)
+
+
+@pytest.fixture
+def before(tmp_path):
+    """Give a folder in which the green report of an earlier run stands."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "report.html").write_text("✓ Passed", encoding="utf-8")
+    (folder / "mine.txt").write_text("not the report's", encoding="utf-8")
+    return folder
+
+
+def test_a_run_that_compares_nothing_is_not_green(command, before):
+    """The report of tests of the suite itself is incomplete; other files in the folder are left alone."""
+    code, output, document = command.run(before, FAST)
+    assert code == 0
+    assert f"report: {before / 'report.html'}" in output
+    assert (document["verdict"]["status"], document["verdict"]["complete"]) == ("incomplete", True)
+    assert document["tests"]["passed"] == document["tests"]["collected"] > 3
+    assert "Incomplete" in (before / "report.html").read_text(encoding="utf-8")
+    assert sorted(p.name for p in before.iterdir()) == ["conformance.json", "mine.txt", "report.html", "summary.md"]
+
+
+def test_a_run_of_nothing_is_not_green(command, before):
+    """With everything deselected the report says that nothing was compared, and how much was left out."""
+    code, _, document = command.run(before, FAST, "-k", "nosuchtest")
+    assert code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert document["verdict"]["status"] == "incomplete"
+    assert document["tests"]["deselected"] > 3
+    assert "deselected" in document["verdict"]["sentences"][-1]
+
+
+def test_a_file_that_cannot_be_collected_is_a_failure(command, before, tmp_path):
+    """An error of collection fails the run, and stands in the report with its message."""
+    bad = tmp_path / "test_bad.py"
+    bad.write_text("import nosuchmodule\n", encoding="utf-8")
+    code, _, document = command.run(before, f"--rootdir={ROOT}", FAST, bad)
+    assert code == pytest.ExitCode.INTERRUPTED
+    assert (document["verdict"]["status"], document["verdict"]["complete"]) == ("failed", False)
+    (failure,) = document["failures"]
+    assert failure["phase"] == "collect"
+    assert "nosuchmodule" in failure["message"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_at_the_start(command, tmp_path):
+    """A file in the way ends the run before anything is collected: option, path, and what is allowed."""
+    taken = tmp_path / "taken"
+    taken.write_text("", encoding="utf-8")
+    for folder in (taken, taken / "below"):
+        code, output, document = command.run(folder, FAST)
+        assert code == pytest.ExitCode.USAGE_ERROR
+        assert re.search(
+            rf"ERROR: --report {re.escape(str(folder))}: cannot write there: .*; allowed: a folder", output
+        )
+        assert "passed" not in output
+        assert document is None
+
+
+def test_the_summary_is_added_to_that_of_the_ci_job(command, before, tmp_path):
+    """What $GITHUB_STEP_SUMMARY names is appended to, once a run; a summary that cannot be added is only said."""
+    target = tmp_path / "steps.md"
+    target.write_text("# Before\n", encoding="utf-8")
+    command.run(before, FAST, GITHUB_STEP_SUMMARY=str(target))
+    assert target.read_text(encoding="utf-8") == "# Before\n" + (before / "summary.md").read_text(encoding="utf-8")
+    code, output, _ = command.run(before, FAST, GITHUB_STEP_SUMMARY=str(before))
+    assert code == 0
+    assert f"$GITHUB_STEP_SUMMARY {before}: the summary was not added" in output
+
+
+@pytest.mark.parametrize(
+    ("sign", "finished"), [(signal.SIGINT, True), (signal.SIGKILL, False)], ids=["Ctrl-C", "killed"]
+)
+def test_a_run_that_is_ended_leaves_no_green_report(command, before, sign, finished):
+    """Ctrl-C writes what was found so far; a run that is killed has replaced the report of the run before."""
+    process = command.start(before, "-m", "batching", "-k", "onnx", "-v")
+    for line in process.stdout:
+        if "PASSED" in line:
+            break
+    process.send_signal(sign)
+    process.communicate(timeout=120)
+    document = read(before)
+    assert (document["verdict"]["status"], document["verdict"]["complete"]) == ("incomplete", False)
+    assert "Incomplete" in (before / "report.html").read_text(encoding="utf-8")
+    assert "did not finish" in document["verdict"]["sentences"][0]
+    assert bool(document["tests"]["not_run"]) == bool(document["tests"]["passed"]) == finished
+    assert not list(before.glob(".*"))
+
+
+# A damaged engine: found, reported the same by one process and by several.
+
+
+@pytest.fixture(scope="session")
+def damaged(pytestconfig, tmp_path_factory):
+    """Give an ONNX of the digits classifier with its last two classes exchanged."""
+    import onnx
+    from onnx import numpy_helper
+
+    chain = pytestconfig.stash[CHAINS].get("digits_vgg")
+    if chain is None:
+        pytest.skip("digits_vgg is not under test")
+    model = onnx.load(str(chain.file(Variant("onnx", "fp32"))))
+    name = [n for n in model.graph.node if n.op_type == "Add"][-1].input[1]
+    for node in model.graph.node:
+        if node.op_type == "MatMul":
+            weights = node.input[1]
+    for tensor in model.graph.initializer:
+        if tensor.name in {name, weights}:
+            values = numpy_helper.to_array(tensor)[..., [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]]
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))
+    path = tmp_path_factory.mktemp("damaged") / "model.onnx"
+    onnx.save(model, str(path))
+    return path
+
+
+WORDS = ("tests/test_consistency.py", "tests/test_accuracy.py", "tests/test_throughput.py", "-k", "not tflite")
+TIMES = ("started", "seconds", "command")
+
+
+def timeless(document):
+    """Leave out of a document what differs from run to run: times, and the command."""
+    return {k: v for k, v in document.items() if k not in TIMES}
+
+
+@pytest.fixture(scope="session")
+def alone(command, damaged, tmp_path_factory):
+    """Give exit code, folder and document of a run on the damaged engine, in one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    words = (*WORDS, f"--onnx={damaged}", "--benchmark-disable", f"--junit-xml={folder / 'junit.xml'}")
+    code, _, document = command.run(folder, *words)
+    return code, folder, document
+
+
+@pytest.mark.slow
+def test_a_damaged_engine_is_reported_with_all_that_is_needed_to_act(alone):
+    """Verdict, likely cause, replay, charts and pictures of the worst samples are in the data and on the page."""
+    code, folder, document = alone
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert document["verdict"]["status"] == "failed"
+    assert document["verdict"]["sentences"][0] == "1 of 2 variants is broken: onnx-fp32 of digits_vgg."
+    failure = next(f for f in document["failures"] if "on_samples" in f["test"])
+    assert (failure["model"], failure["variant"], failure["phase"]) == ("digits_vgg", "onnx-fp32", "call")
+    assert "classes" in failure["likely"]
+    assert failure["summary"] == "onnx-fp32 does not give the reference's answers for digits_vgg"
+    assert failure["replay"].startswith("pytest 'tests/test_consistency.py::test_agrees_with_the_reference_on_samples[")
+    drawn = next(p for p in document["pictures"] if p["variant"] == "onnx-fp32")
+    assert drawn["samples"] == 360
+    assert drawn["histogram"]["beyond"] > 0
+    assert {r["class"] for r in drawn["agreement"] if r["same"] < r["samples"]} == {"8", "9"}
+    assert drawn["worst"][0]["flip"]
+    assert drawn["worst"][0]["image"].startswith("data:image/png;base64,")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert drawn["worst"][0]["image"] in page
+    artifact = next(a for a in document["artifacts"] if a["variant"] == "onnx-fp32")
+    assert set(artifact["made_from"]) == {"file"}
+    assert {s["reason"].split(" ")[0] for s in document["skips"]} >= {"tensorrt:", "benchmarks"}
+
+
+@pytest.mark.slow
+def test_several_processes_report_the_same(alone, command, damaged, tmp_path):
+    """With pytest-xdist the report is that of one process, times apart."""
+    words = (*WORDS, f"--onnx={damaged}", "--benchmark-disable", f"--junit-xml={tmp_path / 'junit.xml'}", "-n", "2")
+    code, _, document = command.run(tmp_path, *words)
+    assert (code, timeless(document)) == (alone[0], timeless(alone[2]))
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_at_the_first_failure_says_what_never_ran(command, damaged, tmp_path):
+    """With -x the report has failed, is not complete, and counts the tests that never ran."""
+    _, _, document = command.run(tmp_path, "tests/test_consistency.py", "-k", "onnx", f"--onnx={damaged}", "-x")
+    assert (document["verdict"]["status"], document["verdict"]["complete"]) == ("failed", False)
+    assert document["tests"]["failed"] == 1
+    assert document["tests"]["not_run"] > 0
+    assert "never ran" in " ".join(document["verdict"]["sentences"])
+
+
+@pytest.mark.slow
+def test_junit_xml_holds_plain_properties(alone):
+    """Every test of a variant names model and variant, and its figures as text: no property is a dump of data."""
+    root = ElementTree.parse(alone[1] / "junit.xml").getroot()
+    cases = {c.get("name"): {p.get("name"): p.get("value") for p in c.iter("property")} for c in root.iter("testcase")}
+    found = cases["test_agrees_with_the_reference_on_samples[digits_vgg-onnx-fp32]"]
+    assert (found["model"], found["variant"]) == ("digits_vgg", "onnx-fp32")
+    assert float(found["needed over allowed on samples"]) > 1
+    assert re.fullmatch(r"\d+/100", found["flipped samples"])
+    assert re.fullmatch(r"\d\.\d+e[+-]\d+ of \d\.\d+e[+-]\d+ allowed", found["max on samples"])
+    values = [value for properties in cases.values() for value in properties.values()]
+    assert not any("{" in value or "base64" in value for value in values)
