@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures.chain", "fixtures.judge", "fixtures.pictures", "fixtures.reporting", "fixtures.report"]
+pytest_plugins = [
+    "fixtures.chain",
+    "fixtures.judge",
+    "fixtures.pictures",
+    "fixtures.reporting",
+    "fixtures.report",
+    "fixtures.baseline",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,5 +68,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         metavar="DIR",
         help="write report.html, conformance.json and summary.md there at the end of the run (see docs/report.md)",
+    )
+    group.addoption(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="compare with the conformance.json of an earlier run at the end; what got worse fails the run "
+        "(see docs/history.md)",
     )
     group.addoption("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")

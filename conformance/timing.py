@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -81,6 +83,41 @@ def side_by_side(
         ratios.append(slow_time / fast_time)
     low, value, high = (float(q) for q in np.quantile(ratios, [0.25, 0.5, 0.75]))
     return Ratio(value, low, high, len(ratios))
+
+
+LEAST_WATCHED = 0.15
+"""Seconds that others have to be watched for: the system counts in ticks of 10 ms."""
+
+PROCESSOR_TIMES = Path("/proc/stat")
+
+
+def watch_others() -> Callable[[], float | None]:
+    """Start watching; the function that this gives says how many cores others kept busy since, on average.
+
+    Others are all other processes and, in a virtual machine, other machines (steal), on the cores that this process may
+    use; from Linux' count of ticks (man 5 proc). None where there is no such count, or after less than
+    :data:`LEAST_WATCHED` seconds.
+    """
+    first, start = _others_seconds(), time.perf_counter()
+
+    def busy() -> float | None:
+        last, seconds = _others_seconds(), time.perf_counter() - start
+        return None if first is None or last is None or seconds < LEAST_WATCHED else max(0.0, (last - first) / seconds)
+
+    return busy
+
+
+def _others_seconds() -> float | None:
+    """Give the processor time that others have used so far on this process' cores, in seconds."""
+    try:
+        lines = [line.split() for line in PROCESSOR_TIMES.read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return None
+    cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    # user, nice, system, (idle, iowait,) irq, softirq, steal
+    ticks = sum(int(words[i]) for words in lines if words[0] in cores for i in (1, 2, 3, 6, 7, 8))
+    own = os.times()
+    return ticks / os.sysconf("SC_CLK_TCK") - own.user - own.system
 
 
 def _timed(call: Callable[[], object], calls: int) -> float:

@@ -1,0 +1,1 @@
+"""Compare the results of two runs: what got slower, less accurate, larger, skipped, broken or lost, and what better."""

@@ -1,0 +1,169 @@
+"""What changed in sizes, skips and failures between two runs, and what one of them lacks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding, Key, Report, by_variant, named
+
+LARGER = 0.05
+"""An artifact may grow by this share."""
+
+LEAST_BYTES = 1024
+"""Growing by less than this is no regression, however small the artifact is."""
+
+NOT_SELECTED = ("--benchmark-only active", "--benchmark-skip active", "benchmarks are off")
+"""What the reasons of tests say that were skipped because the run was told so."""
+
+
+def compare_sizes(old: Report, new: Report) -> list[Finding]:
+    """Say which artifacts are larger or smaller; a TensorRT plan for another GPU is another program, and only noted."""
+    before, after = by_variant(old["artifacts"]), by_variant(new["artifacts"])
+    gpus = [(report["environment"]["gpu"] or {}).get("name") for report in (old, new)]
+    findings = []
+    for key in [k for k in before if k in after]:
+        a, b = before[key]["bytes"], after[key]["bytes"]
+        for kind, what, less, more in ((REGRESSION, "larger", a, b), (IMPROVEMENT, "smaller", b, a)):
+            if more > less * (1 + LARGER) and more - less > LEAST_BYTES:
+                why = f"artifacts may grow by {LARGER:.0%}"
+                if gpus[0] != gpus[1] and key[1].startswith("tensorrt-"):
+                    kind, why = NOTE, f"made for another GPU ({gpus[0]} → {gpus[1]})"  # noqa: PLW2901
+                change = f"{b / a - 1:+.1%}" if a else "from nothing"
+                findings.append(Finding(kind, what, named(*key), f"{a:,} bytes", f"{b:,} bytes", change, why))
+    return findings
+
+
+def compare_failures(old: Report, new: Report) -> list[Finding]:
+    """Say which tests fail, or count as known failures, that did not; and which pass again."""
+    findings = []
+    before, after = ({f["test"]: f for f in report["failures"]} for report in (old, new))
+    for test, failure in after.items():
+        name = named(failure["model"], failure["variant"])
+        if test in before:
+            why = f"{test}: it failed in the old run too"
+            findings.append(Finding(NOTE, "still failing", name, "failed", "failed", "", why))
+        else:
+            why = f"{test}: {failure['summary']}"
+            findings.append(Finding(REGRESSION, "newly failing", name, "did not fail", "failed", "", why))
+    verdicts = {key: v["verdict"] for key, v in by_variant(new["variants"]).items()}
+    for test, failure in before.items():
+        key = (failure["model"], failure["variant"])
+        if test not in after and verdicts.get(key, "passed") == "passed":
+            name = named(*key)
+            findings.append(Finding(IMPROVEMENT, "no longer failing", name, "failed", "passed", "", test))
+    said = {f.subject for f in findings}
+    for key, variant in by_variant(new["variants"]).items():
+        was = by_variant(old["variants"]).get(key)
+        if variant["verdict"] == "failed" and was and was["verdict"] != "failed" and named(*key) not in said:
+            why = "the report names no failed test"
+            findings.append(Finding(REGRESSION, "newly failing", named(*key), was["verdict"], "failed", "", why))
+    listed = {entry["test"] for entry in old["known_failures"]}
+    for entry in new["known_failures"]:
+        if entry["test"] not in listed and entry["test"] not in before and entry["outcome"] != "passed":
+            why = f"{entry['test']}: {entry['reason']}"
+            name = named(entry["model"], entry["variant"])
+            findings.append(Finding(REGRESSION, "newly a known failure", name, "not listed", "listed", "", why))
+    return findings
+
+
+def compare_skips(old: Report, new: Report) -> list[Finding]:
+    """Say which variants have more or fewer tests skipped; those that the run was told to leave out do not count."""
+    findings = []
+    before, after = (_skipped(report) for report in (old, new))
+    for key in dict.fromkeys([*before, *after]):
+        a, b = before.get(key, Counter()), after.get(key, Counter())
+        if a.total() == b.total():
+            continue
+        kind, what = (REGRESSION, "newly skipped") if b.total() > a.total() else (IMPROVEMENT, "no longer skipped")
+        reasons = (b - a) if kind == REGRESSION else (a - b)
+        unit = "tests skipped"
+        findings.append(Finding(kind, what, named(*key), f"{a.total()} {unit}", str(b.total()), "", "; ".join(reasons)))
+    return findings
+
+
+def _skipped(report: Report) -> dict[tuple[str | None, str | None], Counter[str]]:
+    found: dict[tuple[str | None, str | None], Counter[str]] = {}
+    for entry in report["skips"]:
+        if not any(part in entry["reason"] for part in NOT_SELECTED):
+            found.setdefault((entry["model"], entry["variant"]), Counter())[entry["reason"]] += entry["tests"]
+    return found
+
+
+def compare_presence(old: Report, new: Report, partial: bool) -> list[Finding]:
+    """Say which variants, tests and measurements the new run lacks, and which it has in addition.
+
+    Of a ``partial`` run, what was not selected is only noted.
+    """
+    kind = NOTE if partial else REGRESSION
+    what = "not selected" if partial else "missing"
+    findings = []
+    before, after = by_variant(old["variants"]), by_variant(new["variants"])
+    models = {m["name"] for m in new["models"]}
+    for key, variant in before.items():
+        name = named(*key)
+        if key not in after:
+            # A model that is tested lacks none of its variants for having been left out.
+            gone = kind if key[0] not in models else REGRESSION
+            word = what if gone == kind else "missing"
+            findings.append(
+                Finding(gone, word, name, variant["verdict"], "absent", "", "no such variant in the new run")
+            )
+            continue
+        findings += _missing_tests(name, kind, what, variant["checks"], after[key]["checks"], new)
+    for key, variant in after.items():
+        if key not in before:
+            why = "no such variant in the old run"
+            findings.append(Finding(IMPROVEMENT, "new", named(*key), "absent", variant["verdict"], "", why))
+    findings += _missing_measurements(old, new, kind, what, partial)
+    return findings
+
+
+def _missing_tests(
+    name: str, kind: str, what: str, old: Mapping[str, Any], new: Mapping[str, Any], report: Report
+) -> list[Finding]:
+    findings = []
+    finished = report["verdict"]["complete"]
+    for check, counts in old.items():
+        a, b = (sum(c.values()) for c in (counts, new.get(check, {})))
+        if b < a:
+            why = "fewer tests ran" if finished else "fewer tests ran: the new run did not finish"
+            findings.append(Finding(kind, what, name, f"{a} {check} tests", str(b), f"{b - a:+d}", why))
+    return findings
+
+
+def _missing_measurements(old: Report, new: Report, kind: str, what: str, partial: bool) -> list[Finding]:
+    """Compare which figures there are; one entry for each variant and section."""
+    findings = []
+    skipped = any(part in entry["reason"] for entry in new["skips"] for part in NOT_SELECTED)
+    # What was skipped instead is a finding already.
+    more = {key for key, reasons in _skipped(new).items() if reasons - _skipped(old).get(key, Counter())}
+    present = {(v["model"], v["variant"]) for v in new["variants"]} - more
+    for section, detail in (("accuracy", ""), ("comparisons", "inputs"), ("batching", ""), ("benchmarks", "batch")):
+        before, after = (
+            Counter((e["model"], e["variant"], str(e[detail]) if detail else "") for e in report[section])
+            for report in (old, new)
+        )
+        lacking: dict[Key, list[str]] = {}
+        for model, variant, part in before - after:
+            if (model, variant) in present:
+                lacking.setdefault((model, variant), []).append(part)
+        for key, parts in lacking.items():
+            told = skipped and not partial
+            named_parts = (
+                f"{section} ({detail} {', '.join(sorted(parts, key=lambda p: (len(p), p)))})" if detail else section
+            )
+            why = "the run was told to leave tests out" if told else "not in the new run"
+            findings.append(
+                Finding(
+                    NOTE if told else kind,
+                    "not selected" if told else what,
+                    named(*key),
+                    named_parts,
+                    "absent",
+                    "",
+                    why,
+                )
+            )
+    return findings

@@ -1,0 +1,743 @@
+"""Two runs compared: planted regressions are found, repeated sound runs pass, and other files are refused."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformance import timing
+from conformance.__main__ import main
+from conformance.history.compare import compare_results
+from conformance.history.environment import MARGIN, MARGIN_OF_RATIOS, Basis
+from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION
+from conformance.history.speed import compare_speeds, read_speeds
+from conformance.history.statistics import holm, rank_test, share_bound, sign_test
+from fixtures.chain import artifact_folder
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+VARIANTS = ("savedmodel-fp32", "onnx-fp32", "onnx-fp16", "onnx-int8", "tflite-fp32", "tflite-int8")
+BATCHES = (1, 32, 64, 128)
+
+
+def rounds(batch, factor=1.0, count=40, seed=0):
+    """Give seconds of rounds that scatter by a few per cent, with a heavy tail."""
+    generator = np.random.default_rng([seed, batch])
+    noise = np.exp(generator.normal(0, 0.02, count)) + 0.05 * generator.pareto(3, count)
+    return (1e-5 * batch * factor * noise).tolist()
+
+
+def results():
+    """Give the results of a run that passed, as pytest --report writes them: one model, six variants."""
+    names = [{"model": "m", "variant": v} for v in VARIANTS]
+    counts = {"failed": 0, "skipped": 0, "xfailed": 0}
+    return {
+        "schema_version": 1,
+        "verdict": {"status": "passed", "complete": True, "sentences": ["All passed."]},
+        "command": "pytest",
+        "started": "2026-01-01T00:00:00+00:00",
+        "seconds": 10.0,
+        "exit_code": 0,
+        "tests": {**counts, "collected": 60, "passed": 60, "xpassed": 0, "deselected": 0, "not_run": 0},
+        "environment": {
+            "host": "h",
+            "system": "Linux",
+            "cpu": "a CPU",
+            "cores": 2,
+            "python": "3.11.7",
+            "packages": {"tensorflow": "2.21.0", "onnxruntime": "1.31.1"},
+            "engines": [],
+            "gpu": None,
+        },
+        "models": [
+            {
+                "name": "m",
+                "description": "a model",
+                "reference": "savedmodel-fp32",
+                "data": {"source": "CIFAR-10", "samples": 100, "labelled": True},
+                "reference_accuracy": {"correct": 8878, "samples": 10_000},
+            }
+        ],
+        "variants": [
+            {
+                **name,
+                "format": name["variant"].split("-")[0],
+                "precision": name["variant"].split("-")[1],
+                "profile": None,
+                "verdict": "passed",
+                "reason": None,
+                "usage": 0.3,
+                "checks": {"consistency": {**counts, "passed": 6}, "accuracy": {**counts, "passed": 2}},
+            }
+            for name in names
+        ],
+        "artifacts": [
+            {
+                **name,
+                "sha256": "0" * 64,
+                "bytes": 100_000,
+                "files": {},
+                "build_seconds": 1.0,
+                "built": "2026-01-01T00:00:00",
+                "made_from": {},
+                "tools": {},
+            }
+            for name in names
+        ],
+        "comparisons": [
+            {
+                **name,
+                "inputs": inputs,
+                "samples": 100,
+                "figures": {"max": [1e-3, 1e-2], "mean": [1e-5, 1e-4], "kl": [1e-7, 1e-6], "flips": [0.01, 0.04]},
+                "flips": 1,
+                "usage": 0.25,
+                "passed": True,
+                "problems": [],
+            }
+            for name in names
+            for inputs in ("samples", "contrast")
+        ],
+        "batching": [{**name, "largest": 0.0, "allowed": 1e-6, "passed": True} for name in names],
+        "accuracy": [
+            {
+                **name,
+                "samples": 10_000,
+                "correct": 8878,
+                "reference_correct": 8878,
+                "allowed_drop": 50,
+                "least": 1100,
+                "passed": True,
+            }
+            for name in names
+        ],
+        "benchmarks": [
+            {
+                **name,
+                "batch": batch,
+                "samples_per_second": 1e5,
+                "samples_per_round": batch,
+                "rounds_seconds": rounds(batch, seed=index),
+                "spread": 0.1,
+                "stable": True,
+                "p50_ms": 1.0,
+                "p99_ms": 2.0,
+                "busy_elsewhere": 0.0,
+            }
+            for index, name in enumerate(names)
+            for batch in BATCHES
+        ],
+        "floors": [],
+        "skips": [],
+        "known_failures": [],
+        "failures": [],
+        "pictures": [],
+    }
+
+
+def entries(document, section, variant="onnx-int8"):
+    """Give a variant's entries of a section, to be changed in place."""
+    return [entry for entry in document[section] if entry["variant"] == variant]
+
+
+def slow_down(document, factor, variant="onnx-int8", batches=BATCHES):
+    """Make a variant's rounds take ``factor`` times as long."""
+    for entry in entries(document, "benchmarks", variant):
+        if entry["batch"] in batches:
+            entry["rounds_seconds"] = [seconds * factor for seconds in entry["rounds_seconds"]]
+
+
+def slowed(document, factor):
+    """Give results with INT8 slower, and leave the others' as they are."""
+    benchmarks = [dict(entry) for entry in document["benchmarks"]]
+    changed = {**document, "benchmarks": benchmarks}
+    slow_down(changed, factor)
+    return changed
+
+
+def lose(document, count, variant="onnx-int8"):
+    entries(document, "accuracy", variant)[0]["correct"] -= count
+
+
+def lose_everywhere(document, count):
+    document["models"][0]["reference_accuracy"]["correct"] -= count
+    for entry in document["accuracy"]:
+        entry["correct"] -= count
+        entry["reference_correct"] -= count
+
+
+def grow(document, factor, variant="onnx-int8"):
+    entries(document, "artifacts", variant)[0]["bytes"] = round(100_000 * factor)
+
+
+def need(document, figure, needed, variant="onnx-int8"):
+    entries(document, "comparisons", variant)[0]["figures"][figure][0] = needed
+
+
+def flip(document, count, variant="onnx-int8"):
+    entries(document, "comparisons", variant)[0]["flips"] = count
+
+
+def unbatch(document, largest):
+    entries(document, "batching")[0]["largest"] = largest
+
+
+def skip(document, reason="onnx: not installed", variant="onnx-int8"):
+    entry = entries(document, "variants", variant)[0]
+    entry.update(verdict="skipped", reason=reason)
+    for check in entry["checks"].values():
+        check["skipped"], check["passed"] = check["passed"], 0
+    document["skips"].append({"model": "m", "variant": variant, "reason": reason, "tests": 8})
+    for section in ("accuracy", "comparisons", "batching", "benchmarks", "artifacts"):
+        document[section] = [entry for entry in document[section] if entry["variant"] != variant]
+
+
+def fail(document, test="tests/test_consistency.py::test_agrees[m-onnx-int8]"):
+    failure = {"test": test, "model": "m", "variant": "onnx-int8", "phase": "call", "summary": "differs by 0.5"}
+    document["failures"].append({**failure, "likely": None, "message": "differs by 0.5", "replay": f"pytest {test}"})
+    document["verdict"]["status"] = "failed"
+    entries(document, "variants")[0]["verdict"] = "failed"
+
+
+def know(document):
+    test = "tests/test_consistency.py::test_agrees[m-onnx-int8]"
+    known = {"test": test, "model": "m", "variant": "onnx-int8", "reason": "issue 1", "outcome": "failed as known"}
+    document["known_failures"].append(known)
+
+
+def drop_variant(document, variant="onnx-int8"):
+    for section in ("variants", "accuracy", "comparisons", "batching", "benchmarks", "artifacts"):
+        document[section] = [entry for entry in document[section] if entry["variant"] != variant]
+
+
+def drop_tests(document):
+    entries(document, "variants")[0]["checks"]["consistency"]["passed"] -= 1
+
+
+def drop_batch(document):
+    document["benchmarks"] = [e for e in document["benchmarks"] if (e["variant"], e["batch"]) != ("onnx-int8", 128)]
+
+
+WORSE = {
+    "20 per cent slower": (lambda d: slow_down(d, 1.2), "slower"),
+    "one point of accuracy on 10,000 samples": (lambda d: lose(d, 100), "less accurate"),
+    "one point of the reference's accuracy": (lambda d: lose_everywhere(d, 100), "less accurate"),
+    "a file 10 per cent larger": (lambda d: grow(d, 1.1), "larger"),
+    "differences three times as large": (lambda d: need(d, "max", 3.1e-3), "less accurate"),
+    "differences that are not finite": (lambda d: need(d, "kl", None), "less accurate"),
+    "eight flips for one": (lambda d: flip(d, 12), "more flips"),
+    "batching no longer bitwise": (lambda d: unbatch(d, 5e-7), "less accurate"),
+    "a variant skipped": (skip, "newly skipped"),
+    "a test failing": (fail, "newly failing"),
+    "a test declared a known failure": (know, "newly a known failure"),
+    "a variant gone": (drop_variant, "missing"),
+    "a test gone": (drop_tests, "missing"),
+    "a measurement gone": (drop_batch, "missing"),
+}
+
+
+@pytest.mark.parametrize("fault", WORSE)
+def test_a_planted_regression_is_found(fault):
+    """Each fault is a regression of the variant it was planted in, of the right kind, and of nothing else."""
+    plant, what = WORSE[fault]
+    old, new = results(), results()
+    plant(new)
+    difference = compare_results([old], [new])
+    found = difference.of(REGRESSION)
+    assert {f.what for f in found} == {what}
+    assert {f.subject for f in found} == {"m-savedmodel-fp32" if "reference" in fault else "m-onnx-int8"}
+    assert difference.regressed
+
+
+@pytest.mark.parametrize(
+    "fault", [name for name, (_, what) in WORSE.items() if what in {"slower", "larger", "newly failing"}]
+)
+def test_the_reverse_of_a_regression_is_better(fault):
+    """What is a regression one way is an improvement the other way, and does not fail."""
+    plant, _ = WORSE[fault]
+    old, new = results(), results()
+    plant(old)
+    difference = compare_results([old], [new])
+    assert not difference.regressed
+    assert {f.subject for f in difference.of(IMPROVEMENT)} == {"m-onnx-int8"}
+
+
+def skip_by_option(document):
+    reason = "Skipping non-benchmark (--benchmark-only active)."
+    document["skips"] += [{"model": "m", "variant": v, "reason": reason, "tests": 8} for v in VARIANTS]
+    document["accuracy"], document["batching"] = [], []
+
+
+SOUND = {
+    "the same again": lambda d: None,
+    "4 per cent slower": lambda d: slow_down(d, 1.04),
+    "slower at one batch, as if disturbed": lambda d: slow_down(d, 1.9, batches=(64,)),
+    "slower at two batches": lambda d: slow_down(d, 1.9, batches=(64, 128)),
+    "two samples lost": lambda d: lose(d, 2),
+    "a tenth of a point lost": lambda d: lose(d, 10),
+    "a file 4 per cent larger": lambda d: grow(d, 1.04),
+    "differences larger, within a quarter of the tolerance": lambda d: need(d, "max", 2.4e-3),
+    "a few more flips": lambda d: flip(d, 4),
+    "told to run benchmarks only": skip_by_option,
+}
+
+
+@pytest.mark.parametrize("change", SOUND)
+def test_what_is_sound_passes(change):
+    """Changes within the noise, or that the run was told to make, are no regressions."""
+    old, new = results(), results()
+    SOUND[change](new)
+    difference = compare_results([old], [new])
+    assert [f for f in difference.findings if f.kind == REGRESSION] == []
+
+
+@pytest.mark.parametrize("batches", [(128,), (64, 128)])
+def test_a_slowdown_of_few_batches_is_named_and_a_second_report_proves_two(batches):
+    """One or two slow measurements are a suspicion that is noted; a second report that has two is proof."""
+    old, new = results(), results()
+    slow_down(new, 1.3, batches=batches)
+    slow_down(new, 1.09, batches=[b for b in BATCHES if b not in batches])
+    suspicion = compare_results([old], [new])
+    assert [f.what for f in suspicion.findings] == ["perhaps slower"]
+    again = compare_results([old], [new, copy.deepcopy(new)])
+    assert again.regressed is (len(batches) > 1)
+    assert not compare_results([old], [new, results()]).regressed
+
+
+def test_a_slower_machine_is_not_the_engines_fault():
+    """Where the SavedModel is slower too, by as much, that is said; and an engine that lost more is still found."""
+    old, new = results(), results()
+    for variant in VARIANTS:
+        slow_down(new, 1.8, variant)
+    difference = compare_results([old], [new])
+    assert not difference.regressed
+    assert [f.what for f in difference.of(NOTE)] == ["slower machine"]
+    slow_down(new, 1.9)
+    assert [(f.what, f.subject) for f in compare_results([old], [new]).of(REGRESSION)] == [("slower", "m-onnx-int8")]
+
+
+def test_what_others_took_excuses_as_much_and_no_more():
+    """A core taken by others explains that calls take twice as long, but not three times; and it is said."""
+    old, new = results(), results()
+    for entry in new["benchmarks"]:
+        entry["busy_elsewhere"] = 1.0
+    slow_down(new, 1.9)
+    difference = compare_results([old], [new])
+    assert not difference.regressed
+    assert ("speed not judged", "m-onnx-int8") in {(f.what, f.subject) for f in difference.of(NOTE)}
+    slow_down(new, 1.5)
+    assert [(f.what, f.subject) for f in compare_results([old], [new]).of(REGRESSION)] == [("slower", "m-onnx-int8")]
+
+
+def move(document, **changes):
+    """Measure on another machine: everything is 2.5 times as fast."""
+    for key, value in changes.items():
+        document["environment"][key] = value
+    for variant in VARIANTS:
+        slow_down(document, 0.4, variant)
+
+
+ELSEWHERE = {
+    "another CPU": {"cpu": "another CPU"},
+    "more cores": {"cores": 64},
+    "another GPU": {"gpu": {"name": "NVIDIA H200", "compute_capability": "9.0", "driver": "1", "memory_bytes": 1}},
+    "another Python": {"python": "3.12.1"},
+    "another ONNX Runtime": {"packages": {"tensorflow": "2.21.0", "onnxruntime": "1.32.0"}},
+    "another TensorFlow": {"packages": {"tensorflow": "2.22.0", "onnxruntime": "1.31.1"}},
+}
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_across_machines_ratios_are_compared(where):
+    """On another machine samples/s say nothing, and an engine that lost its speed-up is found; both are said."""
+    old, new = results(), results()
+    move(new, **ELSEWHERE[where])
+    difference = compare_results([old], [new])
+    assert difference.findings == ()
+    assert "no samples/s" in difference.basis.describe()
+    slow_down(new, 2.0)
+    found = compare_results([old], [new]).of(REGRESSION)
+    assert [(f.what, f.subject) for f in found] == [("slower", "m-onnx-int8")]
+    assert "times the samples/s of " in found[0].old
+
+
+def test_across_machines_losing_what_batches_gain_is_found():
+    """Where batches no longer gain over single samples, FP32 of an engine is slower though nothing else relates it."""
+    old, new = results(), results()
+    move(new, cpu="another CPU")
+    for document in (old, new):
+        document["benchmarks"] = entries(document, "benchmarks", "onnx-fp32")
+    slow_down(new, 2.5, "onnx-fp32", batches=(32, 64, 128))
+    found = compare_results([old], [new]).of(REGRESSION)
+    assert [f.what for f in found if "single samples" in f.old] == ["slower"]
+
+
+def test_plans_for_another_gpu_may_be_larger():
+    """A TensorRT plan is made for one GPU: on another its size is only noted."""
+    old, new = results(), results()
+    for document, name in ((old, "NVIDIA H200"), (new, "NVIDIA L4")):
+        gpu = {"name": name, "compute_capability": None, "driver": "1", "memory_bytes": None}
+        document["environment"]["gpu"] = gpu
+        document["artifacts"][0]["variant"] = "tensorrt-fp16-b1.16.32"
+    new["artifacts"][0]["bytes"] *= 2
+    difference = compare_results([old], [new])
+    assert [f.what for f in difference.findings] == ["larger"]
+    assert not difference.regressed
+
+
+@pytest.mark.parametrize(("lost", "regressed"), [(20, False), (21, True)])
+def test_losing_two_in_a_thousand_is_no_regression_however_sure(lost, regressed):
+    """Where engines hardly ever flip, a loss of a few samples is no accident, but up to 0.2 % it does not count."""
+    old, new = results(), results()
+    for document in (old, new):
+        for entry in document["comparisons"]:
+            entry["samples"] = 10_000
+    lose(new, lost)
+    assert compare_results([old], [new]).regressed is regressed
+
+
+def test_other_samples_are_not_compared():
+    """Accuracy and differences on other samples are left out, and it is said."""
+    old, new = results(), results()
+    new["models"][0]["data"]["source"] = "photographs"
+    lose(new, 500)
+    need(new, "max", 1.0)
+    difference = compare_results([old], [new])
+    assert [f.what for f in difference.findings] == ["other samples"]
+
+
+@pytest.mark.parametrize("status", ["failed", "incomplete"])
+def test_a_baseline_that_did_not_pass_is_used_and_reported(status):
+    """A failed or unfinished baseline is compared with, and the comparison says so."""
+    old, new = results(), results()
+    if status == "failed":
+        fail(old)
+        fail(new)
+    old["verdict"]["status"] = status
+    difference = compare_results([old], [new])
+    assert not difference.regressed
+    assert f"{status} baseline" in {f.what for f in difference.of(NOTE)}
+    grow(new, 1.1)
+    assert compare_results([old], [new]).regressed
+
+
+def test_a_partial_run_is_compared_as_far_as_it_went():
+    """What a partial run was not asked for is noted; what it ran is judged, and a variant that is gone is missing."""
+    old, new = results(), results()
+    drop_tests(new)
+    new["accuracy"] = []
+    difference = compare_results([old], [new], partial=True)
+    assert not difference.regressed
+    assert {f.what for f in difference.findings} == {"not selected"}
+    grow(new, 1.1)
+    drop_variant(new, "tflite-int8")
+    found = compare_results([old], [new], partial=True).of(REGRESSION)
+    assert {(f.what, f.subject) for f in found} == {("larger", "m-onnx-int8"), ("missing", "m-tflite-int8")}
+
+
+def test_others_are_watched_on_the_own_cores(tmp_path, monkeypatch):
+    """Ticks of other processes on this process' cores count, idle ones, other cores and its own do not."""
+    counts = tmp_path / "stat"
+    core = min(os.sched_getaffinity(0))
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def write(busy):
+        # user nice system idle iowait irq softirq steal guest guest_nice
+        own = f"cpu{core} {busy * ticks // 2} 0 {busy * ticks // 4} 999 999 0 0 {busy * ticks // 4} 0 0"
+        counts.write_text(f"cpu 1 1 1 1 1 1 1 1 1 1\n{own}\ncpu9999 {busy * 77} 0 0 0 0 0 0 0 0 0\nintr 1\n", "ascii")
+
+    write(1000)
+    monkeypatch.setattr(timing, "PROCESSOR_TIMES", counts)
+    monkeypatch.setattr(timing.os, "times", lambda: os.times_result((0.0, 0.0, 0.0, 0.0, 0.0)))
+    clock = iter([100.0, 100.1, 104.0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    busy = timing.watch_others()
+    write(1002)
+    assert busy() is None
+    assert busy() == pytest.approx(0.5)
+
+
+def test_what_cannot_be_watched_is_not_known(tmp_path, monkeypatch):
+    """Where the system counts nothing, nothing is said."""
+    monkeypatch.setattr(timing, "PROCESSOR_TIMES", tmp_path / "none")
+    assert timing.watch_others()() is None
+
+
+# The command line.
+
+
+def written(folder, name, document):
+    """Write a document to a file."""
+    path = folder / name
+    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    return str(path)
+
+
+def edited(*path, to):
+    """Give results with one value replaced, or removed where ``to`` is ellipsis."""
+    document = inner = results()
+    for key in path[:-1]:
+        inner = inner[key]
+    if to is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = to
+    return document
+
+
+UNUSABLE = {
+    "no JSON": ("{", "is no JSON"),
+    "NaN": (json.dumps(edited("seconds", to=math.nan)), "NaN is no number"),
+    "a list": ("[]", "holds a list; allowed: results of schema_version 1"),
+    "another version": (edited("schema_version", to=2), "schema_version is 2; allowed: results of schema_version 1"),
+    "no version": (edited("schema_version", to=...), "schema_version is None"),
+    "a lacking section": (edited("benchmarks", to=...), "the file lacks 'benchmarks'"),
+    "a lacking key": (edited("benchmarks", 3, "batch", to=...), "benchmarks[3] lacks 'batch'"),
+    "another type": (edited("benchmarks", 3, "batch", to="32"), 'benchmarks[3].batch is "32"; allowed: integer'),
+    "no time": (edited("benchmarks", 0, "rounds_seconds", 0, to=0.0), "rounds_seconds[0] is 0.0; allowed: above 0"),
+    "an unknown verdict": (
+        edited("variants", 0, "verdict", to="fine"),
+        'variants[0].verdict is "fine"; allowed: passed',
+    ),
+    "another model": (edited("models", 0, "name", to="other"), "the old run tested m, the new one other"),
+    "other variants": (edited("variants", to=[]), "none is among those of the new"),
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_unusable_input_is_refused(what, tmp_path, capsys):
+    """Exit code 2, and an error that names the file, what was found and what is allowed; nothing is compared."""
+    content, message = UNUSABLE[what]
+    old, new = written(tmp_path, "old.json", results()), written(tmp_path, "new.json", content)
+    assert main(["diff", old, new]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert message in error
+    assert "allowed" in error
+    assert "new.json" in error or what in {"another model", "other variants"}
+
+
+def test_a_missing_file_is_refused(tmp_path, capsys):
+    """A file that is not there is named."""
+    assert main(["diff", str(tmp_path / "none.json"), str(tmp_path / "none.json")]) == 2
+    assert "none.json: cannot be read (No such file or directory)" in capsys.readouterr().err
+
+
+def test_further_reports_are_of_the_same_machine(tmp_path, capsys):
+    """Reports of other machines are refused as further runs of one state."""
+    first, other = (
+        written(tmp_path, "a.json", results()),
+        written(tmp_path, "b.json", edited("environment", "cpu", to="x")),
+    )
+    assert main(["diff", first, first, "--also-new", other]) == 2
+    assert "differ in CPU a CPU → x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format_", ["text", "markdown", "json"])
+@pytest.mark.parametrize("regressed", [False, True])
+def test_the_exit_code_and_every_format_say_what_regressed(format_, regressed, tmp_path, capsys):
+    """0 or 1, and in each format the variant, what, both values and how much."""
+    new = results()
+    if regressed:
+        grow(new, 1.1)
+    paths = written(tmp_path, "old.json", results()), written(tmp_path, "new.json", new)
+    assert main(["diff", *paths, "--format", format_]) == int(regressed)
+    out = capsys.readouterr().out
+    assert ("nothing regressed" in out) is not regressed
+    if regressed:
+        for part in ("m-onnx-int8", "larger", "100,000 bytes", "110,000 bytes", "+10.0%"):
+            assert part in out
+    if format_ == "json":
+        assert json.loads(out)["regressed"] is regressed
+    if format_ == "text" and regressed:
+        assert (
+            "  m-onnx-int8 larger: 100,000 bytes → 110,000 bytes; +10.0%; artifacts may grow by 5%" in out.splitlines()
+        )
+
+
+# The statistics.
+
+
+def test_the_rank_test_is_exact():
+    """The p-value is the share of all orders of the values that are as extreme, counted one by one."""
+    high, low = [3.0, 4.5, 6.0], [1.0, 4.0, 5.0, 2.0]
+    wins = sum(a > b for a in high for b in low)
+    orders = [
+        sum(a > b for a in chosen for b in set(range(7)) - set(chosen))
+        for chosen in itertools.combinations(range(7), 3)
+    ]
+    assert rank_test(high, low) == pytest.approx(np.mean([count >= wins for count in orders]))
+    assert rank_test(high, high) > 0.5
+    assert rank_test([], low) == 1.0
+    assert rank_test([2.4, 2.5], [1.0, 1.1], margin=3.0) == 1.0
+    assert rank_test([7.0] * 20, [1.0] * 20) == pytest.approx(1 / math.comb(40, 20))
+
+
+def test_the_sign_test_is_that_of_coins():
+    """Losing 3 of 3 is one of eight throws; the more answers differ, the less sure the loss; gains are no loss."""
+    assert sign_test(3, 3) == pytest.approx(1 / 8)
+    assert sign_test(3, 0) == pytest.approx(1 / 8)
+    assert sign_test(2, 4) == pytest.approx(5 / 16)
+    assert sign_test(10, 10) < sign_test(10, 100) < sign_test(10, 1000)
+    assert sign_test(-5, 10) == 1.0
+
+
+def test_a_share_is_bounded_as_few_samples_allow():
+    """0 of 100 bear up to 3 % (the exact bound is 1 − 0.05^(1/100)); all of them bear everything."""
+    assert share_bound(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100), rel=1e-6)
+    assert 0.05 < share_bound(5, 100) < 0.11
+    assert share_bound(100, 100) == 1.0
+
+
+def test_holm_steps_down():
+    """The smallest p-value has to beat alpha over all, the next alpha over one fewer, until the first that does not."""
+    assert holm([0.04, 0.01, 0.02], 0.05) == [True, True, True]
+    assert holm([0.04, 0.02, 0.02], 0.05) == [False, False, False]
+    assert holm([0.6, 0.01, 0.03], 0.05) == [False, True, False]
+    assert holm([], 0.05) == []
+
+
+def simulated(generator, recorded=True):
+    """Measure all engines once on a shared machine, as 2 cores behaved: drift, heavy tails, disturbed stretches.
+
+    The whole run drifts by up to 4 %, each measurement by 1 %; rounds scatter by 2 %, wander, and one in twenty is
+    much longer. Others take a core during one measurement in eight or more, and then often during the next: it takes
+    1.4 to 1.9 times as long from beginning to end, or nothing comes of it. Now and then the two threads of ONNX
+    Runtime share a core: all batches but the smallest take 1.2 to 1.7 times as long, and nothing was recorded.
+    """
+    measured, busy, count = [], False, 100
+    drift = np.exp(generator.uniform(-0.02, 0.02))
+    for variant in VARIANTS:
+        misplaced = generator.uniform(1.2, 1.7) if "onnx" in variant and generator.random() < 0.02 else 1.0
+        for batch in BATCHES:
+            busy = generator.random() < (0.5 if busy else 0.12 if recorded else 0.04)
+            slowed = generator.uniform(1.4, 1.9) if busy and generator.random() < 0.7 else 1.0
+            walk = np.cumsum(generator.normal(0, 0.002, count))
+            seconds = np.exp(generator.normal(0, 0.02, count) + walk + generator.normal(0, 0.01))
+            seconds += (generator.random(count) < 0.05) * generator.pareto(1.5, count)
+            taken = 1e-5 * batch * drift * slowed * (misplaced if batch > 1 else 1.0) * seconds
+            cores = max(0.0, busy * 1.0 + generator.normal(0, 0.05)) if recorded else None
+            entry = {"model": "m", "variant": variant, "batch": batch, "busy_elsewhere": cores}
+            measured.append({**entry, "rounds_seconds": taken.tolist()})
+    return {"environment": {"cores": 2}, "benchmarks": measured}
+
+
+@cache
+def simulated_runs(recorded=True):
+    """Give 120 simulated runs."""
+    generator = np.random.default_rng(20)
+    return [simulated(generator, recorded) for _ in range(120)]
+
+
+def drawn(counts, recorded=True):
+    """Draw the reports of two states from the simulated runs, :data:`PAIRS` times."""
+    generator, runs = np.random.default_rng(21), simulated_runs(recorded)
+    for _ in range(PAIRS):
+        chosen = [runs[i] for i in generator.choice(len(runs), sum(counts), replace=False)]
+        yield chosen[: counts[0]], chosen[counts[0] :]
+
+
+def slower_found(old, new, kind="absolute"):
+    """Say which variants a comparison of speeds alone finds slower."""
+    basis = Basis(kind, MARGIN if kind == "absolute" else MARGIN_OF_RATIOS, (), True)
+    counts, references = (len(old), len(new)), {"m": "savedmodel-fp32"}
+    found = compare_speeds(read_speeds(old), read_speeds(new), basis, counts, references)
+    return {f.subject for f in found if f.kind == REGRESSION}
+
+
+PAIRS = 300
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["others recorded", "others not recorded"])
+@pytest.mark.parametrize("kind", ["absolute", "other software", "other hardware"])
+@pytest.mark.parametrize("counts", [(1, 1), (1, 2), (2, 2), (4, 4)], ids=lambda c: f"{c[0]} and {c[1]} reports")
+def test_repeated_sound_runs_hardly_ever_seem_slower(counts, kind, recorded):
+    """Of 300 simulated comparisons of a state with itself, 1 % alarm at most; 2 % where others are not recorded."""
+    alarms = [slower_found(old, new, kind) for old, new in drawn(counts, recorded)]
+    assert sum(map(bool, alarms)) <= PAIRS * (0.01 if recorded else 0.02)
+
+
+@pytest.mark.parametrize(("reports", "least"), [(1, 0.5), (2, 0.9), (4, 0.97)])
+def test_a_slowdown_is_found_on_a_disturbed_machine(reports, least):
+    """Of simulated runs with one engine slower by 20 per cent, most are found; of several reports, nearly all."""
+    found = 0
+    for old, new in drawn((reports, reports)):
+        slower = [slowed(document, 1.2) for document in new]
+        found += "m-onnx-int8" in slower_found(old, slower)
+    assert found / PAIRS >= least
+
+
+# The option.
+
+
+@pytest.fixture(scope="module")
+def run(request):
+    """Give a function that runs a few quick tests in a process of its own, with options."""
+    folder = artifact_folder(request.config).resolve()
+
+    def call(*options):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--model=digits_vgg"]
+        command += [f"--artifacts={folder}", "tests/test_consistency.py", "tests/test_accuracy.py"]
+        command += ["-k", "onnx-fp32 and (agrees or chance) and not drawn", *options]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=clean_environment())
+
+    return call
+
+
+def clean_environment():
+    """Leave out what this run was started with, xdist above all."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GITHUB_"))}
+
+
+@pytest.fixture(scope="module")
+def baseline(run, tmp_path_factory):
+    """Record a baseline of the quick tests, as a user does."""
+    folder = tmp_path_factory.mktemp("baseline")
+    done = run(f"--report={folder}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "conformance.json"
+
+
+@pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["one process", "pytest-xdist"])
+def test_a_run_is_compared_with_its_baseline(run, baseline, tmp_path, processes):
+    """The same run again passes and says it is partial; against a better baseline it fails, with the reason."""
+    same = run(f"--baseline={baseline}", *processes)
+    assert same.returncode == 0, same.stdout + same.stderr
+    assert f"compared with {baseline}" in same.stdout
+    assert "nothing regressed" in same.stdout
+    assert "a partial run: only what ran is compared" in same.stdout
+
+    better = json.loads(baseline.read_text(encoding="utf-8"))
+    artifact = next(a for a in better["artifacts"] if a["variant"] == "onnx-fp32")
+    artifact["bytes"] = round(artifact["bytes"] / 1.1)
+    path = written(tmp_path, "better.json", better)
+    worse = run(f"--baseline={path}", f"--report={tmp_path / 'report'}", *processes)
+    assert worse.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "digits_vgg-onnx-fp32 larger: " in worse.stdout
+    assert "1 larger: the run fails for it" in worse.stdout
+    # The report of the run says the same as its exit code.
+    assert json.loads((tmp_path / "report" / "conformance.json").read_text(encoding="utf-8"))["exit_code"] == 1
+
+
+def test_an_unusable_baseline_stops_the_run_at_once(run, tmp_path):
+    """A baseline of another version is refused before any test runs."""
+    done = run(f"--baseline={written(tmp_path, 'new.json', edited('schema_version', to=2))}")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "schema_version is 2; allowed: results of schema_version 1" in done.stderr
+    assert "passed" not in done.stdout
+
+
+def test_a_baseline_of_another_model_fails_the_run(run, tmp_path):
+    """Nothing to compare is an error that names both models, not a pass."""
+    done = run(f"--baseline={written(tmp_path, 'other.json', results())}")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "nothing to compare: the old run tested m, the new one digits_vgg" in done.stdout
