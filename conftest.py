@@ -7,10 +7,11 @@ import pytest
 pytest_plugins = [
     "fixtures.chain",
     "fixtures.judge",
-    "fixtures.pictures",
     "fixtures.reporting",
+    "fixtures.pictures",
     "fixtures.report",
     "fixtures.baseline",
+    "fixtures.gate",
 ]
 
 
@@ -75,5 +76,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="compare with the conformance.json of an earlier run at the end; what got worse fails the run "
         "(see docs/history.md)",
+    )
+    group.addoption(
+        "--known-failures",
+        type=Path,
+        metavar="FILE",
+        help="tests that are known to fail, with reason and link; one that passes fails the run "
+        "(default: known_failures.toml beside pytest.ini, if it is there)",
     )
     group.addoption("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")

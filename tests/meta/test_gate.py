@@ -11,6 +11,7 @@ import pytest
 
 from conformance.gate import globs, required, unmatched
 from engines import tensorrt
+from fixtures.chain import artifact_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -33,13 +34,18 @@ def test_unmatched_globs_are_found():
     assert unmatched(["tensorrt-*", "tensort-*"], ["tensorrt-fp32-b1.16.32"]) == ["tensort-*"]
 
 
+def pytest_run(*words, environment=None):
+    """Run pytest on the digits classifier in a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--model", "digits_vgg", *words]
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE"))}
+    inherited |= environment or {}
+    return subprocess.run(command, cwd=ROOT, env=inherited, capture_output=True, text=True, check=False)
+
+
 def run(*options, environment=None):
     """Run one quick TensorRT test in a process of its own."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--model", "digits_vgg"]
-    command += ["tests/test_tensorrt.py", "-k", "metadata and tensorrt-fp32", *options]
-    return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
+    words = ["tests/test_tensorrt.py", "-k", "metadata and tensorrt-fp32", *options]
+    return pytest_run(*words, environment=environment)
 
 
 def test_a_glob_that_matches_nothing_is_a_usage_error():
@@ -57,3 +63,40 @@ def test_a_required_variant_that_cannot_run_fails(environment):
     done = run(environment={"CONFORMANCE_REQUIRE": "tensorrt-*"}) if environment else run("--require", "tensorrt-*")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "is required (--require tensorrt-*), but cannot run here: " + tensorrt.unavailable() in done.stdout
+
+
+BUILDS = ["tests/test_consistency.py", "-k", "test_builds and onnx-fp32"]
+"""One quick test, of one variant."""
+
+
+@pytest.mark.parametrize(
+    "processes, glob, untested",
+    [
+        ("0", "digits_vgg-onnx-fp32", None),
+        ("2", "onnx-fp32", None),
+        ("0", "onnx-*", "digits_vgg-onnx-fp16, digits_vgg-onnx-int8"),
+        ("2", "tflite-int8", "digits_vgg-tflite-int8"),
+    ],
+)
+def test_a_required_variant_that_no_test_ran_fails_the_run(request, processes, glob, untested):
+    """Required means tested: a variant whose tests were all deselected is named, with and without xdist."""
+    artifacts = f"--artifacts={artifact_folder(request.config)}"
+    done = pytest_run(*BUILDS, "-n", processes, artifacts, "--require", glob)
+    if untested is None:
+        assert done.returncode == pytest.ExitCode.OK, done.stdout
+    else:
+        assert done.returncode == pytest.ExitCode.TESTS_FAILED
+        assert f"--require {glob}: no test of these variants ran in this run: {untested}" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["-k", "no_such_test"], ["-m", "slow", "tests/test_batching.py"]])
+def test_a_run_without_any_test_of_a_required_variant_fails(words):
+    """Where -k and -m leave nothing at all, the exit code is that of a failure and names the glob."""
+    done = pytest_run(*words, "--require", "onnx-*")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "--require onnx-*: no test of these variants ran" in done.stdout
+
+
+def test_collecting_only_requires_nothing():
+    """`--collect-only` runs no tests, so it misses none."""
+    assert pytest_run(*BUILDS, "--collect-only", "--require", "onnx-*").returncode == pytest.ExitCode.OK

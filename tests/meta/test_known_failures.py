@@ -1,0 +1,368 @@
+"""A listed failure is reported and lets the run pass; whatever else is wrong, with a test or an entry, does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from conformance.known_failures import KnownFailureError, load
+from fixtures.chain import artifact_folder
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+ENTRY = """
+[[known_failures]]
+test = "test_kinds.py::test_wrong"
+reason = "a kernel adds in another order"
+link = "https://example.org/1"
+"""
+
+TESTS = """
+import pytest
+from hypothesis import given, strategies as st
+from engines.errors import ConversionError
+
+@pytest.fixture
+def unbuilt():
+    raise ConversionError("the converter failed")
+
+@pytest.fixture
+def required():
+    pytest.fail("is required, but cannot run here", pytrace=False)
+
+@pytest.fixture
+def unclosed():
+    yield
+    assert False, "left open"
+
+def test_right(): pass
+def test_wrong(): assert 1 == 2
+def test_judged(): pytest.fail("does not agree", pytrace=False)
+def test_crash(): raise RuntimeError("crashed")
+def test_build(unbuilt): pass
+def test_build_itself(): raise ConversionError("the converter failed")
+def test_required(required): pass
+def test_left_open(unclosed): pass
+def test_skipped(): pytest.skip("no device")
+
+@given(number=st.integers(0, 100))
+def test_drawn(number):
+    assert number < 50, "large"
+    if number > 20:
+        pytest.fail("middling")
+
+@given(number=st.integers(0, 100))
+def test_drawn_crash(number):
+    assert number < 50, "large"
+    if number > 20:
+        raise RuntimeError("crashed")
+"""
+
+
+def entry(test="test_wrong", **keys):
+    """Write an entry about a test of the small project."""
+    content = {"reason": "a known bug", "link": "https://example.org/1", **keys}
+    lines = [f'test = "test_kinds.py::{test}"', *(f"{key} = {value!r}" for key, value in content.items())]
+    return "\n[[known_failures]]\n" + "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Run pytest with this suite's plugins on a folder of tests that fail in every way."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_kinds.py").write_text(TESTS)
+    (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CONFORMANCE"))}
+    environment["PYTHONPATH"] = str(ROOT)
+
+    def run(known, *words):
+        (tmp_path / "known_failures.toml").write_text(known)
+        command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "known, problem",
+    [
+        ("[[known_failures]\n", "not TOML"),
+        ("[[known_failure]]\n", "unknown key 'known_failure'; allowed: entries that start with [[known_failures]]"),
+        ("known_failures = 1\n", "known_failures is no list of entries"),
+        ("[[known_failures]]\nreason = 'r'\nlink = 'https://e.org'\n", "entry 1: has no test"),
+        (entry() + entry(test="test_right", why="r"), "entry 2 (test_kinds.py::test_right): unknown key 'why'"),
+        (ENTRY.replace("reason", "# reason"), "entry 1 (test_kinds.py::test_wrong): has no reason"),
+        (ENTRY.replace("link", "# link"), "entry 1 (test_kinds.py::test_wrong): has no link"),
+        (entry(reason=" "), "reason is ' '; allowed: some text"),
+        (entry(link="later"), "link is 'later'; allowed: an address"),
+        (entry(fails="always"), "fails is 'always'; allowed: assertion, conversion"),
+        (ENTRY + "device = 1\n", "device is 1; allowed: some text"),
+        (ENTRY + ENTRY, "entry 2 (test_kinds.py::test_wrong): already listed by"),
+        (ENTRY.replace("test_kinds.py::", "test_gone.py::"), "there is no file 'test_gone.py'"),
+        (ENTRY.replace("::test_wrong", ""), "it names a file and no test"),
+        (entry(versions="tensorrt>=10"), "versions is 'tensorrt>=10'; allowed: a list"),
+        (entry(versions=["tensorrt>=>10"]), "versions has 'tensorrt>=>10'"),
+        (entry(versions=["tensorrt"]), "versions has 'tensorrt'"),
+        (entry(versions=["tensorrt[all]>=10"]), "versions has 'tensorrt[all]>=10'"),
+        (entry(versions=["tensorrt>=10; python_version > '3'"]), "versions has"),
+    ],
+)
+def test_a_malformed_file_is_refused(tmp_path, known, problem):
+    """The error names the file, the entry, what was found and what is allowed."""
+    (tmp_path / "test_kinds.py").write_text("")
+    path = tmp_path / "known.toml"
+    path.write_text(known)
+    with pytest.raises(KnownFailureError, match=re.escape(problem)) as caught:
+        load(path, tmp_path)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "keys, installed, reason",
+    [
+        ({}, {}, None),
+        ({"versions": ["tensorrt>=10,<11"]}, {"tensorrt": "10.16.1.11"}, None),
+        ({"versions": ["tensorrt>=10,<11"]}, {"tensorrt": "8.6.0"}, "it is about tensorrt<11,>=10, here is 8.6.0"),
+        ({"versions": ["tensorrt>=10"]}, {"tensorrt": None}, "it is about tensorrt>=10, which is not installed here"),
+        ({"versions": ["tensorflow>=2.17"]}, {"tensorflow": "2.17.0+nv25.2"}, None),
+        ({"versions": ["onnxruntime==1.31.1"]}, {"onnxruntime": "1.31.1"}, None),
+        ({"versions": ["onnxruntime>=1.31"]}, {"onnxruntime": "1.32.0.dev20260101"}, None),
+        (
+            {"versions": ["tensorrt>=10", "python<3.12"]},
+            {"tensorrt": "10.1", "python": "3.12.1"},
+            "it is about python<3.12, here is 3.12.1",
+        ),
+        ({"device": "NVIDIA H200*"}, {}, None),
+        ({"device": "NVIDIA T4"}, {}, "it is about device NVIDIA T4, here is NVIDIA H200"),
+    ],
+)
+def test_an_entry_holds_only_where_its_conditions_do(tmp_path, keys, installed, reason):
+    """All versions and the device have to be those of the entry, else it says which is not."""
+    (tmp_path / "test_kinds.py").write_text("")
+    (tmp_path / "known.toml").write_text(entry(**keys))
+    (known,) = load(tmp_path / "known.toml", tmp_path)
+    assert known.not_here(installed, lambda: "NVIDIA H200") == reason
+
+
+@pytest.mark.parametrize("name, installed", [("tensort", {"tensorrt": "10"}), ("tensorrt", {"tensorrt": "unknown"})])
+def test_a_condition_that_cannot_be_checked_is_refused(tmp_path, name, installed):
+    """A package of another name, and a version that is none, are errors and not conditions that never hold."""
+    (tmp_path / "test_kinds.py").write_text("")
+    (tmp_path / "known.toml").write_text(entry(versions=[f"{name}>=10"]))
+    (known,) = load(tmp_path / "known.toml", tmp_path)
+    with pytest.raises(KnownFailureError, match="entry 1"):
+        known.not_here(installed, lambda: "CPU")
+
+
+def test_a_malformed_file_is_a_usage_error(project):
+    """Nothing runs, and the exit code is that of a usage error."""
+    code, output = project(entry(why="not"))
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "known_failures.toml, entry 1 (test_kinds.py::test_wrong): unknown key 'why'" in output
+
+
+def test_a_missing_file_is_a_usage_error(project):
+    """A file that is named and not there lists nothing, which is not what was asked for."""
+    code, output = project("", "--known-failures=other.toml")
+    assert code == pytest.ExitCode.USAGE_ERROR
+    assert "other.toml: cannot be read: No such file" in output
+
+
+@pytest.mark.parametrize(
+    "test, keys, processes",
+    [
+        ("test_wrong", {}, "0"),
+        ("test_wrong", {}, "2"),
+        ("test_judged", {}, "0"),
+        ("test_drawn", {}, "0"),
+        ("test_build", {"fails": "conversion"}, "0"),
+        ("test_build_itself", {"fails": "conversion"}, "0"),
+    ],
+)
+def test_a_listed_failure_lets_the_run_pass(project, test, keys, processes):
+    """It is expected, counted as such, and the summary gives its reason and link; with and without xdist."""
+    code, output = project(entry(test, **keys), "-n", processes, f"test_kinds.py::{test}")
+    assert code == pytest.ExitCode.OK, output
+    assert "1 xfailed" in output
+    section = output.partition("known failures =")[2]
+    assert f"test_kinds.py::{test}\n  a known bug\n  https://example.org/1" in section
+
+
+@pytest.mark.parametrize(
+    "test, keys, said",
+    [
+        ("test_crash", {}, "RuntimeError: crashed"),
+        ("test_drawn_crash", {}, "RuntimeError: crashed"),
+        ("test_build", {}, "ConversionError: the converter failed"),
+        ("test_build_itself", {}, "ConversionError: the converter failed"),
+        ("test_required", {}, "is required, but cannot run here"),
+        ("test_required", {"fails": "conversion"}, "is required, but cannot run here"),
+        ("test_left_open", {}, "left open"),
+        ("test_wrong", {"fails": "conversion"}, "assert 1 == 2"),
+    ],
+)
+def test_a_failure_of_another_kind_is_not_swallowed(project, test, keys, said):
+    """Crashes, build errors, errors of fixtures and required variants fail as if the test were not listed."""
+    code, output = project(entry(test, **keys), f"test_kinds.py::{test}")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert said in output
+    assert "xfailed" not in output
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_listed_test_that_passes_fails_the_run(project, processes):
+    """The entry is stale; the error names it and what to do."""
+    code, output = project(entry("test_right"), "-n", processes, "test_kinds.py::test_right")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "known_failures.toml, entry 1 (test_kinds.py::test_right): the entry is stale, the test passes" in output
+
+
+def test_an_unlisted_failure_still_fails(project):
+    """An entry excuses its own test and no other."""
+    code, output = project(ENTRY, "-k", "test_wrong or test_judged")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "1 failed" in output
+    assert "1 xfailed" in output
+
+
+def test_where_the_conditions_do_not_hold_the_test_fails(project):
+    """An entry about another version excuses nothing, and the summary says why."""
+    code, output = project(entry(versions=["python<3"]), "test_kinds.py::test_wrong")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "test_kinds.py::test_wrong runs as any other test: it is about python<3, here is" in output
+
+
+def test_runxfail_shows_a_listed_failure_as_it_is(project):
+    """With --runxfail the failure is shown as what it is, with its traceback."""
+    code, output = project(ENTRY, "--runxfail", "test_kinds.py::test_wrong")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "assert 1 == 2" in output
+
+
+def test_a_skipped_test_stays_skipped(project):
+    """Where the test cannot run, nothing is known of the entry: neither a known failure nor stale."""
+    code, output = project(entry("test_skipped"), "test_kinds.py::test_skipped")
+    assert code == pytest.ExitCode.OK
+    assert "1 skipped" in output
+    assert "none of the listed tests failed in this run" in output
+
+
+@pytest.mark.parametrize(
+    "words, looked_for",
+    [
+        ([], True),
+        (["test_kinds.py"], True),
+        (["."], True),
+        (["-k", "test_other"], True),
+        (["--ignore=test_other.py"], True),
+        (["-n", "2", "-k", "test_other"], True),
+        (["--collect-only"], True),
+        (["test_other.py"], False),
+        (["test_kinds.py::test_skipped"], False),
+        (["--ignore=test_kinds.py"], False),
+    ],
+)
+def test_an_entry_without_a_test_fails_the_run_that_collects_its_file(project, words, looked_for):
+    """A stale id is an error wherever its file was collected, whatever -k leaves; other runs do not look for it."""
+    code, output = project(entry("test_gone"), *words)
+    assert ("entry 1 (test_kinds.py::test_gone): there is no such test" in output) == looked_for
+    if looked_for:
+        assert code == pytest.ExitCode.TESTS_FAILED
+        assert re.search(r"ERROR at gate of .*known_failures\.toml, entry 1", output)
+    elif "--ignore=test_kinds.py" in words or "test_other.py" in words:
+        assert code == pytest.ExitCode.OK
+
+
+MODEL_ENTRY = """
+[[known_failures]]
+test = "tests/test_consistency.py::{test}[{model}-{variant}]"
+model = "{model}"
+reason = "the tolerance was narrowed on purpose"
+link = "https://example.org/2"
+"""
+
+
+@pytest.fixture(scope="session")
+def narrow(tmp_path_factory):
+    """Give a description of the digits classifier with a tolerance that its FP16 ONNX does not keep."""
+    text = (ROOT / "fixtures" / "models" / "digits_vgg.toml").read_text(encoding="utf-8")
+    text += textwrap.dedent(
+        """
+        [tolerances.onnx-fp16]
+        why = "narrowed on purpose"
+        samples = { max = [1e-12, 1e-12] }
+        """
+    )
+    path = tmp_path_factory.mktemp("narrow") / "digits_vgg.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def suite(narrow, request, tmp_path):
+    """Run one comparison of this suite, on the model that does not keep its tolerance."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CONFORMANCE"))}
+
+    def run(known, *words):
+        path = tmp_path / "known.toml"
+        path.write_text(known)
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/test_consistency.py", *words]
+        command += [f"--model={narrow}", f"--artifacts={artifact_folder(request.config)}", f"--known-failures={path}"]
+        command += ["-k", "reference_on_samples and (onnx-fp16 or onnx-fp32)"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+SAMPLES_TEST = "test_agrees_with_the_reference_on_samples"
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_known_disagreement_of_a_variant_is_named_in_the_table(suite, processes):
+    """The row of a variant that is known to disagree says so, and the run passes."""
+    known = MODEL_ENTRY.format(test=SAMPLES_TEST, model="digits_vgg", variant="onnx-fp16")
+    code, output = suite(known, "-n", processes)
+    assert code == pytest.ExitCode.OK, output
+    assert re.search(r"^digits_vgg-onnx-fp16 .* known failure$", output, re.M)
+    assert re.search(r"^digits_vgg-onnx-fp32 .* passed$", output, re.M)
+
+
+def test_the_same_disagreement_fails_where_it_is_not_listed(suite):
+    """Without its entry the variant fails."""
+    code, output = suite("")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert re.search(r"^digits_vgg-onnx-fp16 .* FAILED$", output, re.M)
+
+
+@pytest.mark.parametrize(
+    "known, said",
+    [
+        (MODEL_ENTRY.format(test=SAMPLES_TEST, model="digits_vgg", variant="onnx-fp17"), "there is no such test"),
+        (
+            MODEL_ENTRY.format(test=SAMPLES_TEST, model="digits_vgg", variant="onnx-fp16").replace("model", "# model"),
+            "model is ''; allowed for this test: model = \"digits_vgg\"",
+        ),
+    ],
+)
+def test_an_entry_of_a_model_under_test_has_to_match(suite, known, said):
+    """A variant that does not exist, and a test of a model whose entry names none, are errors."""
+    code, output = suite(known)
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert said in output
+
+
+def test_entries_of_other_models_are_not_looked_for(suite):
+    """A model that is not under test has no tests to match; the summary names it."""
+    entries = MODEL_ENTRY.format(test=SAMPLES_TEST, model="digits_vgg", variant="onnx-fp16")
+    entries += MODEL_ENTRY.format(test=SAMPLES_TEST, model="other", variant="onnx-fp16")
+    code, output = suite(entries)
+    assert code == pytest.ExitCode.OK, output
+    assert "not looked for, as these models are not under test: other" in output
