@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 pytest_plugins = [
+    "fixtures.parallel",
     "fixtures.chain",
     "fixtures.judge",
     "fixtures.reporting",
