@@ -6,6 +6,7 @@ import pytest
 
 pytest_plugins = [
     "fixtures.parallel",
+    "fixtures.live",
     "fixtures.chain",
     "fixtures.judge",
     "fixtures.reporting",

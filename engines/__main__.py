@@ -16,6 +16,7 @@ from engines import datasets, exchange, training
 from engines.chain import FORMATS, SAMPLE_COUNT, Chain, find_data, unavailable, unbuildable
 from engines.errors import EngineError
 from engines.model import ModelSpec, bundled_names, find_model, load_model
+from engines.progress import Lines
 from engines.store import Store
 from engines.variant import PLANS, variants
 
@@ -181,7 +182,7 @@ def _list(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 1 with the reason on standard error."""
     options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
     logging.getLogger("engines").setLevel(logging.INFO)
     try:
         {"train": _train, "build": _build, "export-csv": _export_csv, "list": _list}[options.command](options)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
+from engines.progress import live
 from engines.runner import Runner, check_signature
 from engines.variant import REFERENCE
 
@@ -84,10 +85,11 @@ def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[
     function = loaded.signatures["serving_default"]
     count = len(inputs[spec.inputs[0].name])
     parts = []
-    with tf.device("/CPU:0"):
+    with tf.device("/CPU:0"), live(f"reference of {spec.name}", count, "samples") as advance:
         for start in range(0, count, REFERENCE_BATCH):
-            stop = start + REFERENCE_BATCH
+            stop = min(start + REFERENCE_BATCH, count)
             parts.append(function(**{i.signature_name: tf.constant(inputs[i.name][start:stop]) for i in spec.inputs}))
+            advance(stop - start)
     return {o.name: np.concatenate([np.asarray(part[o.signature_name]) for part in parts]) for o in spec.outputs}
 
 

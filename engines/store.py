@@ -27,6 +27,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from engines.errors import StoreError, StoreUnusableError
+from engines.progress import live
 
 SCHEMA = 1
 RECORD = "artifact.json"
@@ -213,7 +214,8 @@ class Store:
             lock.acquire(timeout=PATIENCE_S)
         except Timeout:
             _log.info("waiting for another process that builds %s/%s", model, name, extra=self._extra)
-            lock.acquire()
+            with live(f"waiting for {model}/{name}"):
+                lock.acquire()
         try:
             yield
         finally:
@@ -235,7 +237,8 @@ class Store:
         try:
             start = time.perf_counter()
             try:
-                details = build(partial)
+                with live(f"building {model}/{name}"):
+                    details = build(partial)
             except Exception as error:
                 # Converters report a full disk in words of their own, or not at all.
                 if not isinstance(error, OSError) and shutil.disk_usage(self.root).free < FULL_BYTES:

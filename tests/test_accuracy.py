@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conformance.accuracy import measure_accuracy
+from fixtures.live import run_shown
 
 pytestmark = pytest.mark.accuracy
 
@@ -17,7 +18,7 @@ def check(runner, chain, count, record, draw):
     spec, name = chain.spec, chain.spec.probabilities.name
     samples = chain.dataset.test(count)
     reference = chain.reference(f"accuracy-{count}", samples.inputs)[name]
-    actual = runner(samples.inputs)
+    actual = run_shown(runner, samples.inputs)
     result = measure_accuracy(actual[name], reference, samples.labels, runner.variant.precision)
     figures = {"samples": count, "correct": result.correct, "reference": result.reference_correct}
     figures |= {"allowed_drop": result.allowed_drop, "least": result.least, "passed": not result.problems}

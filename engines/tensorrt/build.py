@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError
+from engines.progress import live
 from engines.store import file_hash
 from engines.tensorrt import calibration as calibrating
 from engines.tensorrt import context, versions
@@ -233,13 +234,10 @@ def layer_precision(layer: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _progress(title: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a build on the terminal: the steps that TensorRT reports (from version 10 on), and the time it takes."""
-    from tqdm import tqdm
-
-    with tqdm(desc=f"{title}: TensorRT times kernels", unit=" steps", leave=False, disable=None) as bar:
+    """Show a build on the terminal: the phases and steps that TensorRT reports (from version 10 on)."""
+    with live(f"{title}: TensorRT times kernels") as advance:
 
         def show(phase: str, done: int, steps: int) -> None:
-            bar.set_postfix_str(f"{phase} {done}/{steps}", refresh=False)
-            bar.update()
+            advance(1)
 
         yield show
