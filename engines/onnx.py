@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 FILE = "model.onnx"
 
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+"""ONNX Runtime's names of its execution providers."""
+
 OPSET = 17
 """The newest opset that the oldest consumer takes: TensorRT 8.6's parser knows 17, ONNX Runtime 1.23 and later 23."""
 
@@ -264,8 +267,9 @@ def last_lines(text: str, count: int = 12) -> str:
 class OnnxRunner(Runner):
     """Runs an ONNX file with ONNX Runtime.
 
-    Settings, stated in ``settings``: the provider asked for and no other (ONNX Runtime would fall back to the CPU
-    without a word), deterministic compute, all graph optimizations, as a deployment would have them.
+    Settings, stated in ``settings``: the execution provider asked for, with its ``provider_options``, and no other
+    (ONNX Runtime would fall back to the CPU without a word), deterministic compute, all graph optimizations, as a
+    deployment would have them.
     Raises RunnerError where the file cannot be loaded, is not the spec's model, or another provider is in use.
     """
 
@@ -275,7 +279,8 @@ class OnnxRunner(Runner):
         variant: Variant,
         path: Path,
         batch_size: int | None = None,
-        provider: str = "CPUExecutionProvider",
+        provider: str = CPU,
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(spec, variant, batch_size)
         import onnxruntime as ort
@@ -284,12 +289,16 @@ class OnnxRunner(Runner):
             raise RunnerError(
                 f"{variant}: provider {provider!r} is not in this build; allowed: {ort.get_available_providers()}"
             )
+        if provider == CUDA:
+            # NVIDIA's libraries, where they were installed as packages: ONNX Runtime does not look there by itself.
+            ort.preload_dlls()
+        chosen = dict(provider_options or {})
         options = ort.SessionOptions()
         options.use_deterministic_compute = True
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
         try:
-            session = ort.InferenceSession(str(path), options, providers=[provider])
+            session = ort.InferenceSession(str(path), options, providers=[(provider, chosen)])
         except Exception as error:
             raise RunnerError(f"{path}: ONNX Runtime cannot load it: {error}") from error
         # ONNX Runtime adds the CPU provider behind any other; the first is the one that was asked for.
@@ -304,7 +313,7 @@ class OnnxRunner(Runner):
         )
         self._session = session
         self._outputs = [names[o.name] for o in spec.outputs]
-        self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all"}
+        self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         feeds = {i.signature_name: inputs[i.name] for i in self.spec.inputs}
