@@ -74,6 +74,11 @@ class Accuracy:
     @property
     def problems(self) -> tuple[str, ...]:
         """Say what is wrong, the reference's own accuracy included; empty where nothing is."""
+        return self.chance_problems + self.drop_problems
+
+    @property
+    def chance_problems(self) -> tuple[str, ...]:
+        """Say who is not better than guessing, or that nobody can tell; empty where both are better."""
         found = []
         if self.least is None:
             found.append(f"{self.samples} labelled samples are too few to tell any accuracy from chance")
@@ -84,14 +89,19 @@ class Accuracy:
                         f"{who} has {correct} of {self.samples} right ({correct / self.samples:.4f}), not better than "
                         f"chance: guessing reaches {self.least} less often than {SIGNIFICANCE:g} of the times"
                     )
-        drop = self.reference_correct - self.correct
-        if drop > self.allowed_drop:
-            found.append(
-                f"{self.correct} of {self.samples} right ({self.correct / self.samples:.4f}), by the reference "
-                f"{self.reference_correct} ({self.reference_correct / self.samples:.4f}): {drop} lost, "
-                f"{self.allowed_drop} allowed"
-            )
         return tuple(found)
+
+    @property
+    def drop_problems(self) -> tuple[str, ...]:
+        """Say what was lost against the reference, where that is too much: it can be told of any labels at all."""
+        drop = self.reference_correct - self.correct
+        if drop <= self.allowed_drop:
+            return ()
+        return (
+            f"{self.correct} of {self.samples} right ({self.correct / self.samples:.4f}), by the reference "
+            f"{self.reference_correct} ({self.reference_correct / self.samples:.4f}): {drop} lost, "
+            f"{self.allowed_drop} allowed",
+        )
 
 
 def measure_accuracy(actual: NDArray[Any], reference: NDArray[Any], labels: NDArray[Any], precision: str) -> Accuracy:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +21,12 @@ from conformance.accuracy import (
     least_correct,
     measure_accuracy,
 )
+from engines import datasets
+from engines.brought import BroughtData
+from engines.chain import Chain
+from engines.model import find_model, load_model
+from engines.variant import Variant
+from fixtures.chain import CHAINS
 
 CLASSES = 10
 
@@ -185,6 +195,60 @@ def test_labels_of_one_class_only_tell_nothing():
     """Where every label is the same, no number of right answers is better than a constant."""
     labels = np.full(1000, 4)
     assert least_correct(labels, CLASSES) is None
+
+
+def test_a_loss_shows_where_chance_cannot_be_told():
+    """Labels of one class only hide guessing, but not that a variant lost what the reference has right."""
+    labels = np.full(1000, 4)
+    result = measure_accuracy(constant(1000, 5), constant(1000, 4), labels, "fp32")
+    assert result.least is None
+    (problem,) = result.drop_problems
+    assert problem.endswith("1000 lost, 5 allowed")
+    assert measure_accuracy(constant(1000, 4), constant(1000, 4), labels, "fp32").drop_problems == ()
+
+
+# The test's own check, on labels that cannot tell chance.
+
+ACCURACY = Path(__file__).resolve().parents[1] / "test_accuracy.py"
+
+
+class Shifted:
+    """A runner whose classes are off by one."""
+
+    def __init__(self, runner):
+        self.runner, self.spec, self.variant, self.batch_size = runner, runner.spec, runner.variant, runner.batch_size
+
+    def __call__(self, inputs):
+        """Run, and move every class by one."""
+        return {name: np.roll(array, 1, axis=1) for name, array in self.runner(inputs).items()}
+
+
+def no_pictures(*_):
+    """Draw nothing for a report: there is none."""
+
+
+def test_a_total_loss_fails_on_labels_of_one_class(pytestconfig):
+    """A variant that has all wrong fails although its labels are of one class; a sound one is skipped, and says why."""
+    found = importlib.util.spec_from_file_location("accuracy_under_test", ACCURACY)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    spec = load_model(find_model("digits_vgg"))
+    store = next(iter(pytestconfig.stash[CHAINS].values())).store
+    everything = datasets.locate(spec.dataset, input_name=spec.inputs[0].name)
+    samples = everything.test()
+    fours = np.flatnonzero(samples.labels == 4)[:30]
+    inputs = {name: array[fours] for name, array in samples.inputs.items()}
+    data = BroughtData("fours", "fours", (), replace(samples, inputs=inputs, labels=samples.labels[fours]))
+    whole, recorded = Chain(spec, everything, store), {}
+    chain = SimpleNamespace(spec=spec, dataset=data, reference=whole.reference)
+    # Both are caught each time: a skip that is not expected would end this test as one.
+    ended = (pytest.fail.Exception, pytest.skip.Exception)
+    with whole.runner(Variant("onnx", "fp32")) as runner:
+        with pytest.raises(ended, match=r"0 of 30 right .*: 30 lost, 2 allowed"):
+            module.check(Shifted(runner), chain, 30, recorded.__setitem__, no_pictures)
+        with pytest.raises(ended, match="30 labelled samples cannot tell"):
+            module.check(runner, chain, 30, recorded.__setitem__, no_pictures)
+    assert recorded["accuracy"]["correct"] >= 28
 
 
 ERRORS = {
