@@ -128,7 +128,10 @@ class Architecture:
 
 @dataclass(frozen=True)
 class BatchProfile:
-    """The batch sizes of an optimization profile: smallest, the one tuned for, largest."""
+    """The batch sizes of an optimization profile: smallest, the one tuned for, largest.
+
+    A model's file has 1 for the smallest: every engine has to take single samples, which batches are judged by.
+    """
 
     min: int
     opt: int
@@ -497,7 +500,7 @@ def _precisions(top: _Table) -> Mapping[str, tuple[str, ...]]:
 
 
 def _profiles(top: _Table) -> tuple[BatchProfile, ...]:
-    allowed = "[[min, opt, max], …] with 1 ≤ min ≤ opt ≤ max"
+    allowed = "[[1, opt, max], …] with 1 ≤ opt ≤ max (the smallest batch is 1: every engine takes a single sample)"
     if not top.has("batch"):
         return (BatchProfile(1, 16, 32),)
     table = top.table("batch")
@@ -509,7 +512,7 @@ def _profiles(top: _Table) -> tuple[BatchProfile, ...]:
             not isinstance(p, list)
             or len(p) != 3
             or not all(type(n) is int for n in p)
-            or not 1 <= p[0] <= p[1] <= p[2]
+            or not 1 == p[0] <= p[1] <= p[2]
         ):
             raise table.error("profiles", p, allowed)
     table.finish()
