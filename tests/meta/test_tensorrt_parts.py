@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import logging
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib import util
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +19,7 @@ import pytest
 from engines import tensorrt
 from engines.errors import ConversionError, UnavailableError
 from engines.model import BatchProfile, Calibration, find_model, load_model
-from engines.tensorrt import build, driver, versions
+from engines.tensorrt import build, context, driver, versions
 from engines.tensorrt.calibration import CacheKey, Feed, batches_of, read_cache, write_cache
 from engines.variant import Variant, variants
 
@@ -81,7 +83,8 @@ def test_routes_of_the_versions():
 
 
 RUNTIME_NAMES = {
-    0: "Runtime.engine_host_code_allowed Runtime.deserialize_cuda_engine "
+    0: "ICudaEngine.get_tensor_name ICudaEngine.get_tensor_shape TensorIOMode.INPUT TensorIOMode.OUTPUT DataType.FLOAT "
+    "ILogger.ERROR ILogger.WARNING Runtime.engine_host_code_allowed Runtime.deserialize_cuda_engine "
     "ICudaEngine.create_execution_context ICudaEngine.get_tensor_profile_shape ICudaEngine.num_io_tensors "
     "ICudaEngine.get_tensor_mode ICudaEngine.get_tensor_dtype ICudaEngine.get_tensor_location TensorLocation.DEVICE "
     "IExecutionContext.set_input_shape IExecutionContext.set_tensor_address IExecutionContext.execute_async_v3 "
@@ -94,7 +97,8 @@ RUNTIME_NAMES = {
 """What running uses of TensorRT's bindings, from every version (0) and by major version: lean and dispatch have it."""
 
 NAMES = {
-    0: "ICudaEngine.create_engine_inspector EngineInspector.get_engine_information EngineInspector.execution_context "
+    0: "Builder.create_optimization_profile "
+    "ICudaEngine.create_engine_inspector EngineInspector.get_engine_information EngineInspector.execution_context "
     "MemoryPoolType.WORKSPACE LayerInformationFormat.JSON ProfilingVerbosity.DETAILED IOptimizationProfile.set_shape "
     "Builder.build_serialized_network BuilderFlag.VERSION_COMPATIBLE",
     8: "PreviewFeature.PROFILE_SHARING_0806 BuilderFlag.FP16 BuilderFlag.INT8 BuilderFlag.TF32 IInt8EntropyCalibrator2 "
@@ -105,6 +109,47 @@ NAMES = {
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
 }
 """What building uses, in the same way: the lean and dispatch runtimes lack it."""
+
+
+OBJECTS = {
+    "engine": "ICudaEngine",
+    "execution": "IExecutionContext",
+    "context": "IExecutionContext",
+    "inspector": "EngineInspector",
+    "builder": "Builder",
+    "config": "IBuilderConfig",
+    "profile": "IOptimizationProfile",
+    "runtime": "Runtime",
+}
+"""What objects of TensorRT are called in the package, and their classes."""
+
+OURS = {*vars(context), "push", "pop", "min", "opt", "max"}
+"""What is not TensorRT's: the module and PyCUDA's class that are called ``context`` too, and batch profiles."""
+
+
+def used_names(source):
+    """List what a module uses of TensorRT: dotted names below ``trt``, and attributes of objects by their class."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Attribute) or ".__" in ast.unparse(node):
+            continue
+        value = node.value.func if isinstance(node.value, ast.Call) else node.value
+        owner = ast.unparse(value)
+        if owner == "trt" or owner.startswith("trt."):
+            names.add(f"{owner}.{node.attr}".removeprefix("trt."))
+        elif owner.split(".")[-1] in OBJECTS and node.attr not in OURS and not isinstance(node.value, ast.Call):
+            names.add(f"{OBJECTS[owner.split('.')[-1]]}.{node.attr}")
+    return names
+
+
+def test_every_name_that_is_used_is_looked_up():
+    """No class, enum or method of TensorRT is used that is not among the names looked up in its bindings."""
+    listed = {name for lists in (RUNTIME_NAMES, NAMES) for names in lists.values() for name in names.split()}
+    known = listed | {name.split(".")[0] for name in listed}
+    modules = sorted(Path(build.__file__).parent.glob("*.py"))
+    used = {name: path.name for path in modules for name in used_names(path.read_text(encoding="utf-8"))}
+    assert {"IExecutionContext.set_input_shape", "Runtime.deserialize_cuda_engine", "ILogger.WARNING"} <= set(used)
+    assert {name: module for name, module in used.items() if name not in known} == {}
 
 
 def test_the_bindings_have_what_is_used():
