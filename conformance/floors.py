@@ -28,7 +28,8 @@ class FloorError(Exception):
 class Floor:
     """``fast`` at ``fast_batch`` processes at least ``ratio`` times as many samples a second as ``slow``.
 
-    ``seen`` is the ratio that was measured, ``cpu`` names CPU flags of which one is needed (none: any CPU will do).
+    ``seen`` is the ratio that was measured, ``cpu`` names CPU flags of which one is needed (none: any CPU will do), and
+    ``device`` the only GPU that it holds on (none: it does not depend on one).
     """
 
     model: str
@@ -40,6 +41,7 @@ class Floor:
     seen: float
     cpu: tuple[str, ...]
     why: str
+    device: str | None = None
 
     def __str__(self) -> str:
         """Give ``onnx-int8 at batch 32 over onnx-fp32 at batch 32``."""
@@ -50,6 +52,12 @@ class Floor:
         if not self.cpu or set(self.cpu) & set(flags):
             return None
         return f"the CPU has none of {', '.join(self.cpu)}"
+
+    def missing_device(self, device: str | None) -> str | None:
+        """Say that the floor is for another GPU than ``device`` (None: there is none); None where it holds here."""
+        if self.device is None or self.device == device:
+            return None
+        return f"it was seen on {self.device}, here is {device or 'no GPU'}"
 
 
 _KEYS: Mapping[str, type | tuple[type, ...]] = {
@@ -70,20 +78,22 @@ def parse_floor(content: Mapping[str, Any], model: str, source: str) -> Floor:
             raise FloorError(
                 f"{source}: floors.{key} is {content.get(key)!r}; allowed: {getattr(kind, '__name__', 'number')}"
             )
-    if unknown := sorted(set(content) - {*_KEYS, "cpu", "model"}):
-        raise FloorError(f"{source}: unknown key floors.{unknown[0]}; allowed: {', '.join(_KEYS)}, cpu")
+    if unknown := sorted(set(content) - {*_KEYS, "cpu", "device", "model"}):
+        raise FloorError(f"{source}: unknown key floors.{unknown[0]}; allowed: {', '.join(_KEYS)}, cpu, device")
     cpu = content.get("cpu", [])
     if not isinstance(cpu, list) or not all(isinstance(flag, str) for flag in cpu):
         raise FloorError(f"{source}: floors.cpu is {cpu!r}; allowed: a list of CPU flags, of which one is needed")
+    device = content.get("device")
+    if device is not None and not (isinstance(device, str) and device):
+        raise FloorError(f"{source}: floors.device is {device!r}; allowed: the name of a GPU, as its driver gives it")
     for key in ("fast_batch", "slow_batch"):
         if content[key] < 1:
             raise FloorError(f"{source}: floors.{key} is {content[key]!r}; allowed: 1 or more")
     if not 0 < content["ratio"] <= content["seen"]:
         raise FloorError(f"{source}: floors.ratio is {content['ratio']!r}; allowed: above 0, at most seen")
     figures = {key: content[key] for key in _KEYS}
-    return Floor(
-        **{**figures, "ratio": float(content["ratio"]), "seen": float(content["seen"])}, model=model, cpu=tuple(cpu)
-    )
+    figures |= {"ratio": float(content["ratio"]), "seen": float(content["seen"])}
+    return Floor(**figures, model=model, cpu=tuple(cpu), device=device)
 
 
 @cache

@@ -5,72 +5,106 @@ from __future__ import annotations
 import statistics
 import time
 
-import numpy as np
 import pytest
 
 from conformance.compare import compare
-from conformance.device_floors import device_floors
+from conformance.device_floors import floors_for
 from conformance.tolerances import row
 from engines import tensorrt
+from engines.model import BUNDLED
 from engines.tensorrt import yardsticks
-from fixtures.device_results import batches_of
+from fixtures.device_measure import batches_of, first, limit_batches, timed_inputs
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
 
-SAMPLES = 10_000
-"""Run in one call: as many as CIFAR-10 has for tests, and no multiple of the batches."""
-
 ROUNDS = 9
+SECONDS = 1.0
+"""Calls are timed until there are this many or this time is over, three at least."""
+
+LIMIT_SECONDS = 0.1
+FEW = 2048
+"""Samples of the synchronous yardstick, four batches at least."""
+
 ATTEMPTS = 3
 """How often a floor that is missed is measured again: a slow engine misses it every time, a disturbed one does not."""
 
 
 def test_many_samples_keep_their_floors(chain, samples, reference, variant, benchmark, record_property):
     """The variant agrees with the reference, and is then as fast as its floors say, at every batch it is made for."""
-    copies = -(-SAMPLES // len(samples))
-    inputs = {name: np.concatenate([array] * copies)[:SAMPLES] for name, array in samples.inputs.items()}
+    if benchmark.disabled:
+        pytest.skip("benchmarks are off: by --benchmark-disable")
     spec, device, results, failures = chain.spec, tensorrt.device()["GPU"], {}, []
     tolerance = row(str(variant), "samples", spec.tolerances, str(spec.path)).tolerance
-    batches = [b for b in batches_of(spec, variant) if b > 1]
+    # Alone, samples have nothing to overlap with.
+    batches = [b for b in batches_of(spec, variant) if b > 1] or [1]
     for batch in batches:
-        floors = [
-            f
-            for f in device_floors()
-            if (f.model, f.variant, f.batch) == (spec.name, str(variant), batch) and f.device in {None, device}
-        ]
+        inputs = timed_inputs(samples.inputs, batch)
+        floors = [f for f in floors_for(spec.name, str(variant), batch, device) if applies(f, chain, batch)]
         with chain.runner(variant, batch) as runner:
             comparison = compare(runner(samples.inputs), reference, tolerance, {o.name: o.kind for o in spec.outputs})
             assert comparison.passed, comparison.describe()
-            for _ in range(ATTEMPTS):
-                measured = measure(runner, inputs, batch)
-                found = {f: measured["runner"] / (measured[f.over] if f.over else 1.0) for f in floors}
-                missed = [f for f in floors if found[f] < f.least]
-                if not missed:
-                    break
+            best = attempt(runner, inputs, floors, {})
+            if missed(floors, best):
+                # What was chosen for it once may have been chosen on a busy machine.
+                results[f"tuned again at {batch}"] = tensorrt.tuning.tune(runner)
+                best = attempt(runner, inputs, floors, best)
             if batch == batches[-1]:
-                benchmark.pedantic(runner, args=(inputs,), rounds=ROUNDS, iterations=1)
-        record_property("many", {"batch": batch, "samples": SAMPLES, "samples_per_second": measured})
+                benchmark.pedantic(runner, args=(inputs,), rounds=3, iterations=1)
+        rates = {"runner": best["samples_per_s"]}
+        for name, ratio in (("limit", "share_of_limit"), ("synchronous", "over_synchronous")):
+            rates[name] = best["samples_per_s"] / best[ratio]
+        figures = {"batch": batch, "samples": len(next(iter(inputs.values()))), "samples_per_second": rates}
+        record_property("many", figures)
         for f in floors:
-            record = {"ratio": str(f), "found": found[f], "floor": f.least, "seen": f.seen, "held": f not in missed}
-            record_property("floor", {**record, "reason": None})
-        results[batch] = {name: round(value) for name, value in measured.items()}
-        failures += [f"{f}: measured {found[f]:,.2f}, floor {f.least:,.2f}, seen {f.seen:,.2f}" for f in missed]
-    benchmark.extra_info.update(model=spec.name, variant=str(variant), device=device, samples_per_second=results)
+            record = {"ratio": str(f), "found": best[f.figure], "floor": f.least, "seen": f.seen}
+            record_property("floor", {**record, "held": best[f.figure] >= f.least, "reason": None})
+        results[batch] = {name: round(value, 3) for name, value in best.items()}
+        failures += [f"{f}: {best[f.figure]:,.2f}; floor {f.least:,.2f} ({f.source})" for f in missed(floors, best)]
+    benchmark.extra_info.update(model=spec.name, variant=str(variant), device=device, results=results)
     if failures:
-        pytest.fail(f"{spec.name} misses floors on {device}:\n  " + "\n  ".join(failures), pytrace=False)
+        pytest.fail(
+            f"{spec.name} misses floors on {device}, the best of {2 * ATTEMPTS} measurements, tuned again:\n  "
+            + "\n  ".join(failures),
+            pytrace=False,
+        )
 
 
-def measure(runner, inputs, batch):
-    """Measure samples/s of the runner and of its yardsticks, one right after the other."""
+def applies(floor, chain, batch):
+    """Say whether a floor holds: what was seen, for the bundled model only; the rule, where batches can overlap."""
+    if floor.device is not None:
+        return chain.spec.path.resolve().parent == BUNDLED and not chain.brought
+    return batch > 1 and not chain.spec.dimensions
+
+
+def missed(floors, best):
+    """List the floors that the best of the figures measured so far misses."""
+    return [f for f in floors if best[f.figure] < f.least]
+
+
+def attempt(runner, inputs, floors, best):
+    """Measure until no floor is missed, a few times at most; gives the best of each figure, ``best`` included."""
+    for _ in range(ATTEMPTS):
+        measured = measure(runner, inputs)
+        best = {name: max(value, best.get(name, value)) for name, value in measured.items()}
+        if not missed(floors, best):
+            break
+    return best
+
+
+def measure(runner, inputs):
+    """Measure samples/s of the runner, and its ratios to its yardsticks, one right after the other."""
+    count, batch = len(next(iter(inputs.values()))), runner.batch_size
     runner(inputs)
     seconds = []
-    for _ in range(ROUNDS):
+    while len(seconds) < 3 or (len(seconds) < ROUNDS and sum(seconds) < SECONDS):
         start = time.perf_counter()
         runner(inputs)
         seconds.append(time.perf_counter() - start)
-    few = {name: array[: max(2048, 4 * batch)] for name, array in inputs.items()}
+    rate = count / statistics.median(seconds)
+    limit = yardsticks.device_limit(runner, inputs, limit_batches(runner, rate, LIMIT_SECONDS))
+    synchronous = yardsticks.synchronous(runner, first(inputs, max(FEW, 4 * batch)))
     return {
-        "runner": SAMPLES / statistics.median(seconds),
-        "limit": yardsticks.device_limit(runner, max(32, min(2048, 300_000 // batch))).samples_per_second,
-        "synchronous": yardsticks.synchronous(runner, few).samples_per_second,
+        "samples_per_s": rate,
+        "over_synchronous": rate / synchronous.samples_per_second,
+        "share_of_limit": rate / limit.samples_per_second,
     }

@@ -12,6 +12,8 @@ import pytest
 
 from conformance.floors import bundled_floors, parse_floor
 from conformance.timing import LEAST_WATCHED, latency, side_by_side, watch_others
+from engines import tensorrt
+from engines.errors import UnavailableError
 from fixtures.chain import TIMED_BATCHES
 
 pytestmark = pytest.mark.benchmark
@@ -58,11 +60,12 @@ def timed_runner(chain, variant):
 
 @pytest.fixture(scope="session")
 def machine():
-    """Describe the machine that is measured on: for messages, and for floors that need a CPU feature."""
+    """Describe the machine that is measured on: for messages, and for floors that need a CPU feature or a GPU."""
     info = cpuinfo.get_cpu_info()
     return {
         "name": f"{info.get('brand_raw', platform.processor())}, {info.get('count', '?')} cores",
         "flags": info.get("flags", []),
+        "device": None if tensorrt.unavailable() else tensorrt.device()["GPU"],
     }
 
 
@@ -135,19 +138,36 @@ def floor_record(floor, found, reason=None):
     }
 
 
+def open_slow_side(chain, floor):
+    """Open a runner of what a floor is over; gives it and None, or None and the reason why there is none."""
+    other = next((v for v in chain.variants if str(v) == floor.slow), None)
+    if other is None:
+        return None, f"{floor.slow} is not under test"
+    try:
+        return chain.runner(other, batch_size=128), None
+    except UnavailableError as error:
+        return None, str(error)
+
+
 def check_floors(chain, runner, samples, batch, machine, record, record_property):
-    """Measure every floor of this variant at this batch side by side; fails where one is missed."""
+    """Measure every floor of this variant at this batch side by side; fails where one is missed.
+
+    A floor that needs another CPU or GPU, or whose slow side is not under test or cannot run here, is recorded as not
+    applied, with the reason.
+    """
     spec = chain.spec
     own = [parse_floor(table, spec.name, str(spec.path)) for table in spec.floors]
     for floor in [*bundled_floors(), *own]:
         if (floor.model, floor.fast, floor.fast_batch) != (spec.name, str(runner.variant), batch):
             continue
-        if reason := floor.missing_cpu(machine["flags"]):
+        reason = floor.missing_cpu(machine["flags"]) or floor.missing_device(machine["device"])
+        if reason is None:
+            opened, reason = open_slow_side(chain, floor)
+        if reason is not None:
             record[str(floor)] = f"not applied: {reason}"
             record_property("floor", floor_record(floor, None, reason))
             continue
-        other = next(v for v in chain.variants if str(v) == floor.slow)
-        with chain.runner(other, batch_size=128) as slow_runner:
+        with opened as slow_runner:
             fast, slow = rotating(runner, samples, batch), rotating(slow_runner, samples, floor.slow_batch)
             best = None
             for _ in range(ATTEMPTS):

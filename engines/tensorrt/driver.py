@@ -52,18 +52,31 @@ def device() -> dict[str, str]:
         raise UnavailableError(reason)
     cuda = ctypes.CDLL(LIBRARY)
     handle, value, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(256)
-
-    def call(function: str, *arguments: Any) -> None:
-        if (status := getattr(cuda, function)(*arguments)) != 0:
-            raise UnavailableError(f"NVIDIA's driver does not describe its device ({function}: {_error(cuda, status)})")
-
-    call("cuDeviceGet", ctypes.byref(handle), 0)
-    call("cuDeviceGetName", name, len(name), handle)
+    _ask(cuda, "cuDeviceGet", ctypes.byref(handle), 0)
+    _ask(cuda, "cuDeviceGetName", name, len(name), handle)
     capability = []
     for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR):
-        call("cuDeviceGetAttribute", ctypes.byref(value), attribute, handle)
+        _ask(cuda, "cuDeviceGetAttribute", ctypes.byref(value), attribute, handle)
         capability.append(str(value.value))
     return {"GPU": name.value.decode(), "compute capability": ".".join(capability)}
+
+
+def pci_bus_id() -> str:
+    """Say where device 0 is on the PCI bus, such as ``0000:19:00.0``: other tools may number devices in another order.
+
+    Raises UnavailableError where there is none.
+    """
+    if reason := problem(0):
+        raise UnavailableError(reason)
+    cuda, handle, text = ctypes.CDLL(LIBRARY), ctypes.c_int(), ctypes.create_string_buffer(32)
+    _ask(cuda, "cuDeviceGet", ctypes.byref(handle), 0)
+    _ask(cuda, "cuDeviceGetPCIBusId", text, len(text), handle)
+    return text.value.decode()
+
+
+def _ask(cuda: Any, function: str, *arguments: Any) -> None:
+    if (status := getattr(cuda, function)(*arguments)) != 0:
+        raise UnavailableError(f"NVIDIA's driver does not describe its device ({function}: {_error(cuda, status)})")
 
 
 def _error(cuda: Any, status: int) -> str:

@@ -1,44 +1,101 @@
-"""The floors of GPU engines are complete, below what was seen, and for variants that exist."""
+"""The floors of GPU engines are complete, for what exists, and one with the results that they come from."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from conformance.device_floors import FloorError, device_floors, parse
+from conformance.device_floors import NOT_SLOWER, SHARES, TABLE, FloorError, device_floors, floors_for, parse, read_rows
 from engines.model import find_model, load_model
 from engines.variant import variants
+from fixtures.device_measure import batches_of
+from fixtures.device_page import floor_rows, page
 
-GOOD = {"model": "m", "variant": "v", "batch": 32, "least": 1.0, "seen": 2.0, "over": "limit"}
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = sorted((ROOT / "docs" / "results").glob("*.json"))
+REPORTED = {"NVIDIA GeForce RTX 3050 Ti Laptop GPU"}
+"""The devices whose figures are no results of this suite."""
+
+GOOD = {"device": "d", "model": "m", "variant": "v", "batch": 32, "source": "s", "samples_per_s": 1000}
 
 
-def test_every_floor_is_for_a_variant_that_exists():
-    """A floor for a misspelt variant or a batch beyond its profile would hold nothing."""
+def read(path):
+    """Read a file of results."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_every_floor_is_for_a_variant_batch_and_device_that_are_measured():
+    """A floor for a misspelt variant or device, or a batch that is never measured, would hold nothing."""
+    devices = {read(path)["machine"]["GPU"] for path in RESULTS} | REPORTED
     assert device_floors()
     for floor in device_floors():
-        known = {str(v): v for v in variants(load_model(find_model(floor.model)))}
+        spec = load_model(find_model(floor.model))
+        known = {str(v): v for v in variants(spec)}
         assert floor.variant in known
-        assert floor.batch <= known[floor.variant].profile.max
+        assert floor.batch in batches_of(spec, known[floor.variant])
+        assert floor.batch > 1
+        assert floor.device in devices
+
+
+def test_a_floor_is_its_share_of_what_was_seen():
+    """Absolute figures have to reach 80 % of what was seen, ratios 70 %, and what holds anywhere is no gain at all."""
+    assert SHARES == {"samples_per_s": 0.8, "over_synchronous": 0.7, "share_of_limit": 0.7}
+    for floor in device_floors():
+        assert floor.least == pytest.approx({"samples_per_s": 0.8}.get(floor.figure, 0.7) * floor.seen)
+    assert NOT_SLOWER < 1
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_floors_and_page_are_those_of_the_results(path):
+    """What the floors call seen, and what the page says, is what the file of results has: all are written from it."""
+    results, source = read(path), path.relative_to(ROOT).as_posix()
+    assert [row for row in read_rows() if row["source"] == source] == floor_rows(results, source)
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == page(results)
+
+
+def test_floors_from_no_results_say_where_they_are_from():
+    """What was not measured with this suite is said to be so, beside the figures and in the file's first lines."""
+    measured = {path.relative_to(ROOT).as_posix() for path in RESULTS}
+    others = [row for row in read_rows() if row["source"] not in measured]
+    assert {row["device"] for row in others} == REPORTED
+    assert all(row["source"].startswith("reported by ") for row in others)
+    assert "never seen with this suite" in TABLE.read_text(encoding="utf-8").split("[[floors]]")[0]
+
+
+def test_floors_hold_on_their_device_only():
+    """Another device has only the floor that holds anywhere: batches under way together are not slower than in turn."""
+    floor = device_floors()[0]
+    own = floors_for(floor.model, floor.variant, floor.batch, floor.device)
+    assert floor in own
+    assert own[0].device is None
+    (anywhere,) = floors_for("mine", floor.variant, floor.batch, floor.device)
+    assert [f.device for f in floors_for(floor.model, floor.variant, floor.batch, "another GPU")] == [None]
+    assert (anywhere.figure, anywhere.least) == ("over_synchronous", NOT_SLOWER)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"least": 3.0}, "at most the 2.0 seen"),
-        ({"least": 0.0}, "above 0"),
-        ({"over": "polygraphy"}, r"over = limit \| synchronous"),
-        ({"device": "NVIDIA H200"}, "either device, or over"),
-        ({"rate": 1}, "unknown key rate"),
+        ({"samples_per_s": 0}, "samples_per_s is 0 in .*; allowed: a number above 0"),
+        ({"samples_per_s": "1000"}, "samples_per_s is '1000' in .*; allowed: a number above 0"),
+        ({"samples_per_s": float("nan")}, "samples_per_s is nan in"),
+        ({"over_polygraphy": 2.0}, "unknown key over_polygraphy; allowed: .*share_of_limit"),
+        ({"batch": 0}, "batch is 0 in"),
+        ({"batch": True}, "batch is True in .*; allowed: int"),
+        ({"device": ""}, "device is '' in .*; allowed: str"),
     ],
 )
-def test_a_floor_that_says_too_little_is_refused(change, message):
+def test_a_floor_that_says_something_else_is_refused(change, message):
     """Errors name the file, what was found and what is allowed."""
-    assert str(parse(GOOD)) == "v at batch 32 over limit"
-    with pytest.raises(FloorError, match=message):
+    assert [str(f) for f in parse(GOOD)] == ["samples_per_s of v at batch 32 on d"]
+    with pytest.raises(FloorError, match=f"device_floors.toml: {message}"):
         parse({**GOOD, **change})
 
 
-@pytest.mark.parametrize("key", ["model", "variant", "batch", "least", "seen"])
+@pytest.mark.parametrize("key", GOOD)
 def test_a_floor_that_lacks_a_key_is_refused(key):
-    """Every key but the kind of floor is needed."""
-    with pytest.raises(FloorError, match=f"lacks {key}"):
+    """Every key is needed, and one figure at least."""
+    with pytest.raises(FloorError, match="has no figure" if key == "samples_per_s" else f"{key} is None"):
         parse({name: value for name, value in GOOD.items() if name != key})

@@ -120,6 +120,8 @@ def test_a_floor_is_sixty_percent_of_what_was_seen(floor):
     assert {floor.fast, floor.slow} <= known
     assert (floor.fast, floor.fast_batch) != (floor.slow, floor.slow_batch)
     assert floor.why.strip()
+    # What a precision or a batch gains on a GPU depends on which it is.
+    assert (floor.device is None) == (not floor.fast.startswith("tensorrt"))
 
 
 def test_the_floors_that_matter_are_there():
@@ -163,8 +165,10 @@ BAD = {
     "a negative batch": ({"fast_batch": -32}, "floors.fast_batch is -32; allowed: 1 or more"),
     "no reason": ({"why": None}, "floors.why is None; allowed: str"),
     "no other side": ({"slow": None}, "floors.slow is None; allowed: str"),
-    "an unknown key": ({"spread": 0.1}, "unknown key floors.spread; allowed: fast, .*cpu"),
+    "an unknown key": ({"spread": 0.1}, "unknown key floors.spread; allowed: fast, .*cpu, device"),
     "a CPU flag that is no list": ({"cpu": "avx2"}, "floors.cpu is 'avx2'; allowed: a list of CPU flags"),
+    "a device that is a number": ({"device": 0}, "floors.device is 0; allowed: the name of a GPU"),
+    "a device without a name": ({"device": ""}, "floors.device is ''; allowed: the name of a GPU"),
     "a CPU flag that is a number": ({"cpu": [2]}, r"floors.cpu is \[2\]; allowed: a list of CPU flags"),
 }
 
@@ -188,9 +192,18 @@ def test_a_floor_says_which_cpu_feature_is_missing():
     assert parse_floor(GOOD, "mine", "mine.toml").missing_cpu([]) is None
 
 
+def test_a_floor_holds_on_the_device_it_was_seen_on_only():
+    """A floor with a device says where it was seen and what is here; one without holds anywhere."""
+    floor = parse_floor({**GOOD, "device": "NVIDIA H200"}, "mine", "mine.toml")
+    assert floor.missing_device("NVIDIA H200") is None
+    assert floor.missing_device("NVIDIA L4") == "it was seen on NVIDIA H200, here is NVIDIA L4"
+    assert floor.missing_device(None) == "it was seen on NVIDIA H200, here is no GPU"
+    assert parse_floor(GOOD, "mine", "mine.toml").missing_device(None) is None
+
+
 # The floors' own check, with engines of known slowness.
 
-MACHINE = {"name": "a machine, 2 cores", "flags": ["avx2"]}
+MACHINE = {"name": "a machine, 2 cores", "flags": ["avx2"], "device": None}
 
 
 @pytest.fixture(scope="session")
@@ -268,12 +281,27 @@ def test_a_sound_engine_keeps_a_floor_of_its_own_file(digits, throughput, keep):
             throughput.check_floors(slowed, Slowed(runner, 0.01), chain.samples, 64, MACHINE, {}, keep)
 
 
-def test_a_floor_for_another_cpu_is_not_applied_and_says_why(digits, throughput, keep):
-    """Where the CPU lacks what the gain rests on, nothing is measured and the record says which flag is missing."""
-    floor = {**GOOD, "cpu": ["avx512_vnni"]}
-    chain = replace(digits, spec=replace(digits.spec, floors=(floor,)))
+NOT_APPLIED = {
+    "another CPU": ({"cpu": ["avx512_vnni"]}, "the CPU has none of avx512_vnni"),
+    "another GPU": ({"device": "NVIDIA H200"}, "it was seen on NVIDIA H200, here is no GPU"),
+    "a slow side that is not under test": ({"slow": "onnx-fp64"}, "onnx-fp64 is not under test"),
+    "a slow side that cannot run here": ({"slow": "tensorrt-fp32-b1.16.32"}, "tensorrt-fp32-b1.16.32: "),
+}
+
+
+@pytest.mark.parametrize("missing", NOT_APPLIED)
+def test_a_floor_is_not_applied_and_says_why(missing, digits, throughput, keep, monkeypatch):
+    """Where what a gain rests on, or the slow side, is missing, nothing is measured and the record has the reason."""
+    change, reason = NOT_APPLIED[missing]
+    # The same on a machine that has a GPU.
+    monkeypatch.setattr("engines.tensorrt.unavailable", lambda: "there is no GPU")
+    chain = replace(digits, spec=replace(digits.spec, floors=({**GOOD, **change},)))
     record = {}
     with chain.runner(ENGINE, batch_size=128) as runner:
         throughput.check_floors(chain, Slowed(runner, 1.0), chain.samples, 64, MACHINE, record, keep)
-    assert record == {"onnx-fp32 at batch 64 over onnx-fp32 at batch 1": "not applied: the CPU has none of avx512_vnni"}
-    assert [(r["held"], r["reason"]) for r in keep.records] == [(None, "the CPU has none of avx512_vnni")]
+    ((floor, said),) = record.items()
+    assert floor == f"onnx-fp32 at batch 64 over {change.get('slow', 'onnx-fp32')} at batch 1"
+    assert said.startswith(f"not applied: {reason}")
+    ((held, told),) = [(r["held"], r["reason"]) for r in keep.records]
+    assert held is None
+    assert said == f"not applied: {told}"
