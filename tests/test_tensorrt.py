@@ -122,9 +122,13 @@ def test_plan_is_small_enough(seen_before, variant, plan, weight_bytes):
     assert plan.stat().st_size <= max(SIZES[variant.precision] * weight_bytes, SMALL_PLAN)
 
 
+@pytest.mark.formats("tensorrt", "tensorrt-vc", precisions=("fp32", "int8", "int8+fp16", "int8-qdq"))
 def test_convolutions_run_in_the_precision(chain, variant, weight_bytes):
-    """Convolutions run in the precision that was asked for: they do not fall back unsaid."""
-    wanted = {"fp32": "FP32", "fp16": "FP16"}.get(variant.precision, "INT8")
+    """Convolutions run in the precision that was asked for: they do not fall back unsaid.
+
+    FP16 is a permission, which TensorRT soundly leaves unused where it is not faster; floors tell where it should be.
+    """
+    wanted = "FP32" if variant.precision == "fp32" else "INT8"
     convolutions = chain.artifact(variant).details["convolutions"]
     told = {name: count for name, count in convolutions.items() if name != "unknown"}
     # The Q/DQ model leaves its first layers in FP32 on purpose.

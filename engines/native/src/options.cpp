@@ -106,7 +106,7 @@ Runs a TensorRT plan with one float32 input and one float32 output on every samp
   --raw FILE          samples: little-endian float32 values alone; sample_id is the row's number, from 0 on
   --output FILE       predictions: sample_id,class,confidence,p_0,...,p_{k-1}, 9 significant digits each
   --batch N           samples a batch (default 32); the last batch has what is left
-  --streams N         batches on the device at once (default 8); 1 runs them one after the other
+  --streams N         batches on the device at once (default 16); 1 runs them one after the other
   --no-graphs         enqueue every batch instead of launching it as a CUDA graph
   --copiers N         threads that copy samples to page-locked memory; 0: the submitting thread does (default: chosen
                       for the batch and the machine)
@@ -131,7 +131,7 @@ std::size_t default_copiers(std::size_t batch_bytes, std::size_t streams, unsign
   if (batch_bytes <= small || streams == 1) {
     return 0;
   }
-  return std::clamp<std::size_t>(cores / 2, 1, 4);
+  return std::clamp<std::size_t>(cores / 2, 1, 2);
 }
 
 }  // namespace infer
