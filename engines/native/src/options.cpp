@@ -128,10 +128,11 @@ exit codes
 
 std::size_t default_copiers(std::size_t batch_bytes, std::size_t streams, unsigned cores) {
   constexpr std::size_t small = std::size_t{64} << 10U;
+  constexpr std::size_t large = std::size_t{1} << 20U;
   if (batch_bytes <= small || streams == 1) {
     return 0;
   }
-  return std::clamp<std::size_t>(cores / 2, 1, 2);
+  return batch_bytes <= large ? 1 : std::clamp<std::size_t>(cores / 2, 1, 4);
 }
 
 }  // namespace infer

@@ -32,7 +32,8 @@ Options parse_options(const std::vector<std::string>& arguments);
 std::string help_text(const std::string& program);
 
 /// Chooses the copier threads where none are asked for: none for small batches, which are copied before a thread
-/// would have started, nor for a single stream, which has nothing to overlap with.
+/// would have started, nor for a single stream, which has nothing to overlap with; one for batches that it copies in
+/// time; several for large ones.
 std::size_t default_copiers(std::size_t batch_bytes, std::size_t streams, unsigned cores);
 
 }  // namespace infer

@@ -65,17 +65,30 @@ Pass Pipeline::run(const float* samples, std::size_t count, float* outputs, cons
     return in_tail(index) ? places.back() : places[index % slots_.size()];
   };
 
-  Pass pass;
-  pass.latencies.reserve(batches);
-  Patience patience;
   std::size_t copying = 0;  // batches handed to the copiers so far; those before `started` have left for the device,
   std::size_t started = 0;  // those before `collected` are back: collected <= started <= copying
   std::size_t collected = 0;
+  // Batches are started several at a time where there are slots enough: their kernels then share the device from the
+  // first on.
+  const std::size_t together = std::max<std::size_t>(1, slots_.size() / 4);
+  const auto ready = [&](std::size_t index) {
+    const std::size_t end = index % together != 0 ? index + 1 : std::min(index + together, batches);
+    for (std::size_t i = index; i < end; ++i) {
+      if (i >= copying || !place(i).copied.load(std::memory_order_acquire)) {
+        return false;
+      }
+    }
+    return true;
+  };
+
+  Pass pass;
+  pass.latencies.reserve(batches);
+  Patience patience;
   const Clock::time_point begin = Clock::now();
   try {
     while (collected < batches) {
       bool moved = false;
-      if (started < copying && place(started).copied.load(std::memory_order_acquire)) {
+      if (started < copying && ready(started)) {
         Place& next = place(started);
         if (fed) {
           fed(next.slot->input(), rows(started) * input_width_);

@@ -79,9 +79,11 @@ TEST("help and version need nothing else, and the help names every option and ex
   }
 }
 
-TEST("copier threads are chosen for large batches on several streams") {
-    EXPECT_EQ(infer::default_copiers(393216, 8, 4), 2U);
-  EXPECT_EQ(infer::default_copiers(393216, 8, 0), 1U);
-  EXPECT_EQ(infer::default_copiers(393216, 1, 16), 0U);
+TEST("copier threads are chosen by the size of a batch, and none for a single stream") {
   EXPECT_EQ(infer::default_copiers(8192, 8, 16), 0U);
+  EXPECT_EQ(infer::default_copiers(393216, 8, 16), 1U);
+  EXPECT_EQ(infer::default_copiers(12582912, 8, 16), 4U);
+  EXPECT_EQ(infer::default_copiers(12582912, 8, 4), 2U);
+  EXPECT_EQ(infer::default_copiers(12582912, 8, 0), 1U);
+  EXPECT_EQ(infer::default_copiers(12582912, 1, 16), 0U);
 }
