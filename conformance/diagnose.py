@@ -52,10 +52,8 @@ def diagnose(
         if sentence := _by_influence(inputs, actual, run):
             return f"{sentence}{_commonest(actual, scores)}"
         count = len(next(iter(inputs.values())))
-        if count > 1:
-            singles = [run({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(count)]
-            if agrees({name: np.concatenate([s[name] for s in singles]) for name in singles[0]}):
-                return "right one by one and wrong in batches: a batch size is built into the engine"
+        if count > 1 and agrees(alone(inputs)):
+            return "right one by one and wrong in batches: a batch size is built into the engine"
         return _by_agreement(actual, reference, scores)
 
 

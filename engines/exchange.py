@@ -234,7 +234,9 @@ def _parse(
     plain = (
         all(line.count(b",") == width - 1 and line[:1].isdigit() and line[-1:] != b"," for line in lines)
         and not text.translate(None, _BYTES[cells])
-        and all(cell.isdigit() for line in lines for cell in line.split(b",", integers)[:integers])
+        and b"+n" not in text
+        and b"+i" not in text
+        and all(cell.isdigit() and len(cell) < 16 for line in lines for cell in line.split(b",", integers)[:integers])
     )
     if plain:
         with warnings.catch_warnings():

@@ -60,6 +60,8 @@ class _Terminal:
     drawn: int | None = None
     """The column that the cursor was in when the line was drawn; None where there is no line."""
     stop: threading.Event = field(default_factory=threading.Event)
+    chosen: bool = True
+    """Whether somebody chose it; standard error is looked up anew each time, for it may be replaced and closed."""
 
     def draw(self) -> None:
         """Draw the line, or draw it again."""
@@ -97,8 +99,8 @@ _terminal: _Terminal | None = None
 def _current() -> _Terminal:
     """Give the terminal that was chosen, or that of standard error."""
     global _terminal  # noqa: PLW0603 - a process has one terminal
-    if _terminal is None:
-        _terminal = _Terminal(sys.stderr, lambda: 0)
+    if _terminal is None or not (_terminal.chosen or _terminal.work or _terminal.stream is sys.stderr):
+        _terminal = _Terminal(sys.stderr, lambda: 0, chosen=False)
     return _terminal
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from engines.errors import RunnerError
@@ -29,15 +30,16 @@ def open_program(chain, variant):
 def test_hundred_samples_are_four_copies(runner, samples):
     """A hundred samples at batch 32 cross to the device in four copies, and back in four."""
     runner(samples.inputs)
-    batches = -(-len(samples) // 32)
+    batches = -(-len(samples) // runner.batch_size)
     assert (runner.copies.host_to_device, runner.copies.device_to_host) == (batches, batches)
 
 
 def test_a_batch_over_the_profile_is_refused(open_program, chain, variant, samples):
     """A batch of one more than the plan's profile takes is an error, not an answer."""
     most = variant.profile.max
-    with pytest.raises(RunnerError, match=rf"exit code [23], .*{most}"):
-        open_program(chain.file(variant), most + 1)(samples.inputs)
+    enough = {name: np.concatenate([array] * (most // len(array) + 1)) for name, array in samples.inputs.items()}
+    with pytest.raises(RunnerError, match=rf"exit code 2, .*--batch: found {most + 1}; "):
+        open_program(chain.file(variant), most + 1)(enough)
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "no plan"])

@@ -14,7 +14,17 @@ LARGER = 0.05
 LEAST_BYTES = 1024
 """Growing by less than this is no regression, however small the artifact is."""
 
-NOT_SELECTED = ("--benchmark-only active", "--benchmark-skip active", "benchmarks are off")
+ONLY_BENCHMARKS = "--benchmark-only active"
+"""What the reason of a test says that was skipped because only benchmarks were asked for."""
+
+NO_BENCHMARKS = (
+    "--benchmark-skip active",
+    "benchmarks are off",
+    "throughput cannot be measured in several processes at once",
+)
+"""What the reasons of benchmarks say that were skipped because the run was told so, or has several processes."""
+
+NOT_SELECTED = (ONLY_BENCHMARKS, *NO_BENCHMARKS)
 """What the reasons of tests say that were skipped because the run was told so."""
 
 
@@ -136,9 +146,12 @@ def _missing_tests(
 def _missing_measurements(old: Report, new: Report, kind: str, what: str, partial: bool) -> list[Finding]:
     """Compare which figures there are; one entry for each variant and section."""
     findings = []
-    skipped = any(part in entry["reason"] for entry in new["skips"] for part in NOT_SELECTED)
-    # What was skipped instead is a finding already.
-    more = {key for key, reasons in _skipped(new).items() if reasons - _skipped(old).get(key, Counter())}
+    reasons = [entry["reason"] for entry in new["skips"]]
+    only_benchmarks = any(ONLY_BENCHMARKS in reason for reason in reasons)
+    no_benchmarks = any(part in reason for reason in reasons for part in NO_BENCHMARKS)
+    # What was skipped instead is a finding already, where more is skipped than was.
+    was = _skipped(old)
+    more = {key for key, found in _skipped(new).items() if found.total() > was.get(key, Counter()).total()}
     present = {(v["model"], v["variant"]) for v in new["variants"]} - more
     for section, detail in (("accuracy", ""), ("comparisons", "inputs"), ("batching", ""), ("benchmarks", "batch")):
         before, after = (
@@ -150,7 +163,7 @@ def _missing_measurements(old: Report, new: Report, kind: str, what: str, partia
             if (model, variant) in present:
                 lacking.setdefault((model, variant), []).append(part)
         for key, parts in lacking.items():
-            told = skipped and not partial
+            told = not partial and (no_benchmarks if section == "benchmarks" else only_benchmarks)
             named_parts = (
                 f"{section} ({detail} {', '.join(sorted(parts, key=lambda p: (len(p), p)))})" if detail else section
             )

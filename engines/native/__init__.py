@@ -44,7 +44,7 @@ class Program:
 
         A program that the environment variable names is asked for, so that its absence is an error of the runner.
         """
-        if self.variable not in os.environ and not self.path.is_file():
+        if not os.environ.get(self.variable) and not self.path.is_file():
             return f"{self.name} is not built ({BUILD_COMMAND}; or name it by {self.variable})"
         return driver.problem(versions.driver_needed(12))
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from engines.model import ModelSpec
     from engines.variant import Variant
 
-STREAMS = 8
-"""The streams of a call with many batches, as those of the Python runner; a call needs no more than it has batches."""
+STREAMS = 16
+"""The streams of a call with many batches, the programs' own default; a call needs no more than it has batches."""
 
 PATIENCE_S = 600
 """How long a call may take before the program counts as hanging."""
@@ -124,14 +124,14 @@ class NativeRunner(Runner):
             self._execute([str(word) for word in words])
             self.report = self._read_report(report)
             self._check_fed(samples, batch)
+            self._check_report(count, batch, repeat)
             try:
                 results = exchange.read_results(answers, self.classes)
             except DataError as error:
                 raise RunnerError(f"{self._what}: its results cannot be used: {error}") from error
         self._check_results(results, count, batch)
-        copies = self.report.get("copies")
-        if isinstance(copies, dict):
-            self.copies = Copies(int(copies["host_to_device"]), int(copies["device_to_host"]))
+        copies = self.report["copies"]
+        self.copies = Copies(copies["host_to_device"], copies["device_to_host"])
         return {self.output.name: results.probabilities}
 
     @property
@@ -141,7 +141,12 @@ class NativeRunner(Runner):
     def _execute(self, words: list[str]) -> None:
         try:
             done = subprocess.run(
-                [str(self.program), *words], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+                [str(self.program), *words],
+                capture_output=True,
+                encoding="utf-8",
+                errors="backslashreplace",  # a program that crashes may write anything
+                timeout=PATIENCE_S,
+                check=False,
             )
         except OSError as error:
             raise RunnerError(
@@ -181,7 +186,26 @@ class NativeRunner(Runner):
                 f"  fed     SHA-256 {found}\n"
                 f"  likely  {mistake(samples, found, batch)}"
             )
-        if self.report.get("passes_identical") is False:
+
+    def _check_report(self, count: int, batch: int, repeat: int) -> None:
+        """Check that the report is of this call, and says that every pass of it gave the same answers."""
+        copies, passes = self.report.get("copies"), self.report.get("passes")
+        for good, key, expected in (
+            (self.report.get("samples") == count, "samples", str(count)),
+            (self.report.get("batch") == batch, "batch", str(batch)),
+            (isinstance(self.report.get("passes_identical"), bool), "passes_identical", "true or false"),
+            (isinstance(passes, list) and len(passes) == repeat, "passes", f"the samples/s of {repeat}"),
+            (
+                isinstance(copies, dict)
+                and all(isinstance(copies.get(way), int) for way in ("host_to_device", "device_to_host")),
+                "copies",
+                "host_to_device and device_to_host",
+            ),
+            (isinstance(self.report.get("load_seconds"), (int, float)), "load_seconds", "a number"),
+        ):
+            if not good:
+                raise RunnerError(f"{self._what}: its report has {key} {self.report.get(key)!r}; expected {expected}")
+        if not self.report["passes_identical"]:
             raise RunnerError(f"{self._what}: the same samples got other answers in another pass of the same call")
 
     def _check_results(self, results: exchange.Results, count: int, batch: int) -> None:

@@ -124,7 +124,7 @@ def test_services_run_in_order():
 def test_services_cannot_change_the_source(name):
     """Every service runs as an ordinary user, on a source it can only read, and shares the artifact folder."""
     service = SERVICES[name]
-    assert service["user"] == "${UID:-1000}:${GID:-1000}"
+    assert service["user"] == "${RUN_UID:-1000}:${RUN_GID:-1000}"
     assert service["volumes"][:2] == [".:/project:ro", "./build:/project/build"]
     assert service["entrypoint"] == ["sh", "containers/enter"]
     devices = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])

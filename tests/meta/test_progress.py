@@ -180,3 +180,14 @@ def test_running_with_progress_makes_the_same_batches(batch_size):
     for name, array in run_shown(shown, inputs).items():
         np.testing.assert_array_equal(array, expected[name])
     assert shown.sizes == once.sizes
+
+
+def test_progress_follows_standard_error(monkeypatch):
+    """Where standard error was replaced and closed, as a captured test's is, the next work finds the new one."""
+    monkeypatch.setattr(progress, "_terminal", None)
+    for _ in range(2):
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress.live("work"):
+            pass
+        stream.close()

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import jsonschema
 import numpy as np
 import pytest
-from report_documents import CLASSES, DEVICE, document, outputs
+from report_documents import CLASSES, ROWS, document, outputs
 
 from conformance.report.charts import histogram
 from conformance.report.document import as_json, schema
@@ -403,7 +403,7 @@ def test_verdict_comes_first_and_figures_of_a_gpu_are_there(broken):
     """The broken variant is named before any table; energy, memory, and the limit of a GPU are shown as measured."""
     text = page(broken)
     assert text.index("does not give the reference") < text.index("<table>")
-    row = DEVICE["rows"][0]
+    row = ROWS[0]
     assert f"<td>{number(row['joules_per_1000_samples'], 3)}</td>" in text
     assert f"<td>{row['limit_samples_per_s']:,.0f}</td>" in text
     assert ">GPU MB<" in text
