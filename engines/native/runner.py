@@ -124,12 +124,12 @@ class NativeRunner(Runner):
             self._execute([str(word) for word in words])
             self.report = self._read_report(report)
             self._check_fed(samples, batch)
-            self._check_report(count, batch, repeat)
             try:
                 results = exchange.read_results(answers, self.classes)
             except DataError as error:
                 raise RunnerError(f"{self._what}: its results cannot be used: {error}") from error
         self._check_results(results, count, batch)
+        self._check_report(count, batch, repeat)
         copies = self.report["copies"]
         self.copies = Copies(copies["host_to_device"], copies["device_to_host"])
         return {self.output.name: results.probabilities}
