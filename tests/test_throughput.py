@@ -77,7 +77,7 @@ def test_throughput(chain, timed_runner, samples, reference, judge, machine, ben
     runner, load_seconds = timed_runner
     judge(samples.inputs, reference, "samples")
     if benchmark.disabled:
-        pytest.skip("benchmarks are off: by --benchmark-disable, or because pytest-xdist's processes share the cores")
+        pytest.skip("benchmarks are off: by --benchmark-disable")
 
     call = rotating(runner, samples, batch)
     for _ in range(3):

@@ -189,5 +189,5 @@ def test_progress_follows_standard_error(monkeypatch):
         stream = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
         with progress.live("work"):
-            pass
+            assert progress._terminal.stream is stream
         stream.close()
