@@ -16,10 +16,11 @@ pytestmark = pytest.mark.cross_version
 @pytest.mark.formats("tensorrt", "tensorrt-vc", "cpp8", "cpp10", **FIRST)
 def test_every_runtime_gives_the_same_answers(chain, spec, variant, runner, record_property):
     """On all test samples: the reference's answers, and bit for bit those that other runtimes stored for this plan."""
-    samples, runtime = chain.dataset.test(), runtime_of(variant)
+    samples = chain.dataset.test()
     reference = chain.reference(f"accuracy-{len(samples)}", samples.inputs)
     tolerance = row(str(variant), "samples", spec.tolerances, str(spec.path)).tolerance
     outputs = runner(samples.inputs)
+    runtime = runtime_of(runner)
     comparison = compare(outputs, reference, tolerance, {o.name: o.kind for o in spec.outputs})
     assert comparison.passed, f"{variant} in {runtime}: {comparison.describe()}"
 
@@ -36,7 +37,7 @@ def test_every_runtime_gives_the_same_answers(chain, spec, variant, runner, reco
     record_property(CROSS_VERSION, {"runtime": runtime, "samples": len(samples), "compared": compared})
     if not problems:
         # Answers that differ replace none: a second run would compare with them, and pass.
-        keep(chain, variant, made_from, outputs, measure(chain, variant, runner, samples.inputs))
+        keep(chain, variant, runtime, made_from, outputs, measure(chain, variant, runner, samples.inputs))
     else:
         pytest.fail(f"{variant} of {spec.name} in {runtime} differs from\n  " + "\n  ".join(problems), pytrace=False)
 

@@ -7,7 +7,10 @@ version-compatible ones (``tensorrt-vc``).
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from engines.tensorrt import build, driver, versions
@@ -17,6 +20,29 @@ FOLDER = ROOT / "build" / "native"
 """Where CMake puts the programs."""
 
 BUILD_COMMAND = "cmake -S engines/native -B build/native && cmake --build build/native"
+
+
+_TOLD = re.compile(r"TensorRT (?P<tensorrt>\S+) \((?P<library>\w+); headers \S+\), CUDA runtime (?P<cuda>\d+)\.\d+")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a program tells of itself: its TensorRT library and its version, the major version of its CUDA runtime."""
+
+    tensorrt: str
+    library: str
+    cuda: int
+
+
+@cache
+def told(path: Path) -> Told | None:
+    """Ask a program for its versions; None where it does not start or says something else: running it tells why."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    found = _TOLD.search(done.stdout) if done.returncode == 0 else None
+    return Told(found["tensorrt"], found["library"], int(found["cuda"])) if found else None
 
 
 @dataclass(frozen=True)
@@ -46,11 +72,16 @@ class Program:
         """
         if not os.environ.get(self.variable) and not self.path.is_file():
             return f"{self.name} is not built ({BUILD_COMMAND}; or name it by {self.variable})"
-        return driver.problem(versions.driver_needed(12))
+        if reason := driver.problem(versions.driver_needed(12)):
+            return reason
+        # A program that was built with a newer CUDA than the wheels' needs a driver of that major version.
+        told_of = told(self.path)
+        return driver.problem(told_of.cuda * 1000) if told_of else None
 
     def version(self) -> str:
-        """Give the major version of its TensorRT, and where the program is."""
-        return f"{self.tensorrt} ({self.path})"
+        """Give the version of its TensorRT, which library that is, and where the program is."""
+        told_of = told(self.path)
+        return f"{told_of.tensorrt} ({told_of.library}, {self.path})" if told_of else f"{self.tensorrt} ({self.path})"
 
 
 PROGRAMS = {

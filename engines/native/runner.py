@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from engines.variant import Variant
 
 STREAMS = 16
-"""The streams of a call with many batches, the programs' own default; a call needs no more than it has batches."""
+"""The streams of a call that is not timed; a call needs no more than it has batches."""
+
+LIBRARIES = {"nvinfer": "trt", "nvinfer_lean": "lean", "nvinfer_dispatch": "dispatch"}
+"""TensorRT's libraries that a program may be linked with, by what names of runtimes call them."""
 
 PATIENCE_S = 600
 """How long a call may take before the program counts as hanging."""
@@ -90,8 +93,16 @@ class NativeRunner(Runner):
         """Run all samples, handed over as the CSV file that users get instead of raw float32."""
         return self._call(inputs, self.batch_size, csv=True)
 
+    @property
+    def runtime(self) -> str:
+        """Name what ran the last call, as results do: ``cpp-trt8.6.0``, ``cpp-lean10.16.1``."""
+        return f"cpp-{LIBRARIES[self.report['library']]}{self.report['tensorrt']}"
+
     def timed(self, inputs: Arrays, repeat: int) -> Mapping[str, Any]:
-        """Run all samples ``repeat`` times in one process; gives the program's report, samples/s in ``passes``."""
+        """Run all samples ``repeat`` times in one process, with as many streams as it finds to be the fastest.
+
+        Gives the program's report: samples/s in ``passes``.
+        """
         self._call(inputs, self.batch_size, repeat=repeat)
         return self.report
 
@@ -119,7 +130,8 @@ class NativeRunner(Runner):
             except OSError as error:
                 raise RunnerError(f"{self._what}: its samples cannot be written to {given}: {error}") from error
             words = ["--plan", self.plan, "--csv" if csv else "--raw", given, "--output", answers, "--json", report]
-            words += ["--batch", batch, "--streams", max(1, min(STREAMS, -(-count // batch))), "--repeat", repeat]
+            words += ["--batch", batch, "--repeat", repeat]
+            words += [] if repeat > 1 else ["--streams", max(1, min(STREAMS, -(-count // batch)))]
             words += ["--allow-host-code"] if self.allow_host_code else []
             self._execute([str(word) for word in words])
             self.report = self._read_report(report)
@@ -193,6 +205,8 @@ class NativeRunner(Runner):
         for good, key, expected in (
             (self.report.get("samples") == count, "samples", str(count)),
             (self.report.get("batch") == batch, "batch", str(batch)),
+            (isinstance(self.report.get("tensorrt"), str), "tensorrt", "a version"),
+            (self.report.get("library") in LIBRARIES, "library", f"one of {', '.join(LIBRARIES)}"),
             (isinstance(self.report.get("passes_identical"), bool), "passes_identical", "true or false"),
             (isinstance(passes, list) and len(passes) == repeat, "passes", f"the samples/s of {repeat}"),
             (

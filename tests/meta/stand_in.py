@@ -77,6 +77,8 @@ def main():
         parser.add_argument(name, type=int, default=default)
     parser.add_argument("--no-graphs", action="store_true")
     parser.add_argument("--allow-host-code", action="store_true")
+    version = "stand_in: TensorRT 8.6.0 (nvinfer; headers 8.6.0), CUDA runtime 13.0"
+    parser.add_argument("--version", action="version", version=version)
     options = parser.parse_args()
     fault = os.environ.get("STAND_IN_FAULT", "")
     if options.batch > MOST:
@@ -115,6 +117,8 @@ def main():
     said = given if os.environ.get("STAND_IN_LIES") else fed
     report = {
         "program": "stand_in",
+        "tensorrt": "8.6.0",
+        "library": "nvinfer",
         "samples": len(fed),
         "batch": options.batch,
         "copies": {"host_to_device": len(parts), "device_to_host": len(parts)},

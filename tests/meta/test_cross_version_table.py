@@ -75,7 +75,7 @@ def test_only_answers_on_the_same_plan_and_samples_count(store):
     """Answers on a plan that was built again since, or on other samples, are not compared with."""
     plan = file_hash(store.recorded(SPEC.name, str(PLAN)).file("model.plan"))
     answer(store, "trt8.6.0", ANSWERS, plan)
-    answer(store, "cpp8", ANSWERS, plan, inputs="other")
+    answer(store, "cpp-trt8.6.0", ANSWERS, plan, inputs="other")
     assert [a.runtime for a in stored(store, SPEC.name, PLAN, {"plan": plan, "inputs": "same"})] == ["trt8.6.0"]
     assert len(stored(store, SPEC.name, PLAN, {"plan": plan})) == 2
     assert stored(store, SPEC.name, PLAN, {"plan": write_plan(store, b"another plan")}) == []
@@ -93,12 +93,12 @@ def test_the_table_has_every_runtime(store, tmp_path, capsys):
     other = {"dense_1": ANSWERS["dense_1"].copy()}
     other["dense_1"][1, 9] -= np.float32(0.125)
     answer(store, "trt8.6.0", ANSWERS, plan)
-    answer(store, "cpp8", ANSWERS, plan, speed=1100.0)
+    answer(store, "cpp-trt8.6.0", ANSWERS, plan, speed=1100.0)
     answer(store, "lean10.16.1", other, plan, speed=990.0)
     assert main(words) == 0
     assert path.read_text().splitlines()[-3:] == [
         f"| {PLAN} | trt8.6.0 | 4 | (compared with) |  |  | 1,000 | +0.0 % | 12 | 21.4 |",
-        f"| {PLAN} | cpp8 | 4 | bitwise | 0.0e+00 | 0 | 1,100 | +10.0 % | 12 | 21.4 |",
+        f"| {PLAN} | cpp-trt8.6.0 | 4 | bitwise | 0.0e+00 | 0 | 1,100 | +10.0 % | 12 | 21.4 |",
         f"| {PLAN} | lean10.16.1 | 4 | 1 samples differ | 1.2e-01 | 1 | 990 | -1.0 % | 12 | 21.4 |",
     ]
     assert main([words[0], f"--output={tmp_path / 'none' / 'table.md'}", words[2]]) == 1
@@ -122,18 +122,20 @@ def test_the_command_compares_with_what_others_stored(pytestconfig, tmp_path):
 
     code, output = command()
     assert code == pytest.ExitCode.OK, output
-    assert f"digits_vgg-{variant} in cpp8, 360 samples, beside: no other runtime stored yet" in output
+    assert f"digits_vgg-{variant} in cpp-trt8.6.0, 360 samples, beside: no other runtime stored yet" in output
     store, made_from = Store(folder), {"plan": file_hash(plan), "inputs": content_hash(samples.inputs)}
     (own,) = stored(store, SPEC.name, variant, made_from)
     answer(store, "trt8.6.0", own.outputs, made_from["plan"], inputs=made_from["inputs"])
     code, output = command()
     assert code == pytest.ExitCode.OK, output
-    assert f"digits_vgg-{variant} in cpp8, 360 samples, beside: trt8.6.0" in output
+    assert f"digits_vgg-{variant} in cpp-trt8.6.0, 360 samples, beside: trt8.6.0" in output
     other = {"dense_1": own.outputs["dense_1"].copy()}
     other["dense_1"][7] = other["dense_1"][7][::-1]
     answer(store, "trt8.6.0", other, made_from["plan"], inputs=made_from["inputs"])
     code, output = command()
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert re.search(
-        rf"{re.escape(str(variant))} of digits_vgg in cpp8 differs from\n +trt8\.6\.0: 1 of 360 samples differ", output
+        rf"{re.escape(str(variant))} of digits_vgg in cpp-trt8\.6\.0 differs from\n"
+        r" +trt8\.6\.0: 1 of 360 samples differ",
+        output,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from engines import datasets, exchange
 from engines.chain import Chain
 from engines.errors import RunnerError
 from engines.model import BatchProfile, find_model, load_model
-from engines.native import PROGRAMS, fed
+from engines.native import PROGRAMS, Told, fed, told
 from engines.native.runner import NativeRunner
 from engines.onnx import OnnxRunner
 from engines.variant import Variant
@@ -244,6 +246,20 @@ def test_programs_say_why_they_cannot_run(monkeypatch, tmp_path):
     monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: f"no driver for {needed}")
     monkeypatch.setenv("TRT8_INFER", str(tmp_path / "none"))
     assert PROGRAMS["cpp8"].unavailable() == "no driver for 12000"
+
+
+def test_programs_need_a_driver_for_the_cuda_that_they_were_built_with(monkeypatch, program):
+    """A driver older than the program's CUDA is a reason; a program that tells no version is for its runner to fail."""
+    monkeypatch.setenv("TRT8_INFER", str(program))
+    monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: "too old" if needed > 12080 else None)
+    assert told(program) == Told("8.6.0", "nvinfer", 13)
+    assert PROGRAMS["cpp8"].unavailable() == "too old"
+    assert PROGRAMS["cpp8"].version() == f"8.6.0 (nvinfer, {program})"
+    monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: "too old" if needed > 13000 else None)
+    assert PROGRAMS["cpp8"].unavailable() is None
+    monkeypatch.setenv("TRT8_INFER", sys.executable)
+    assert told(Path(sys.executable)) is None
+    assert PROGRAMS["cpp8"].unavailable() is None
 
 
 # The same through the real command, each in a process of its own: `pytest -m "not slow"` leaves these out.

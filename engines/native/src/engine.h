@@ -56,6 +56,8 @@ std::unique_ptr<Engine> load_engine(const std::string& plan, std::string_view co
 
 /// The program's name.
 const char* program_name() noexcept;
+/// The TensorRT library that it is linked with: nvinfer, nvinfer_lean or nvinfer_dispatch.
+const char* library_name() noexcept;
 /// The version of the TensorRT library that runs.
 std::string library_version();
 /// The version of the TensorRT headers that this was built with.

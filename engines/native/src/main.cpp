@@ -26,6 +26,7 @@
 #include "report.h"
 #include "samples.h"
 #include "sha256.h"
+#include "tuning.h"
 
 namespace infer {
 
@@ -66,18 +67,19 @@ void check_distinct(const Options& options) {
 /// Makes the slots and what runs them.
 Pipeline make_pipeline(Engine& engine, const Options& options, std::size_t count, Report& report) {
   const Signature& signature = engine.signature();
-  const Mode mode = options.streams == 1 ? engine.single_stream_mode() : Mode::enqueue;
+  const std::size_t streams = options.streams.value_or(most_slots);
+  const Mode mode = streams == 1 ? engine.single_stream_mode() : Mode::enqueue;
   const std::size_t full = count / options.batch;
   const std::size_t rest = count % options.batch;
-  report.streams = options.streams;
+  report.streams = streams;
   report.graphs = options.graphs && mode == Mode::enqueue;
   report.copiers = options.copiers.value_or(default_copiers(options.batch * signature.input_width * sizeof(float),
-                                                            options.streams, std::thread::hardware_concurrency()));
+                                                            streams, std::thread::hardware_concurrency()));
   // A single context runs the remainder, too, unless a graph depends on its shape: plans without profile sharing
   // allow no second one.
-  const bool own_tail = rest > 0 && (options.streams > 1 || report.graphs || full == 0);
+  const bool own_tail = rest > 0 && (streams > 1 || report.graphs || full == 0);
   std::vector<std::unique_ptr<Slot>> slots;
-  for (std::size_t i = 0; i < std::min(options.streams, full); ++i) {
+  for (std::size_t i = 0; i < std::min(streams, full); ++i) {
     slots.push_back(std::make_unique<CudaSlot>(engine, options.batch, mode, report.graphs));
   }
   std::unique_ptr<Slot> tail;
@@ -98,10 +100,17 @@ Array<float> run_all(Pipeline& pipeline, const Options& options, const Samples& 
   Array<float> before(count * output_width);
   std::fill_n(outputs.data(), outputs.size(), std::numeric_limits<float>::quiet_NaN());
   std::fill_n(before.data(), before.size(), std::numeric_limits<float>::quiet_NaN());
-  const std::size_t warm = std::min(count / options.batch, 2 * options.streams) * options.batch;
+  const std::size_t warm = std::min(count / options.batch, 2 * report.streams) * options.batch;
   static_cast<void>(pipeline.run(values, warm, outputs.data()));
   static_cast<void>(
       pipeline.run(values + (count - count % options.batch) * samples.width, count % options.batch, outputs.data()));
+  if (!options.streams && pipeline.slots() > 1) {
+    report.streams = tune(pipeline.slots(), count / options.batch, [&](std::size_t slots, std::size_t batches) {
+      pipeline.use(slots);
+      return pipeline.run(values, batches * options.batch, outputs.data()).seconds;
+    });
+    pipeline.use(report.streams);
+  }
   const std::size_t bytes = count * output_width * sizeof(float);
   bool first = true;
   const auto compare = [&] {
@@ -158,6 +167,7 @@ void run(const Options& options) {
   report.read_seconds = reading.seconds();
 
   report.tensorrt = library_version();
+  report.library = library_name();
   report.device = device_name();
   const Watch loading;
   const std::unique_ptr<Engine> engine = load_engine(options.plan, {plan.data(), plan.size()}, options.allow_host_code);
@@ -198,8 +208,8 @@ int main_checked(const std::vector<std::string>& arguments) {
   if (options.help) {
     text = help_text(program_name());
   } else if (options.version) {
-    text = std::string(program_name()) + ": TensorRT " + library_version() + " (headers " + headers_version() +
-           "), CUDA runtime " + std::to_string(CUDART_VERSION / 1000) + "." +
+    text = std::string(program_name()) + ": TensorRT " + library_version() + " (" + library_name() + "; headers " +
+           headers_version() + "), CUDA runtime " + std::to_string(CUDART_VERSION / 1000) + "." +
            std::to_string(CUDART_VERSION % 1000 / 10) + "\n";
   } else {
     run(options);

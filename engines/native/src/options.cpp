@@ -106,7 +106,8 @@ Runs a TensorRT plan with one float32 input and one float32 output on every samp
   --raw FILE          samples: little-endian float32 values alone; sample_id is the row's number, from 0 on
   --output FILE       predictions: sample_id,class,confidence,p_0,...,p_{k-1}, 9 significant digits each
   --batch N           samples a batch (default 32); the last batch has what is left
-  --streams N         batches on the device at once (default 16); 1 runs them one after the other
+  --streams N         batches on the device at once; 1 runs them one after the other (default: the fastest of 4, 8
+                      and 16, measured before anything is timed)
   --no-graphs         enqueue every batch instead of launching it as a CUDA graph
   --copiers N         threads that copy samples to page-locked memory; 0: the submitting thread does (default: chosen
                       for the batch and the machine)

@@ -16,7 +16,7 @@ struct Options {
   std::string output;
   std::string json;  ///< empty: no report
   std::size_t batch = 32;
-  std::size_t streams = 16;
+  std::optional<std::size_t> streams;  ///< none: the fastest of several, measured
   std::optional<std::size_t> copiers;  ///< none: chosen for the batch and the machine
   std::size_t repeat = 1;
   bool graphs = true;

@@ -47,22 +47,25 @@ Pipeline::Pipeline(std::size_t batch, std::size_t input_width, std::size_t outpu
       input_width_(input_width),
       output_width_(output_width),
       slots_(std::move(slots)),
+      used_(slots_.size()),
       tail_(std::move(tail)),
       copiers_(copiers) {}
+
+void Pipeline::use(std::size_t slots) noexcept { used_ = std::min(std::max<std::size_t>(slots, 1), slots_.size()); }
 
 Pass Pipeline::run(const float* samples, std::size_t count, float* outputs, const Fed& fed) {
   const std::size_t batches = (count + batch_ - 1) / batch_;
   const auto rows = [&](std::size_t index) { return std::min(batch_, count - index * batch_); };
 
   // One place for each slot, and one more for the tail; places and batches go round together.
-  std::vector<Place> places(slots_.size() + 1);
-  for (std::size_t i = 0; i < slots_.size(); ++i) {
+  std::vector<Place> places(used_ + 1);
+  for (std::size_t i = 0; i < used_; ++i) {
     places[i].slot = slots_[i].get();
   }
   places.back().slot = tail_.get();
   const auto in_tail = [&](std::size_t index) { return tail_ != nullptr && rows(index) < batch_; };
   const auto place = [&](std::size_t index) -> Place& {
-    return in_tail(index) ? places.back() : places[index % slots_.size()];
+    return in_tail(index) ? places.back() : places[index % used_];
   };
 
   std::size_t copying = 0;  // batches handed to the copiers so far; those before `started` have left for the device,
@@ -70,7 +73,7 @@ Pass Pipeline::run(const float* samples, std::size_t count, float* outputs, cons
   std::size_t collected = 0;
   // Batches are started several at a time where there are slots enough: their kernels then share the device from the
   // first on.
-  const std::size_t together = std::max<std::size_t>(1, slots_.size() / 4);
+  const std::size_t together = std::max<std::size_t>(1, used_ / 4);
   const auto ready = [&](std::size_t index) {
     const std::size_t end = index % together != 0 ? index + 1 : std::min(index + together, batches);
     for (std::size_t i = index; i < end; ++i) {
@@ -108,7 +111,7 @@ Pass Pipeline::run(const float* samples, std::size_t count, float* outputs, cons
         ++collected;
         moved = true;
       }
-      if (copying < batches && (in_tail(copying) || copying < collected + slots_.size())) {
+      if (copying < batches && (in_tail(copying) || copying < collected + used_)) {
         Place& next = place(copying);
         next.copied.store(false, std::memory_order_relaxed);
         copiers_.copy(samples + copying * batch_ * input_width_, next.slot->input(), rows(copying) * input_width_,

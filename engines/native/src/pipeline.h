@@ -55,6 +55,10 @@ class Pipeline {
   Pipeline(std::size_t batch, std::size_t input_width, std::size_t output_width,
            std::vector<std::unique_ptr<Slot>> slots, std::unique_ptr<Slot> tail, std::size_t copiers);
 
+  /// Uses the first ``slots`` slots alone from the next run on, one at least; all are used at first.
+  void use(std::size_t slots) noexcept;
+  std::size_t slots() const noexcept { return slots_.size(); }
+
   /// Runs ``count`` samples and writes their outputs, in order. What a slot throws comes through; then no thread
   /// reads ``samples`` any more, and the pipeline is good for nothing but to be destroyed.
   Pass run(const float* samples, std::size_t count, float* outputs, const Fed& fed = nullptr);
@@ -64,6 +68,7 @@ class Pipeline {
   std::size_t input_width_;
   std::size_t output_width_;
   std::vector<std::unique_ptr<Slot>> slots_;
+  std::size_t used_;
   std::unique_ptr<Slot> tail_;
   Copiers copiers_;  // last, so that its threads end before the memory they write to
 };

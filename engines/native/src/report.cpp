@@ -91,6 +91,7 @@ std::string report_json(const Report& report) {
   const auto truth = [](bool value) { return std::string(value ? "true" : "false"); };
   add("program", json_string(report.program));
   add("tensorrt", json_string(report.tensorrt));
+  add("library", json_string(report.library));
   add("device", json_string(report.device));
   add("plan", json_string(report.plan));
   add("samples", std::to_string(report.samples));

@@ -14,6 +14,7 @@ namespace infer {
 struct Report {
   std::string program;
   std::string tensorrt;
+  std::string library;  ///< the TensorRT library that the program is linked with
   std::string device;
   std::string plan;
   std::size_t samples = 0;

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine.h"
 #include "error.h"
 #include "signature.h"
 
@@ -85,6 +87,26 @@ inline void require(bool good, const std::string& what) {
                          ? " because it carries code to run on this machine; give --allow-host-code if you trust it"
                          : "; allowed: plans built with this version (or version-compatible ones) for this GPU") +
                     "; " + said);
+}
+
+/// A deserialized plan with the runtime that it needs, which is destroyed after it.
+struct Loaded {
+  std::unique_ptr<nvinfer1::IRuntime> runtime;
+  std::unique_ptr<nvinfer1::ICudaEngine> engine;
+};
+
+/// Deserializes a plan. Throws DeviceError with what TensorRT says.
+inline Loaded deserialize(const std::string& plan, std::string_view content, bool allow_host_code) {
+  logger().forget();
+  Loaded loaded;
+  loaded.runtime.reset(nvinfer1::createInferRuntime(logger()));
+  require(loaded.runtime != nullptr, "TensorRT " + library_version() + " gives no runtime");
+  loaded.runtime->setEngineHostCodeAllowed(allow_host_code);
+  loaded.engine.reset(loaded.runtime->deserializeCudaEngine(content.data(), content.size()));
+  if (loaded.engine == nullptr) {
+    fail_to_load(plan, library_version(), allow_host_code);
+  }
+  return loaded;
 }
 
 inline std::vector<std::int64_t> shape_of(const nvinfer1::Dims& dims) {

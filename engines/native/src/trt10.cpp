@@ -64,32 +64,25 @@ class Trt10Execution final : public Execution {
 
 class Trt10Engine final : public Engine {
  public:
-  Trt10Engine(std::string plan, std::string_view content, bool allow_host_code) : plan_(std::move(plan)) {
-    logger().forget();
-    runtime_.reset(nvinfer1::createInferRuntime(logger()));
-    require(runtime_ != nullptr, "TensorRT " + library_version() + " gives no runtime");
-    runtime_->setEngineHostCodeAllowed(allow_host_code);
-    engine_.reset(runtime_->deserializeCudaEngine(content.data(), content.size()));
-    if (engine_ == nullptr) {
-      fail_to_load(plan_, library_version(), allow_host_code);
-    }
+  Trt10Engine(std::string plan, std::string_view content, bool allow_host_code)
+      : plan_(std::move(plan)), loaded_(deserialize(plan_, content, allow_host_code)), engine_(*loaded_.engine) {
     std::vector<Tensor> tensors;
-    for (std::int32_t i = 0; i < engine_->getNbIOTensors(); ++i) {
-      const char* name = engine_->getIOTensorName(i);
+    for (std::int32_t i = 0; i < engine_.getNbIOTensors(); ++i) {
+      const char* name = engine_.getIOTensorName(i);
       require(name != nullptr, plan_ + ": TensorRT names no tensor " + std::to_string(i));
       Tensor tensor;
       tensor.name = name;
-      tensor.is_input = engine_->getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT;
-      tensor.dtype = dtype_name(engine_->getTensorDataType(name));
-      tensor.shape = shape_of(engine_->getTensorShape(name));
-      tensor.layout = layout_name(engine_->getTensorFormat(name), engine_->getTensorFormatDesc(name));
+      tensor.is_input = engine_.getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT;
+      tensor.dtype = dtype_name(engine_.getTensorDataType(name));
+      tensor.shape = shape_of(engine_.getTensorShape(name));
+      tensor.layout = layout_name(engine_.getTensorFormat(name), engine_.getTensorFormatDesc(name));
       tensor.on_device =
-          engine_->getTensorLocation(name) == nvinfer1::TensorLocation::kDEVICE && !engine_->isShapeInferenceIO(name);
+          engine_.getTensorLocation(name) == nvinfer1::TensorLocation::kDEVICE && !engine_.isShapeInferenceIO(name);
       tensors.push_back(std::move(tensor));
     }
     const std::string input = only_input(plan_, tensors).name;
     const auto profile = [&](nvinfer1::OptProfileSelector which) {
-      return shape_of(engine_->getProfileShape(input.c_str(), 0, which));
+      return shape_of(engine_.getProfileShape(input.c_str(), 0, which));
     };
     signature_ = check_signature(
         plan_, tensors, {profile(nvinfer1::OptProfileSelector::kMIN), profile(nvinfer1::OptProfileSelector::kMAX)});
@@ -100,13 +93,13 @@ class Trt10Engine final : public Engine {
   Mode single_stream_mode() const noexcept override { return Mode::enqueue; }
 
   std::unique_ptr<Execution> execution(float* input, float* output, cudaStream_t stream, Mode /*mode*/) override {
-    return std::make_unique<Trt10Execution>(plan_, *engine_, signature_, input, output, stream);
+    return std::make_unique<Trt10Execution>(plan_, engine_, signature_, input, output, stream);
   }
 
  private:
   std::string plan_;
-  std::unique_ptr<nvinfer1::IRuntime> runtime_;
-  std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  Loaded loaded_;
+  nvinfer1::ICudaEngine& engine_;
   Signature signature_;
 };
 
@@ -115,11 +108,5 @@ class Trt10Engine final : public Engine {
 std::unique_ptr<Engine> load_engine(const std::string& plan, std::string_view content, bool allow_host_code) {
   return std::make_unique<Trt10Engine>(plan, content, allow_host_code);
 }
-
-const char* program_name() noexcept { return "trt10_infer"; }
-
-std::string library_version() { return version_text(getInferLibVersion()); }
-
-std::string headers_version() { return version_text(static_cast<int>(NV_TENSORRT_VERSION)); }
 
 }  // namespace infer

@@ -78,36 +78,29 @@ class Trt8Execution final : public Execution {
 
 class Trt8Engine final : public Engine {
  public:
-  Trt8Engine(std::string plan, std::string_view content, bool allow_host_code) : plan_(std::move(plan)) {
-    logger().forget();
-    runtime_.reset(nvinfer1::createInferRuntime(logger()));
-    require(runtime_ != nullptr, "TensorRT " + library_version() + " gives no runtime");
-    runtime_->setEngineHostCodeAllowed(allow_host_code);
-    engine_.reset(runtime_->deserializeCudaEngine(content.data(), content.size()));
-    if (engine_ == nullptr) {
-      fail_to_load(plan_, library_version(), allow_host_code);
-    }
-    if (engine_->hasImplicitBatchDimension()) {
+  Trt8Engine(std::string plan, std::string_view content, bool allow_host_code)
+      : plan_(std::move(plan)), loaded_(deserialize(plan_, content, allow_host_code)), engine_(*loaded_.engine) {
+    if (engine_.hasImplicitBatchDimension()) {
       throw DeviceError(plan_ +
                         ": the engine has an implicit batch dimension; allowed: networks with an explicit batch");
     }
-    const std::int32_t profiles = std::max(engine_->getNbOptimizationProfiles(), 1);
+    const std::int32_t profiles = std::max(engine_.getNbOptimizationProfiles(), 1);
     std::vector<Tensor> tensors;
-    for (std::int32_t i = 0; i < engine_->getNbBindings() / profiles; ++i) {
-      const char* name = engine_->getBindingName(i);
+    for (std::int32_t i = 0; i < engine_.getNbBindings() / profiles; ++i) {
+      const char* name = engine_.getBindingName(i);
       require(name != nullptr, plan_ + ": TensorRT names no binding " + std::to_string(i));
       Tensor tensor;
       tensor.name = name;
-      tensor.is_input = engine_->bindingIsInput(i);
-      tensor.dtype = dtype_name(engine_->getBindingDataType(i));
-      tensor.shape = shape_of(engine_->getBindingDimensions(i));
-      tensor.layout = layout_name(engine_->getBindingFormat(i), engine_->getBindingFormatDesc(i));
-      tensor.on_device = engine_->getLocation(i) == nvinfer1::TensorLocation::kDEVICE && !engine_->isShapeBinding(i);
+      tensor.is_input = engine_.bindingIsInput(i);
+      tensor.dtype = dtype_name(engine_.getBindingDataType(i));
+      tensor.shape = shape_of(engine_.getBindingDimensions(i));
+      tensor.layout = layout_name(engine_.getBindingFormat(i), engine_.getBindingFormatDesc(i));
+      tensor.on_device = engine_.getLocation(i) == nvinfer1::TensorLocation::kDEVICE && !engine_.isShapeBinding(i);
       tensors.push_back(std::move(tensor));
     }
-    const std::int32_t input = engine_->getBindingIndex(only_input(plan_, tensors).name.c_str());
+    const std::int32_t input = engine_.getBindingIndex(only_input(plan_, tensors).name.c_str());
     const auto profile = [&](nvinfer1::OptProfileSelector which) {
-      return shape_of(engine_->getProfileDimensions(input, 0, which));
+      return shape_of(engine_.getProfileDimensions(input, 0, which));
     };
     signature_ = check_signature(
         plan_, tensors, {profile(nvinfer1::OptProfileSelector::kMIN), profile(nvinfer1::OptProfileSelector::kMAX)});
@@ -118,13 +111,13 @@ class Trt8Engine final : public Engine {
   Mode single_stream_mode() const noexcept override { return Mode::wait; }
 
   std::unique_ptr<Execution> execution(float* input, float* output, cudaStream_t stream, Mode mode) override {
-    return std::make_unique<Trt8Execution>(plan_, *engine_, signature_, input, output, stream, mode);
+    return std::make_unique<Trt8Execution>(plan_, engine_, signature_, input, output, stream, mode);
   }
 
  private:
   std::string plan_;
-  std::unique_ptr<nvinfer1::IRuntime> runtime_;
-  std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  Loaded loaded_;
+  nvinfer1::ICudaEngine& engine_;
   Signature signature_;
 };
 
@@ -133,11 +126,5 @@ class Trt8Engine final : public Engine {
 std::unique_ptr<Engine> load_engine(const std::string& plan, std::string_view content, bool allow_host_code) {
   return std::make_unique<Trt8Engine>(plan, content, allow_host_code);
 }
-
-const char* program_name() noexcept { return "trt8_infer"; }
-
-std::string library_version() { return version_text(getInferLibVersion()); }
-
-std::string headers_version() { return version_text(static_cast<int>(NV_TENSORRT_VERSION)); }
 
 }  // namespace infer

@@ -91,6 +91,21 @@ TEST("every sample's output is in its place, for any number of samples, streams 
   }
 }
 
+TEST("a pipeline uses as many of its slots as it is told, and no others") {
+  FakeSlot* first = nullptr;
+  const auto pipeline = make({4, 3, 6, 1, 2}, &first);
+  EXPECT_EQ(pipeline->slots(), 6U);
+  const std::vector<float> samples = numbers(98, 3, 9);
+  for (const std::size_t used : {1U, 4U, 6U, 3U}) {
+    pipeline->use(used);
+    first->batches.clear();
+    std::vector<float> outputs(98 * FakeSlot::outputs, -1);
+    static_cast<void>(pipeline->run(samples.data(), 98, outputs.data()));
+    check_outputs(samples, outputs, 3);
+    EXPECT_EQ(first->batches.size(), (24 + used - 1) / used);
+  }
+}
+
 TEST("what is fed is what lies in page-locked memory, in the samples' order") {
   for (const std::size_t copiers : {0U, 3U}) {
     const auto pipeline = make({8, 5, 4, copiers, 3});

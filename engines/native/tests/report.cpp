@@ -28,6 +28,7 @@ TEST("the report has every entry, and its best pass") {
   Report report;
   report.program = "trt8_infer";
   report.tensorrt = "8.6.0";
+  report.library = "nvinfer_lean";
   report.device = "a GPU";
   report.plan = "m.plan";
   report.samples = 100;
@@ -48,6 +49,7 @@ TEST("the report has every entry, and its best pass") {
   EXPECT_EQ(infer::report_json(report), R"({
   "program": "trt8_infer",
   "tensorrt": "8.6.0",
+  "library": "nvinfer_lean",
   "device": "a GPU",
   "plan": "m.plan",
   "samples": 100,
