@@ -503,7 +503,9 @@ class Chain:
         runner = tensorrt.runner.TensorRTRunner(
             self.spec, variant, plan, _within(variant, batch_size), allow_host_code=compatible
         )
-        made_from = {"plan": file_hash(plan)} | _code(tensorrt.runner) | _code(tensorrt.tuning)
+        made_from = {"plan": file_hash(plan)}
+        for module in (tensorrt.runner, tensorrt.slots, tensorrt.copiers, tensorrt.tuning):
+            made_from |= _code(module)
         parameters = {"batch": runner.batch_size, "processors": os.cpu_count()}
 
         def measure(folder: Path) -> Mapping[str, Any]:

@@ -26,7 +26,9 @@ from engines.errors import ConversionError, RunnerError
 from engines.model import BUNDLED
 from engines.tensorrt import context
 from engines.tensorrt import runner as runner_module
-from engines.tensorrt.runner import CHUNK_BYTES, TensorRTRunner, checked
+from engines.tensorrt.copiers import CHUNK_BYTES
+from engines.tensorrt.runner import TensorRTRunner
+from engines.tensorrt.slots import checked
 from engines.variant import Variant
 
 pytestmark = [pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import util
 
-from engines.tensorrt import build, calibration, driver, runner, tuning, versions
+from engines.tensorrt import build, calibration, copiers, driver, runner, slots, tuning, versions
 
 __all__ = [
     "FILE",
@@ -15,8 +15,10 @@ __all__ = [
     "calibration",
     "cannot_build",
     "cannot_run",
+    "copiers",
     "device",
     "runner",
+    "slots",
     "tuning",
     "unavailable",
     "unsupported",

@@ -1,9 +1,9 @@
 """Run a TensorRT engine: several execution contexts and streams, host copies, transfers and kernels all at once.
 
-How samples travel, for each batch: a copier thread copies them into page-locked memory; the batch's stream copies
-them to the device, runs the engine and copies the outputs back; the calling thread collects them. The slots (one
-execution context, stream and set of buffers each) are bound into groups, whose page-locked memory is one piece, so
-that one copy fills a group. While some groups are filled, others run.
+How samples travel, for each batch: a copier thread (copiers.py) copies them into page-locked memory; the batch's
+stream copies them to the device, runs the engine and copies the outputs back; the calling thread collects them. The
+slots (slots.py: one execution context, stream and set of buffers each) are bound into groups, whose page-locked memory
+is one piece, so that one copy fills a group. While some groups are filled, others run.
 
 A full batch is one CUDA graph (both transfers and the engine), captured once a slot; the remainder is enqueued
 plainly on a slot of its own, for a context whose graph is to stay valid must not see another shape. It goes last, so
@@ -16,7 +16,6 @@ a graph without the inputs' transfer: until that batch has arrived, the device h
 from __future__ import annotations
 
 import os
-import queue
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,9 @@ from engines.errors import RunnerError
 from engines.model import InputSpec, ModelSpec, OutputSpec
 from engines.runner import Arrays, Runner, check_signature
 from engines.tensorrt import context, versions
+from engines.tensorrt.copiers import CHUNK_BYTES, Copiers
 from engines.tensorrt.messages import Said, logger
+from engines.tensorrt.slots import Group, Loaded, Slot, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,17 +45,8 @@ COPIERS = max(1, min(4, (os.cpu_count() or 2) // 2))
 GROUP_BYTES = 2 << 20
 """A group of slots is filled by one go of about this size: long against the hand-over to a thread (some 20 µs)."""
 
-CHUNK_BYTES = 1 << 20
-"""The least that one copier copies at a time; a larger group is shared out evenly among all."""
-
 INLINE_BYTES = 1 << 19
 """Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
-
-NON_BLOCKING = 1
-"""CU_STREAM_NON_BLOCKING of CUDA's driver interface, for which PyCUDA has no name."""
-
-POISON = 0xFF
-"""Filled into buffers byte by byte, it makes every float a NaN."""
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -73,203 +65,6 @@ class Copies:
 
     host_to_device: int
     device_to_host: int
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output of the engine: its name there, the spec's item, dtype, and the most bytes of one sample."""
-
-    name: str
-    item: InputSpec | OutputSpec
-    dtype: np.dtype[Any]
-    sample_bytes: int
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A captured CUDA graph, ready to launch, and the transfers in it: to the device, to the host."""
-
-    executable: Any
-    moves: tuple[int, int]
-
-
-class Slot:
-    """One execution context with its stream, device memory, and views of page-locked memory, for one batch."""
-
-    def __init__(self, runner: TensorRTRunner, hosts: dict[str, NDArray[Any]], batch: int) -> None:
-        import pycuda.driver as cuda
-
-        self.tensors, self.hosts, self.spec = runner.tensors, hosts, runner.spec
-        self.what, self.moved = str(runner.variant), runner.moved
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.graph: Graph | None = None
-        self.graph_without_inputs: Graph | None = None
-        self.handle: Any = None
-        self._cu_graph_launch: Any = None
-        self.context: Any = None
-        self.device: dict[str, Any] = {}
-        # Non-blocking: what another thread does on the default stream must not end up in a capture on this one.
-        self.stream = cuda.Stream(NON_BLOCKING)
-        try:
-            for t in runner.tensors:
-                self.device[t.name] = cuda.mem_alloc(batch * t.sample_bytes)
-            self._prepare(runner.engine)
-        except BaseException:
-            self.free()
-            raise
-
-    def _prepare(self, engine: Any) -> None:
-        said = Said()
-        self.context = engine.create_execution_context()
-        if self.context is None:
-            raise RunnerError(f"{self.what}: TensorRT gives no execution context:\n{said.errors()}")
-        if self.context.active_optimization_profile < 0 and not self.context.set_optimization_profile_async(
-            0, self.stream.handle
-        ):
-            raise RunnerError(f"{self.what}: TensorRT refuses the optimization profile:\n{said.errors()}")
-        for name, memory in self.device.items():
-            if not self.context.set_tensor_address(name, int(memory)):
-                raise RunnerError(f"{self.what}: TensorRT refuses the address of {name!r}:\n{said.errors()}")
-        self.stream.synchronize()
-
-    def set_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Set the shapes of the inputs, by the engine's names; raises RunnerError where TensorRT refuses one.
-
-        It refuses what lies outside the profile, no samples at all among it.
-        """
-        if shapes == self.shapes:
-            return
-        said = Said()
-        for name, shape in shapes.items():
-            if not self.context.set_input_shape(name, shape):
-                self.shapes = {}
-                raise RunnerError(f"{self.what}: TensorRT refuses the shape {shape} of {name!r}:\n{said.errors()}")
-        self.shapes = dict(shapes)
-
-    def send(self, tensor: Tensor, low: int, high: int) -> None:
-        """Put the transfer of some samples of an input to the device onto the stream; returns at once."""
-        import pycuda.driver as cuda
-
-        part = self.hosts[tensor.name][low:high]
-        cuda.memcpy_htod_async(int(self.device[tensor.name]) + low * (part.nbytes // (high - low)), part, self.stream)
-        self.moved[0] += 1
-
-    def enqueue(self, count: int, *, inputs: bool = True, outputs: bool = True) -> None:
-        """Put ``count`` samples' way onto the stream: inputs' transfer, engine, outputs' transfer; returns at once."""
-        import pycuda.driver as cuda
-
-        for t in self.tensors if inputs else ():
-            if isinstance(t.item, InputSpec):
-                self.send(t, 0, count)
-        said = Said()
-        if not self.context.execute_async_v3(self.stream.handle):
-            raise RunnerError(f"{self.what}: TensorRT did not take a batch of {count}:\n{said.errors()}")
-        for t in self.tensors if outputs else ():
-            if isinstance(t.item, OutputSpec):
-                cuda.memcpy_dtoh_async(self.hosts[t.name][:count], self.device[t.name], self.stream)
-                self.moved[1] += 1
-
-    def capture(self, count: int, *, inputs: bool = True, outputs: bool = True) -> Graph:
-        """Capture what :meth:`enqueue` does as a CUDA graph, ready to launch."""
-        from cuda.bindings import driver
-
-        before = tuple(self.moved)
-        # Enqueued once before: TensorRT then has done what it defers to the first use of a shape.
-        self.enqueue(count, inputs=inputs, outputs=outputs)
-        self.stream.synchronize()
-        # Only calls of this thread may not interfere: another runner may allocate meanwhile.
-        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        handle = driver.CUstream(self.stream.handle)
-        checked(driver.cuStreamBeginCapture(handle, mode))
-        captured = tuple(self.moved)
-        try:
-            self.enqueue(count, inputs=inputs, outputs=outputs)
-        finally:
-            ended = driver.cuStreamEndCapture(handle)
-        moves = (self.moved[0] - captured[0], self.moved[1] - captured[1])
-        self.moved[:] = before
-        graph = checked(ended)
-        executable = checked(driver.cuGraphInstantiate(graph, 0))
-        checked(driver.cuGraphDestroy(graph))
-        checked(driver.cuGraphUpload(executable, handle))
-        self.stream.synchronize()
-        # Found once: at a single sample's latency the import statement alone would show.
-        self.handle, self._cu_graph_launch = handle, driver.cuGraphLaunch
-        return Graph(executable, moves)
-
-    def launch(self, graph: Graph) -> None:
-        """Run a captured graph; returns at once."""
-        status = self._cu_graph_launch(graph.executable, self.handle)
-        if status[0]:
-            checked(status)
-        self.moved[0] += graph.moves[0]
-        self.moved[1] += graph.moves[1]
-
-    def run(self, count: int, *, inputs: bool = True) -> None:
-        """Run a full batch, by graph where there is one; without ``inputs`` they were sent before; returns at once."""
-        graph = self.graph if inputs else self.graph_without_inputs
-        if graph is not None:
-            self.launch(graph)
-        else:
-            self.enqueue(count, inputs=inputs)
-
-    def free(self) -> None:
-        """Free graph, execution context and device memory."""
-        for graph in (self.graph, self.graph_without_inputs):
-            if graph is not None:
-                from cuda.bindings import driver
-
-                checked(driver.cuGraphExecDestroy(graph.executable))
-        self.graph = self.graph_without_inputs = None
-        self.context = None
-        while self.device:
-            self.device.popitem()[1].free()
-        self.hosts = {}
-
-
-class Group:
-    """Slots of ``batch`` samples each, whose page-locked memory is one piece for each tensor."""
-
-    def __init__(self, runner: TensorRTRunner, size: int, batch: int) -> None:
-        import pycuda.driver as cuda
-
-        self.pinned: dict[str, NDArray[Any]] = {}
-        self.hosts: dict[str, NDArray[Any]] = {}
-        self.slots: list[Slot] = []
-        self.done: queue.SimpleQueue[tuple[BaseException | None, Tensor, int, int]] = queue.SimpleQueue()
-        self.batch = batch
-        try:
-            for t in runner.tensors:
-                # Written once and read by the device only: write-combined memory spares reading each line before, which
-                # pays (5 % on an H200) where several threads copy at once, and costs a single one as much.
-                combined = isinstance(t.item, InputSpec) and runner.in_pieces
-                flags = cuda.host_alloc_flags.WRITECOMBINED if combined else 0
-                self.pinned[t.name] = cuda.pagelocked_empty(size * batch * t.sample_bytes, np.uint8, mem_flags=flags)
-                self.hosts[t.name] = runner.shaped(t, self.pinned[t.name])
-            for s in range(size):
-                part = slice(s * batch, (s + 1) * batch)
-                self.slots.append(Slot(runner, {name: host[part] for name, host in self.hosts.items()}, batch))
-        except BaseException:
-            self.free()
-            raise
-
-    def prepare(self, runner: TensorRTRunner, *, in_pieces: bool = False) -> None:
-        """Set the shapes of full batches and capture their graphs; ``in_pieces`` those without inputs too."""
-        for slot in self.slots:
-            slot.set_shapes(runner.batch_shapes(self.batch))
-            if runner.graphs:
-                slot.graph = slot.capture(self.batch)
-                slot.graph_without_inputs = slot.capture(self.batch, inputs=False) if in_pieces else None
-
-    def free(self) -> None:
-        """Free the slots and the page-locked memory."""
-        for slot in self.slots:
-            slot.free()
-        self.slots.clear()
-        self.hosts.clear()
-        while self.pinned:
-            memory: Any = self.pinned.popitem()[1]
-            memory.base.free()
 
 
 class TensorRTRunner(Runner):
@@ -300,8 +95,7 @@ class TensorRTRunner(Runner):
         self._groups: list[Group] = []
         self._tail: Group | None = None
         self._single: Group | None = None
-        self._copiers: list[threading.Thread] = []
-        self._tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._copiers = Copiers(0, str(variant))  # those that are asked for come with configure()
         self._fixed = not spec.dimensions
         self._context, self._cuda_error = context.primary(), context.cuda_error()
         with context.current():
@@ -310,8 +104,6 @@ class TensorRTRunner(Runner):
             self._check_profile(path)
         self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
         self._outputs = [t for t in self.tensors if isinstance(t.item, OutputSpec)]
-        self._batch_shapes = {t.name: (self.batch_size, *spec.concrete_shape(t.item, 1)[1:]) for t in self._inputs}
-        self._output_shapes = [(t.item.name, self.spec.concrete_shape(t.item, 1)[1:], t.dtype) for t in self._outputs]
         self.batch_bytes = self.batch_size * sum(t.sample_bytes for t in self._inputs)
         self.in_pieces = self.batch_bytes > CHUNK_BYTES
         self.configure(streams=streams, graphs=graphs, copiers=copiers)
@@ -333,6 +125,7 @@ class TensorRTRunner(Runner):
         with self._lock:
             self._teardown()
             self.streams, self.graphs, self.copier_count = streams, graphs and self._fixed, copiers
+            self._copiers = Copiers(copiers, str(self.variant))
             # Batches that are sent in pieces have a group each: the pieces say which samples, not which slot.
             largest = 1 if self.in_pieces else GROUP_BYTES // max(self.batch_bytes, 1)
             self._group_size = max(1, min(streams // 4, largest))
@@ -345,15 +138,14 @@ class TensorRTRunner(Runner):
 
     def batch_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """Give the shapes of the inputs for a batch, by the engine's names."""
-        return {name: (batch, *shape[1:]) for name, shape in self._batch_shapes.items()}
+        return {t.name: (batch, *t.shape) for t in self._inputs}
 
-    def shaped(self, tensor: Tensor, memory: NDArray[Any]) -> NDArray[Any]:
-        """View page-locked bytes as samples of a tensor."""
-        shape = self.spec.concrete_shape(tensor.item, 1)[1:]
-        size = int(np.prod(shape, dtype=np.int64)) * tensor.dtype.itemsize
-        count = memory.size // tensor.sample_bytes
-        view: NDArray[Any] = memory[: count * size].view(tensor.dtype).reshape(count, *shape)
-        return view
+    def new_group(self, size: int, batch: int) -> Group:
+        """Make ``size`` slots for batches of ``batch``, which the caller frees; use it inside ``context.current()``."""
+        loaded = Loaded(self.engine, self.tensors, str(self.variant), self.moved)
+        # Samples are written once and read by the device only: write-combined memory spares reading each line before,
+        # which pays (5 % on an H200) where several threads copy at once, and costs a single one as much.
+        return Group(loaded, size, batch, write_combined=self.in_pieces)
 
     def _signature(self, path: Path) -> tuple[Tensor, ...]:
         """Check names, shapes and dtypes against the spec."""
@@ -376,8 +168,9 @@ class TensorRTRunner(Runner):
             if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
                 raise RunnerError(f"{path}: {name!r} is a tensor in host memory; expected it on the device")
             dtype = np.dtype(item.dtype)
-            shape = [sizes[d] if isinstance(d, str) else d for d in item.shape[1:]]
-            tensors.append(Tensor(name, item, dtype, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize))
+            largest = [sizes[d] if isinstance(d, str) else d for d in item.shape[1:]]
+            sample_bytes = int(np.prod(largest, dtype=np.int64)) * dtype.itemsize
+            tensors.append(Tensor(name, item, dtype, self.spec.concrete_shape(item, 1)[1:], sample_bytes))
         return tuple(tensors)
 
     def profile_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
@@ -426,7 +219,7 @@ class TensorRTRunner(Runner):
                 good
                 and type(array) is np.ndarray
                 and array.dtype == t.dtype
-                and array.shape[1:] == self._batch_shapes[t.name][1:]
+                and array.shape[1:] == t.shape
                 and len(array) > 0
                 and count in (0, len(array))
             )
@@ -456,15 +249,13 @@ class TensorRTRunner(Runner):
             raise
 
     def _run_many(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
-        outputs: dict[str, NDArray[Any]] = {
-            name: np.empty((count, *shape), dtype) for name, shape, dtype in self._output_shapes
-        }
+        outputs: dict[str, NDArray[Any]] = {t.item.name: np.empty((count, *t.shape), t.dtype) for t in self._outputs}
         self._pipeline(inputs, outputs, *divmod(count, self.batch_size))
         return outputs
 
     def _rest_group(self) -> Group:
         if self._tail is None:
-            self._tail = Group(self, 1, self.batch_size)
+            self._tail = self.new_group(1, self.batch_size)
         return self._tail
 
     def _rest_slot(self) -> Slot:
@@ -473,8 +264,8 @@ class TensorRTRunner(Runner):
     def _single_group(self) -> Group:
         """Give the slot of calls with one sample, with a graph of its own: for those latency is all that counts."""
         if self._single is None:
-            self._single = Group(self, 1, 1)
-            self._single.prepare(self)
+            self._single = self.new_group(1, 1)
+            self._single.prepare(self.batch_shapes(1), graphs=self.graphs)
         return self._single
 
     def _run_one(self, group: Group, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -485,7 +276,8 @@ class TensorRTRunner(Runner):
                 slot.hosts[t.name][...] = inputs[t.item.name]
             slot.run(rows)
         else:
-            self._await_staged(group, self._stage(group, inputs, 0, rows), send=self.in_pieces)
+            self._stage(group, inputs, 0, rows)
+            self._await_staged(group, send=self.in_pieces)
             slot.run(rows, inputs=not self.in_pieces)
         slot.stream.synchronize()
         return {t.item.name: slot.hosts[t.name].copy() for t in self._outputs}
@@ -499,8 +291,7 @@ class TensorRTRunner(Runner):
         size, batch = self._group_size, self.batch_size
         waves = [(first, min(size, full - first)) for first in range(0, full, size)]
         groups = min(self._group_count, len(waves))
-        staged, tasks, launched, collected = 0, [0] * len(waves), 0, 0
-        rest_tasks: int | None = None
+        staged, launched, collected, rest_staged = 0, 0, 0, False
         while launched < len(waves):
             # At first only two: no copier gets to run until this thread waits.
             while (
@@ -512,22 +303,23 @@ class TensorRTRunner(Runner):
                     self._collect(self._group(collected % groups), *waves[collected], outputs)
                     collected += 1
                 first, count = waves[staged]
-                tasks[staged] = self._stage(self._group(staged % groups), inputs, first * batch, count * batch)
+                self._stage(self._group(staged % groups), inputs, first * batch, count * batch)
                 staged += 1
-            if rest * self.batch_bytes > INLINE_BYTES * batch and staged == len(waves) and rest_tasks is None:
-                rest_tasks = self._stage(self._rest_group(), inputs, full * batch, rest)
+            if rest * self.batch_bytes > INLINE_BYTES * batch and staged == len(waves) and not rest_staged:
+                self._stage(self._rest_group(), inputs, full * batch, rest)
+                rest_staged = True
             if launched == staged:
                 self._collect(self._group(collected % groups), *waves[collected], outputs)
                 collected += 1
                 continue
             group = self._group(launched % groups)
             send = self.in_pieces and launched == 0
-            self._await_staged(group, tasks[launched], send=send)
+            self._await_staged(group, send=send)
             for slot in group.slots[: waves[launched][1]]:
                 slot.run(batch, inputs=not send)
             launched += 1
         if rest:
-            self._enqueue_rest(inputs, full * batch, rest, rest_tasks)
+            self._enqueue_rest(inputs, full * batch, rest, staged=rest_staged)
         for wave in range(collected, len(waves)):
             self._collect(self._group(wave % groups), *waves[wave], outputs)
         if rest:
@@ -535,16 +327,16 @@ class TensorRTRunner(Runner):
             for t in self._outputs:
                 outputs[t.item.name][full * batch :] = self._rest_slot().hosts[t.name][:rest]
 
-    def _enqueue_rest(self, inputs: Arrays, start: int, rest: int, tasks: int | None) -> None:
-        """Enqueue the remainder; ``tasks`` is None where it is so small that no copier was asked."""
+    def _enqueue_rest(self, inputs: Arrays, start: int, rest: int, *, staged: bool) -> None:
+        """Enqueue the remainder, which is ``staged`` already or has to be, unless it is small."""
         group, slot = self._rest_group(), self._rest_slot()
-        if tasks is None and rest * self.batch_bytes > INLINE_BYTES * self.batch_size:
-            tasks = self._stage(group, inputs, start, rest)
-        if tasks is None:
+        if rest * self.batch_bytes > INLINE_BYTES * self.batch_size:
+            if not staged:
+                self._stage(group, inputs, start, rest)
+            self._await_staged(group)
+        else:
             for t in self._inputs:
                 np.copyto(slot.hosts[t.name][:rest], inputs[t.item.name][start:])
-        else:
-            self._await_staged(group, tasks)
         slot.set_shapes(self.batch_shapes(rest))
         slot.enqueue(rest)
 
@@ -555,42 +347,21 @@ class TensorRTRunner(Runner):
     def _group(self, index: int) -> Group:
         """Give a group of slots, set up (contexts made, graphs captured) when it is first needed."""
         while index >= len(self._groups):
-            group = Group(self, self._group_size, self.batch_size)
+            group = self.new_group(self._group_size, self.batch_size)
             # Kept first, so that closing frees it whatever happens now.
             self._groups.append(group)
-            group.prepare(self, in_pieces=self.in_pieces and index == 0)
+            shapes, in_pieces = self.batch_shapes(self.batch_size), self.in_pieces and index == 0
+            group.prepare(shapes, graphs=self.graphs, in_pieces=in_pieces)
         return self._groups[index]
 
-    def _stage(self, group: Group, inputs: Arrays, start: int, rows: int) -> int:
-        """Have ``rows`` samples from ``start`` on copied to the group's memory; gives the copies to await."""
-        tasks = 0
+    def _stage(self, group: Group, inputs: Arrays, start: int, rows: int) -> None:
+        """Have ``rows`` samples from ``start`` on copied to the group's memory; its ``pieces`` tell when they are."""
         for t in self._inputs:
-            source, target = inputs[t.item.name], group.hosts[t.name]
-            if self.copier_count == 0:
-                np.copyto(target[:rows], source[start : start + rows])
-                group.done.put((None, t, 0, rows))
-                tasks += 1
-                continue
-            chunk = max(1, CHUNK_BYTES // t.sample_bytes, -(-rows // self.copier_count))
-            for low in range(0, rows, chunk):
-                high = min(low + chunk, rows)
-                self._tasks.put((target[low:high], source[start + low : start + high], group.done, (t, low, high)))
-                tasks += 1
-        if tasks and self.copier_count and not self._copiers:
-            for i in range(self.copier_count):
-                thread = threading.Thread(
-                    target=_copy, args=(self._tasks,), name=f"{self.variant} copier {i}", daemon=True
-                )
-                thread.start()
-                self._copiers.append(thread)
-        return tasks
+            self._copiers.copy(group.hosts[t.name], inputs[t.item.name], start, rows, t, group.pieces)
 
-    def _await_staged(self, group: Group, tasks: int, *, send: bool = False) -> None:
-        """Wait until samples are in the group's memory, and ``send`` them on piece by piece."""
-        for _ in range(tasks):
-            failure, tensor, low, high = group.done.get()
-            if failure is not None:
-                raise failure
+    def _await_staged(self, group: Group, *, send: bool = False) -> None:
+        """Wait until what was staged is in the group's memory, and ``send`` it on piece by piece."""
+        for tensor, low, high in group.pieces:
             if send:
                 group.slots[0].send(tensor, low, high)
 
@@ -640,11 +411,8 @@ class TensorRTRunner(Runner):
         import pycuda.driver as cuda
 
         with self._lock, context.current():
-            for group in (*self._groups, *(g for g in (self._tail, self._single) if g)):
-                for t in self._outputs:
-                    group.pinned[t.name][:] = POISON
-                    for slot in group.slots:
-                        cuda.memset_d8(slot.device[t.name], POISON, group.batch * t.sample_bytes)
+            for group in self._made():
+                group.poison()
             cuda.Context.synchronize()
 
     def raw(self) -> Slot:
@@ -655,24 +423,20 @@ class TensorRTRunner(Runner):
         """After a failure: wait until no thread and no stream uses the buffers any more; they are set up anew."""
         import pycuda.driver as cuda
 
-        self._stop_copiers()
+        self._copiers.stop()
         cuda.Context.synchronize()
         self._free_groups()
 
-    def _stop_copiers(self) -> None:
-        for _ in self._copiers:
-            self._tasks.put(None)
-        for thread in self._copiers:
-            thread.join()
-        self._copiers = []
+    def _made(self) -> list[Group]:
+        return [*self._groups, *(g for g in (self._tail, self._single) if g)]
 
     def _free_groups(self) -> None:
-        for group in (*self._groups, *(g for g in (self._tail, self._single) if g)):
+        for group in self._made():
             group.free()
         self._groups, self._tail, self._single = [], None, None
 
     def _teardown(self) -> None:
-        self._stop_copiers()
+        self._copiers.stop()
         with context.current():
             self._free_groups()
 
@@ -681,20 +445,6 @@ class TensorRTRunner(Runner):
             self._teardown()
             with context.current():
                 self.engine = None
-
-
-def _copy(tasks: queue.SimpleQueue[Any]) -> None:
-    """Copy what is asked for until None comes; NumPy lets other threads run meanwhile."""
-    while (task := tasks.get()) is not None:
-        target, source, done, which = task
-        failure: BaseException | None = None
-        try:
-            np.copyto(target, source)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
-            failure = error
-        # Nothing of the caller's may be kept alive until the next task comes.
-        del task, target, source
-        done.put((failure, *which))
 
 
 def _load(path: Path, allow_host_code: bool) -> Any:
@@ -713,11 +463,3 @@ def _load(path: Path, allow_host_code: bool) -> Any:
         what = f"TensorRT {trt.__version__} ({versions.kind()} runtime)"
         raise RunnerError(f"{path}: {what} cannot load it as a plan:\n{said.errors()}{hint}")
     return engine
-
-
-def checked(result: Any) -> Any:
-    """Give what a call of cuda-python returned beside its status; raises RunnerError where the status is an error."""
-    status, *rest = result
-    if int(status) != 0:
-        raise RunnerError(f"CUDA failed: {status.name} ({int(status)})")
-    return rest[0] if rest else None

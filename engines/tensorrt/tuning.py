@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.tensorrt import context, versions
-from engines.tensorrt.runner import CHUNK_BYTES
+from engines.tensorrt.copiers import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from engines.tensorrt.runner import TensorRTRunner

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engines.tensorrt import context
-from engines.tensorrt.runner import Graph, Group, TensorRTRunner, checked
+from engines.tensorrt.slots import Graph, checked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from engines.runner import Arrays
+    from engines.tensorrt.runner import TensorRTRunner
 
 WARM_UP = 3
 REPEATS = 3
@@ -40,7 +41,7 @@ def synchronous(runner: TensorRTRunner, inputs: Arrays) -> Timing:
     batch = runner.batch_size
     count = len(next(iter(inputs.values()))) // batch * batch
     with context.current():
-        group = Group(runner, 1, batch)
+        group = runner.new_group(1, batch)
         try:
             slot = group.slots[0]
             slot.set_shapes(runner.batch_shapes(batch))
@@ -79,7 +80,7 @@ def device_limit(runner: TensorRTRunner, inputs: Arrays, batches: int, repeats: 
     batch = runner.batch_size
     starts = range(0, max(1, len(next(iter(inputs.values()))) - batch + 1), batch)
     with context.current():
-        group = Group(runner, runner.streams, batch)
+        group = runner.new_group(runner.streams, batch)
         graphs: list[Graph] = []
         try:
             for i, slot in enumerate(group.slots):
@@ -123,7 +124,7 @@ def bare_replay(runner: TensorRTRunner, batch: int, times: int) -> list[float]:
     from cuda.bindings import driver
 
     with context.current():
-        group = Group(runner, 1, batch)
+        group = runner.new_group(1, batch)
         try:
             slot = group.slots[0]
             slot.set_shapes(runner.batch_shapes(batch))
