@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+
+Inputs = TypeVar("Inputs")
 
 UNSTABLE = 0.2
 """A measurement whose interquartile range is more than this share of its median is reported as unstable."""
@@ -44,6 +49,29 @@ def latency(seconds: Sequence[float], batch: int) -> Latency:
         raise ValueError("no durations to summarize")
     low, p50, high, p99 = (float(q) for q in np.quantile(np.asarray(seconds), [0.25, 0.5, 0.75, 0.99]))
     return Latency(batch, len(seconds), p50, p99, (high - low) / p50)
+
+
+def durations(
+    call: Callable[[Inputs], object],
+    inputs: Sequence[Inputs],
+    *,
+    least: int,
+    most: float = math.inf,
+    seconds: float = 0.0,
+) -> list[float]:
+    """Time single calls, each on the next of ``inputs``, round and round; gives the duration of each, in seconds.
+
+    They go on for about ``seconds``, but there are ``least`` at least and ``most`` at most. All of them count: what
+    only a first call does, it has to have done before.
+    """
+    found: list[float] = []
+    turns, begun = itertools.cycle(inputs), time.perf_counter()
+    while len(found) < least or (len(found) < most and time.perf_counter() - begun < seconds):
+        given = next(turns)
+        start = time.perf_counter()
+        call(given)
+        found.append(time.perf_counter() - start)
+    return found
 
 
 @dataclass(frozen=True)

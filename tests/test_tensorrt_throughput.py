@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-
 import pytest
 
 from conformance.compare import compare
 from conformance.device_floors import floors_for
+from conformance.timing import durations, latency
 from conformance.tolerances import row
 from engines import tensorrt
 from engines.model import BUNDLED
@@ -95,12 +93,7 @@ def measure(runner, inputs):
     """Measure samples/s of the runner, and its ratios to its yardsticks, one right after the other."""
     count, batch = len(next(iter(inputs.values()))), runner.batch_size
     runner(inputs)
-    seconds = []
-    while len(seconds) < 3 or (len(seconds) < ROUNDS and sum(seconds) < SECONDS):
-        start = time.perf_counter()
-        runner(inputs)
-        seconds.append(time.perf_counter() - start)
-    rate = count / statistics.median(seconds)
+    rate = latency(durations(runner, [inputs], least=3, most=ROUNDS, seconds=SECONDS), count).samples_per_second
     limit = yardsticks.device_limit(runner, inputs, limit_batches(runner, rate, LIMIT_SECONDS))
     synchronous = yardsticks.synchronous(runner, first(inputs, max(FEW, 4 * batch)))
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.floors import SHARE, FloorError, bundled_floors, parse_floor
-from conformance.timing import UNSTABLE, latency, side_by_side
+from conformance.timing import UNSTABLE, durations, latency, side_by_side
 from engines import datasets
 from engines.chain import Chain
 from engines.model import bundled_names, find_model, load_model
@@ -54,6 +54,30 @@ def test_no_durations_are_an_error():
     """Nothing measured is no figure."""
     with pytest.raises(ValueError, match="no durations"):
         latency([], 1)
+
+
+LASTING = {
+    "as many as asked for": ({"least": 3}, 3),
+    "until the time is over": ({"least": 3, "seconds": 14.0}, 5),
+    "at least so many, whatever they last": ({"least": 7, "seconds": 14.0}, 7),
+    "at most so many, though there is time": ({"least": 2, "most": 4, "seconds": 14.0}, 4),
+}
+
+
+@pytest.mark.parametrize("lasting", LASTING)
+def test_single_calls_are_timed_as_long_as_asked(lasting, monkeypatch):
+    """Every call has its own duration, in order, on the next of the inputs; how many there are is as asked."""
+    asked, count = LASTING[lasting]
+    now, given = [100.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def call(inputs):
+        given.append(inputs)
+        # 1, 2, 3, … seconds: four calls last ten, five fifteen.
+        now[0] += len(given)
+
+    assert durations(call, ["a", "b", "c"], **asked) == list(range(1, count + 1))
+    assert given == list("abcabcabc"[:count])
 
 
 class Sleeper:
