@@ -89,9 +89,13 @@ def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
     def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Arrays:
         return {name: np.ascontiguousarray(change(array), array.dtype) for name, array in inputs.items()}
 
+    count = len(next(iter(inputs.values())))
+    agree = f"its answers agree with the reference, within the tolerance ({count} sample{'' if count == 1 else 's'})"
     images = all(array.ndim == 4 for array in inputs.values())
     if images and all(array.shape[3] > 1 for array in inputs.values()):
-        yield "the input channels are swapped (RGB and BGR): reversing them agrees", each(lambda a: a[..., ::-1])
+        colours = all(array.shape[3] == 3 for array in inputs.values())
+        what = "red and blue are swapped in the input" if colours else "the input channels are in reverse order"
+        yield f"{what}: with the channels reversed, {agree}", each(lambda a: a[..., ::-1])
     scales: tuple[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]], ...] = (
         ("inputs are expected 255 times as large, in [0, 255]", lambda a: a * 255),
         ("inputs are expected 255 times as small, in [0, 1]", lambda a: a / 255),
@@ -99,16 +103,16 @@ def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
         ("inputs are expected in [0, 1] instead of [-1, 1]", lambda a: (a + 1) / 2),
     )
     for sentence, change in scales:
-        yield f"{sentence}: scaling them so agrees", each(change)
+        yield f"{sentence}: with inputs scaled so, {agree}", each(change)
     if images and all(array.shape[1] == array.shape[2] for array in inputs.values()):
-        yield "height and width are swapped: transposing the images agrees", each(lambda a: a.swapaxes(1, 2))
+        yield f"height and width are swapped: with the images transposed, {agree}", each(lambda a: a.swapaxes(1, 2))
     if images:
         yield (
-            "channels are expected first (NCHW bytes in an NHWC shape): reordering them agrees",
+            f"channels are expected first (NCHW bytes in an NHWC shape): with the inputs reordered so, {agree}",
             each(lambda a: a.transpose(0, 3, 1, 2).reshape(a.shape)),
         )
         yield (
-            "channels are fed first (NCHW) to an engine that takes NHWC: undoing that agrees",
+            f"channels are fed first (NCHW) to an engine that takes NHWC: with that undone, {agree}",
             each(lambda a: a.reshape(len(a), a.shape[3], *a.shape[1:3]).transpose(0, 2, 3, 1)),
         )
 

@@ -23,7 +23,7 @@ def check(runner, chain, count, record, draw):
     figures = {"samples": count, "correct": result.correct, "reference": result.reference_correct}
     figures |= {"allowed_drop": result.allowed_drop, "least": result.least, "passed": not result.problems}
     record("accuracy", figures)
-    draw(samples.inputs, actual, {name: reference})
+    draw(samples.inputs, actual, {name: reference}, samples.labels)
     # What was lost shows on any labels; only whether it is better than guessing may be more than they can tell.
     if problems := result.drop_problems if result.least is None else result.problems:
         pytest.fail(f"{runner.variant} of {spec.name}: " + "; ".join(problems), pytrace=False)

@@ -26,14 +26,20 @@ CLASSES = 20
 
 
 def picture(
-    actual: NDArray[Any], reference: NDArray[Any], kind: str, allowed: float, class_names: Sequence[str] = ()
+    actual: NDArray[Any],
+    reference: NDArray[Any],
+    kind: str,
+    allowed: float,
+    class_names: Sequence[str] = (),
+    labels: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Reduce one output (N, …) of a variant and the reference's to a histogram, a scatter, agreement, worst samples.
 
     ``kind`` is the output's (probabilities, logits, values), ``allowed`` the tolerance ``max`` that differences are
     held against; differences of other kinds than probabilities are relative to the reference's largest magnitude, as
-    in :func:`conformance.compare.compare`. Raises ValueError where shapes differ, there are no samples, or a value is
-    not finite: there is nothing to draw then, and the comparison has said so already.
+    in :func:`conformance.compare.compare`. ``labels`` are the true classes of the samples, where they are known.
+    Raises ValueError where shapes differ, there are no samples, or a value is not finite: there is nothing to draw
+    then, and the comparison has said so already.
     """
     if actual.shape != reference.shape or actual.size == 0:
         raise ValueError(f"shapes {actual.shape} and {reference.shape}")
@@ -46,6 +52,7 @@ def picture(
         "samples": len(reference),
         "histogram": _histogram(difference, allowed),
         "allowed_max": allowed,
+        "flips": None,
         "scatter": [],
         "agreement": [],
     }
@@ -57,6 +64,7 @@ def picture(
         scores = (softmax(reference), softmax(actual)) if kind == "logits" else (reference, actual)
         expected, found = (s.argmax(axis=1) for s in scores)
         flipped = expected != found
+        result["flips"] = int(flipped.sum())
         result["scatter"] = _scatter(scores[0], scores[1], flipped)
         result["agreement"] = _agreement(expected, flipped, class_names)
     result["worst"] = [
@@ -66,6 +74,7 @@ def picture(
             "expected": _top(scores[0][i], class_names) if scores else [],
             "got": _top(scores[1][i], class_names) if scores else [],
             "flip": bool(flipped[i]),
+            "label": None if labels is None or not scores else _name(int(labels[i]), class_names),
             "image": None,
         }
         for i in order[:WORST]

@@ -165,8 +165,8 @@ def fix_batch(model):
 
 FAULTS = {
     "weights perturbed by one percent": (perturb_weights, "other weights"),
-    "input channels swapped by a node": (swap_channels, "the input channels are swapped"),
-    "input channels swapped in the weights": (swap_channels_of_the_weights, "the input channels are swapped"),
+    "input channels swapped by a node": (swap_channels, "red and blue are swapped in the input"),
+    "input channels swapped in the weights": (swap_channels_of_the_weights, "red and blue are swapped in the input"),
     "the softmax left out": (leave_out_softmax, "the softmax is missing"),
     "two classes permuted": (
         lambda model: permute_classes(model, [0, 1, 5, 3, 4, 2, 6, 7, 8, 9]),
