@@ -53,7 +53,7 @@ def histogram(picture: Mapping[str, Any]) -> Markup:
 
 
 def scatter(picture: Mapping[str, Any]) -> Markup:
-    """Draw the confidence of the reference against the variant's, flips as triangles."""
+    """Draw the confidence of the reference against the variant's, changed classes as triangles."""
     points = picture["scatter"]
     x, y = _scale(0, 1, LEFT, WIDTH - RIGHT), _scale(0, 1, HEIGHT - BOTTOM, TOP)
     marks = [_grid_x(x(v / 4), f"{v / 4:g}") for v in range(5)] + [_grid_y(y(v / 4), f"{v / 4:g}") for v in range(5)]
@@ -63,7 +63,7 @@ def scatter(picture: Mapping[str, Any]) -> Markup:
         at = (f"M{x(p['reference']):.1f} {y(p['variant']):.1f}{outline}" for p in points if p["flip"] == flip)
         marks.append(_mark("path", class_="flip" if flip else "points", d="".join(at)))
     flips = sum(p["flip"] for p in points)
-    label = f"Confidence in the first class, reference against variant, {len(points)} samples, {flips} of them flips."
+    label = f"Confidence in the first class, reference against variant, {len(points)} samples, {flips} change class."
     return _svg(label, marks, "reference's confidence", "variant's")
 
 
@@ -77,9 +77,7 @@ def agreement(rows: Sequence[Mapping[str, Any]]) -> Markup:
         name = row["class"] if len(row["class"]) <= 14 else row["class"][:13] + "…"
         marks.append(_text(name, 106, top + 11, "end"))
         marks.append(_mark("rect", class_="track", x=x(0), y=top, width=x(1) - x(0), height=14))
-        marks.append(
-            _mark("rect", class_="bar" if share == 1 else "over", x=x(0), y=top, width=x(share) - x(0), height=14)
-        )
+        marks.append(_mark("rect", class_="bar", x=x(0), y=top, width=x(share) - x(0), height=14))
         marks.append(_text(percent(row["same"], row["samples"]), x(1) + 5, top + 11, "start"))
     label = "Share of samples that keep the reference's class, by class."
     return _svg(label, marks, None, None, height)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from conformance.report import charts
+from conformance.report.broken import changed, not_timed, verdict_section, worst, worst_is_shown
 from conformance.report.markup import Markup, join, table, tag
 from conformance.report.speed import speed
-from conformance.report.verdict import Document, Finding, any_of, compared, findings, number, percent, plural
+from conformance.report.tested import digest, file_name, tested
+from conformance.report.verdict import Document, also, any_of, findings, number, percent, plural
+from conformance.report.wording import FIGURES, INPUTS, SHORT, decisive, judged, ratio, usage
 
 STATUS = {"passed": ("✓", "Passed"), "failed": ("✗", "Failed"), "incomplete": ("!", "Incomplete")}
 VERDICTS = {
@@ -28,16 +32,15 @@ CHECKS = {
     "tensorrt": "promises of TensorRT engines",
     "other": "",
 }
-FIGURES = {
-    "max": "largest absolute difference",
-    "mean": "mean absolute difference",
-    "kl": "mean Kullback-Leibler divergence, nats",
-    "margin": "the reference's lead where a class flipped",
-    "flips": "share of flipped classes",
-    "sum": "distance of a sum of probabilities from one",
+FAMILIES = {
+    "tensorrt-vc": "TensorRT plans that other versions can run too",
+    "cpp8": "the C++ program on TensorRT 8",
+    "cpp10": "the C++ program on TensorRT 10",
 }
-HASH_SHOWN = 12
-"""So many digits of a hash tell files apart for a person; the whole hash is in its title and in the JSON."""
+"""Formats whose names do not say what they are."""
+
+NO_CASE = "got empty parameter set"
+"""How pytest begins the reason of a test that is written for variants that the model under test has none of."""
 
 
 def page(document: Document) -> str:
@@ -48,7 +51,7 @@ def page(document: Document) -> str:
     found = findings(document)
     ids = {(v["model"], v["variant"]): f"variant-{i}" for i, v in enumerate(document["variants"])}
     sections = [
-        ("verdict", "Verdict", _verdict(document, found, ids)),
+        ("verdict", "Verdict", verdict_section(document, found, ids)),
         ("matrix", "Checks", _matrix(document, ids)),
         ("variants", "Variants", _variants(document, ids)),
         ("speed", "Speed", speed(document)),
@@ -63,14 +66,27 @@ def page(document: Document) -> str:
         tag(
             "p", tag("span", f"{symbol} {word}", class_=f"badge {status}"), " Conformance of ", names, class_="eyebrow"
         ),
-        tag("h1", document["verdict"]["sentences"][0]),
-        tag("p", _about(document), class_="muted"),
-        tag("nav", tag("ul", *links), aria_label="Sections"),
+        tag("h1", *_headline(document)),
+        tested(document),
+        tag("p", *_about(document), class_="muted"),
     )
+    # The links come after the verdict, which is what a reader came for.
+    nav = tag("nav", tag("ul", *links), aria_label="Sections")
     main = tag(
         "main",
         *(
-            tag("section", tag("h2", name, id=f"{id_}-title"), content, id=id_, aria_labelledby=f"{id_}-title")
+            join(
+                [
+                    tag(
+                        "section",
+                        tag("h2", name, id=f"{id_}-title", class_="unseen" if id_ == "verdict" else None),
+                        content,
+                        id=id_,
+                        aria_labelledby=f"{id_}-title",
+                    ),
+                    nav if id_ == shown[0][0] else None,
+                ]
+            )
             for id_, name, content in shown
         ),
         id="main",
@@ -106,153 +122,30 @@ def _file(name: str) -> Markup:
     return Markup(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
-def _about(document: Document) -> str:
+def _headline(document: Document) -> list[object]:
+    """Give the verdict, and smaller what it leaves out."""
+    sentence, left = document["verdict"]["sentences"][0], also(document) + "."
+    if left == "." or not sentence.endswith(f" {left}"):
+        return [sentence]
+    return [sentence.removesuffix(left), tag("small", left)]
+
+
+def _about(document: Document) -> list[object]:
     environment, seconds = document["environment"], document["seconds"]
     took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
     day, _, clock = document["started"].partition("T")
     gpu = f", {environment['gpu']['name']}" if environment["gpu"] else ""
-    machine = f"{environment['cpu']}, {plural(environment['cores'], 'core')}{gpu}"
-    return f"{day} {clock[:5]} UTC, {took}, on {environment['host']} ({machine})"
-
-
-# The verdict: what broke, where, how badly.
-
-
-def _verdict(document: Document, found: Sequence[Finding], ids: dict[Any, str]) -> Markup:
-    rest = document["verdict"]["sentences"][1 + len(found) :]
-    parts = [_finding(document, f, i, ids) for i, f in enumerate(found)]
-    parts += [tag("p", sentence, class_="note") for sentence in rest]
-    if document["verdict"]["status"] != "incomplete" or compared(document):
-        parts.append(_overview(document))
-    return join(parts)
-
-
-def _tile(value: object, label: object, kind: str | None = None) -> Markup:
-    return tag("div", tag("dt", label), tag("dd", value), class_=f"tile {kind or ''}".strip())
-
-
-def _finding(document: Document, finding: Finding, index: int, ids: dict[Any, str]) -> Markup:
-    title = f"finding-{index}"
-    own = {"model": finding.model, "variant": finding.variant}
-    tiles = _tiles_of_failure(document, own) if finding.variant else []
-    pictures = (
-        any_of(document["pictures"], own) if any(not c["passed"] for c in any_of(document["comparisons"], own)) else []
-    )
-    tests = [
-        tag(
-            "details",
-            tag("summary", tag("code", test["test"]), f" – {test['phase']}"),
-            tag("pre", test["message"], tabindex="0"),
-        )
-        for test in finding.tests
-    ]
-    link = ids.get((finding.model, finding.variant))
-    return tag(
-        "article",
-        tag("h3", tag("span", "✗ ", class_="bad", aria_hidden="true"), finding.title, id=title),
-        tag("dl", *tiles, class_="tiles") if tiles else None,
-        tag("p", tag("strong", "Likely cause: "), finding.likely) if finding.likely else None,
-        tag("ul", *(tag("li", sentence) for sentence in finding.extent), class_="extent"),
-        _worst(pictures[0]) if pictures else None,
-        tag("p", tag("strong", "See it again: ")),
-        tag("pre", tag("code", finding.replay), class_="replay", tabindex="0"),
-        tag(
-            "details",
-            tag("summary", f"{plural(len(finding.tests), 'failed test')} with messages"),
-            *tests,
-            class_="tests",
-        ),
-        tag("p", tag("a", f"All figures of {finding.variant}", href=f"#{link}")) if link else None,
-        class_="finding",
-        aria_labelledby=title,
-    )
-
-
-def _tiles_of_failure(document: Document, own: dict[str, Any]) -> list[Markup]:
-    tiles = []
-    comparisons = [c for c in any_of(document["comparisons"], own) if not c["passed"]]
-    on_samples = next((c for c in comparisons if c["inputs"] == "samples"), None)
-    if on_samples and on_samples["flips"]:
-        tiles.append(_tile(f"{on_samples['flips']} of {on_samples['samples']}", "samples change class", "bad"))
-    broken = next((c for c in comparisons if c["problems"]), None)
-    largest = max(
-        (c for c in comparisons if "max" in c["figures"]), key=lambda c: c["figures"]["max"][0] or 0, default=None
-    )
-    if broken:
-        tiles.append(_tile("broken output", f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
-    elif largest:
-        needed, allowed = largest["figures"]["max"]
-        label = f"largest difference, on {largest['inputs']}; allowed {number(allowed)}"
-        tiles.append(_tile(number(needed), label, None if needed is not None and needed <= allowed else "bad"))
-    for row in any_of(document["accuracy"], own):
-        value = f"{100 * row['correct'] / row['samples']:.2f} %"
-        reference = f"{100 * row['reference_correct'] / row['samples']:.2f} %"
-        tiles.append(_tile(value, f"accuracy; the reference has {reference}", None if row["passed"] else "bad"))
-    for floor in any_of(document["floors"], own):
-        if floor["held"] is False:
-            tiles.append(
-                _tile(number(floor["found"], 3), f"{floor['ratio']}; the floor is {number(floor['floor'], 3)}", "bad")
-            )
-    return tiles
-
-
-def _worst(picture: Mapping[str, Any]) -> Markup | None:
-    """Show the worst samples with what either made of them."""
-    if not picture["worst"]:
-        return None
-    cards = []
-    for worst in picture["worst"]:
-        described = f"Sample {worst['sample']}"
-        image = tag("img", src=worst["image"], alt=described) if worst["image"] else None
-        lines: list[object] = [tag("strong", described), " differs by ", number(worst["difference"])]
-        if worst["expected"] and worst["got"]:
-            lines = [
-                tag("strong", described),
-                *_answer("reference", worst["expected"]),
-                *_answer("variant", worst["got"]),
-            ]
-            lines.append(tag("span", "▲ flip", class_="bad") if worst["flip"] else None)
-        cards.append(tag("li", image, tag("div", *lines)))
-    return tag("ul", *cards, class_="samples", aria_label="Samples with the largest differences")
-
-
-def _answer(who: str, top: list[Any]) -> tuple[Markup, ...]:
-    (name, score), *others = top
-    rest = ", ".join(f"{n} ({s:.2f})" for n, s in others)
-    return tag("span", f"{who}: ", tag("b", name), f" ({score:.2f})"), tag("span", rest, class_="muted rest")
-
-
-def _overview(document: Document) -> Markup:
-    """Say in a few figures how a run went: how many were compared, what came closest, floors, tests."""
-    good = [v for v in compared(document) if v["verdict"] == "passed"]
-    tiles = [_tile(f"{len(good)} of {len(compared(document))}", "compared variants agree with the reference")]
-    if near := max((v for v in good if v["usage"] is not None), key=lambda v: v["usage"], default=None):
-        tiles.append(
-            _tile(
-                f"{100 * near['usage']:.0f} %",
-                f"of its tolerance needed by {near['variant']} of {near['model']}, the closest that passed",
-            )
-        )
-    losses = [(r["reference_correct"] - r["correct"], r) for r in document["accuracy"] if r["passed"]]
-    if losses:
-        lost, row = max(losses, key=lambda pair: pair[0] / pair[1]["samples"])
-        value = f"{100 * max(lost, 0) / row['samples']:.2f} points"
-        tiles.append(_tile(value, f"the most accuracy lost by a variant that passed, on {row['samples']:,} samples"))
-    floors = [f for f in document["floors"] if f["held"] is not None]
-    if floors:
-        tiles.append(_tile(f"{sum(f['held'] for f in floors)} of {len(floors)}", "throughput floors held"))
-    tests = document["tests"]
-    tiles.append(
-        _tile(f"{tests['passed']:,}", f"tests passed, {tests['failed']:,} failed, {tests['skipped']:,} skipped")
-    )
-    return tag("dl", *tiles, class_="tiles overview")
+    machine = f" ({environment['cpu']}, {plural(environment['cores'], 'core')}{gpu})"
+    # On a phone the verdict is worth more than what stands under "This run" too.
+    took, machine = tag("span", f", {took}", class_="desk"), tag("span", machine, class_="desk")
+    return [f"{day} {clock[:5]} UTC", took, f", on {environment['host']}", machine]
 
 
 # The matrix of variants and checks.
 
 
 def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
-    parts = []
+    parts, late = [], False
     for model in document["models"]:
         rows = _shown(document, model["name"])
         checks = [c for c in CHECKS if any(c in v["checks"] for v in rows)]
@@ -265,15 +158,20 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
             verdict = tag(
                 "span", VERDICTS[v["verdict"]], class_={"passed": "good", "failed": "bad"}.get(v["verdict"], "muted")
             )
-            cells.append(
-                [name, verdict, *(_check(v["checks"].get(c)) for c in checks), _usage(v["usage"], bool(comparisons))]
-            )
+            late |= not_timed(document, v)
+            found = [
+                tag("span", "not timed", class_="muted")
+                if c == "benchmark" and not_timed(document, v)
+                else _check(v["checks"].get(c))
+                for c in checks
+            ]
+            cells.append([name, verdict, _closest(v["usage"], comparisons), *found])
         head = [tag("span", c, title=CHECKS[c]) if CHECKS[c] else c for c in checks]
         parts.append(tag("h3", model["name"]))
         parts.append(
             table(
                 f"Tests of every variant of {model['name']}, by check",
-                ["variant", "verdict", *head, "needed/allowed"],
+                ["variant", "verdict", "found / allowed", *head],
                 cells,
                 words=range(2 + len(head) + 1),
             )
@@ -281,10 +179,22 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
     if not parts:
         return None
     explained = (
-        "A cell counts the tests that passed. needed/allowed is the closest that any figure on any inputs came to its "
-        "tolerance: above 1 fails."
+        " is that of the figure that used most of its tolerance, on any inputs, or went furthest beyond "
+        "it: above 1 fails. The other columns count the tests that passed."
     )
-    return join([tag("p", explained, class_="muted"), *parts])
+    if late:
+        explained += " Not timed: the speed tests fail before they time anything, because the answers are wrong."
+    return join([tag("p", tag("b", "found / allowed"), explained, class_="muted"), *parts])
+
+
+def _closest(found: float | None, comparisons: Sequence[Any]) -> Markup:
+    """Show a variant's found / allowed, and, where it failed, of which figure."""
+    if not comparisons:
+        return tag("span", "–", class_="muted")
+    shown = _usage(found)
+    name = decisive(comparisons)
+    beyond = found is not None and found > 1 and name is not None
+    return join([shown, tag("span", FIGURES.get(name, name), class_="muted under")]) if beyond and name else shown
 
 
 def _shown(document: Document, model: str) -> list[Any]:
@@ -306,20 +216,14 @@ def _check(counts: dict[str, int] | None) -> Markup:
     return join(parts)
 
 
-def _usage(usage: float | None, known: bool) -> Markup:
-    """Show needed/allowed as a number and a bar that is full at what is allowed."""
-    if not known:
-        return tag("span", "–", class_="muted")
-    if usage is None:
+def _usage(found: float | None) -> Markup:
+    """Show found / allowed as a number and a bar that is full at what is allowed."""
+    if found is None:
         return tag("span", "broken output", class_="bad")
-    bad = usage > 1
+    bad = found > 1
     # A bar that shows a small share at all.
-    bar = tag("i", style=f"width:{min(100.0, max(2.0, 100 * usage)):.0f}%", class_="over" if bad else None)
-    text = tag(
-        "span",
-        ("✗ " if bad else "") + (f"{number(usage)} ×" if usage >= 10 else f"{usage:.2f}"),
-        class_="bad" if bad else None,
-    )
+    bar = tag("i", style=f"width:{min(100.0, max(2.0, 100 * found)):.0f}%", class_="over" if bad else None)
+    text = tag("span", ("✗ " if bad else "") + ratio(found), class_="bad" if bad else None)
     return join([tag("span", bar, class_="meter", aria_hidden="true"), text])
 
 
@@ -337,7 +241,7 @@ def _variants(document: Document, ids: dict[Any, str]) -> Markup | None:
         labelled = "with labels" if data["labelled"] else "without labels"
         parts.append(tag("p", f"{model['description']}; on {data['source']}, {labelled}.", class_="muted"))
         parts += [_variant(document, v, ids[v["model"], v["variant"]]) for v in rows]
-    return join(parts) if parts else None
+    return join([tag("p", SHORT, class_="muted"), *parts]) if parts else None
 
 
 def _variant(document: Document, variant: Any, id_: str) -> Markup:
@@ -351,10 +255,11 @@ def _variant(document: Document, variant: Any, id_: str) -> Markup:
     )
     nothing = tag("p", "Nothing was compared.", class_="note")
     content: list[Markup | None] = [_comparisons(variant, comparisons) if comparisons else nothing]
+    content.append(_inputs(comparisons) if comparisons else None)
     if drawn:
         content.append(tag("div", *_figures(drawn[0]), class_="charts"))
-        if worst := _worst(drawn[0]):
-            content += [tag("h5", "Samples that differ most"), worst]
+        # Those of a broken variant stand in its box.
+        content.append(None if worst_is_shown(document, variant) else worst(drawn[0]))
     content.append(_facts(document, variant))
     heading = tag("summary", tag("h4", variant["variant"]), " ", state)
     return tag("details", heading, *content, id=id_, class_="variant", open=failed)
@@ -363,16 +268,29 @@ def _variant(document: Document, variant: Any, id_: str) -> Markup:
 def _comparisons(variant: Any, comparisons: Sequence[Any]) -> Markup:
     rows = []
     for c in comparisons:
-        rows += [[c["inputs"], "problem", problem, "", tag("span", "✗", class_="bad")] for problem in c["problems"]]
+        inputs = f"{c['inputs']} ({c['samples']:,})"
+        rows += [[inputs, problem, tag("span", "✗", class_="bad"), "–", "–"] for problem in c["problems"]]
         for name, (needed, allowed) in c["figures"].items():
-            meaning = tag("span", name, title=FIGURES.get(name, name))
-            # All may flip, where the margin decides alone.
-            decides = not (name == "flips" and allowed >= 1)
-            usage = None if needed is None else needed / allowed if allowed else 0.0 if needed == 0 else None
-            shown = _usage(usage, True) if decides else tag("span", "–", class_="muted")
-            rows.append([f"{c['inputs']} ({c['samples']:,})", meaning, number(needed), number(allowed), shown])
+            decides = judged(name, allowed)
+            share = usage(needed, allowed)
+            shown = tag("span", "not judged", class_="muted")
+            if decides:
+                shown = _usage(share) if math.isfinite(share) else tag("span", "✗", class_="bad")
+            kept = number(allowed) if decides else "not judged"
+            rows.append([inputs, FIGURES.get(name, name), shown, number(needed), kept])
     caption = f"Differences of {variant['variant']} from the reference"
-    return table(caption, ["inputs (samples)", "figure", "needed", "allowed", "needed/allowed"], rows, words=(0, 1, 4))
+    headings = ["inputs (samples)", "figure", "found / allowed", "found", "allowed"]
+    return table(caption, headings, rows, words=(0, 1, 2))
+
+
+def _inputs(comparisons: Sequence[Any]) -> Markup:
+    """Say what the inputs are, and, where several tests have the same, whose figures stand here."""
+    parts: list[object] = ["Figures on "]
+    for i, c in enumerate(comparisons):
+        parts += ["; " if i else "", tag("b", c["inputs"]), f": {INPUTS.get(c['inputs'], c['inputs'])}"]
+        if c.get("test"):
+            parts += [", by ", tag("code", c["test"].split("::")[-1].split("[")[0])]
+    return tag("p", *parts, ". Of several tests on the same inputs the one that did worst counts.", class_="muted")
 
 
 def _figures(picture: Mapping[str, Any]) -> list[Markup]:
@@ -397,16 +315,22 @@ def _figures(picture: Mapping[str, Any]) -> list[Markup]:
         )
     ]
     if points := picture["scatter"]:
-        flips = sum(row["samples"] - row["same"] for row in picture["agreement"])
-        shown = "" if len(points) == count else f" {len(points)} samples are shown, flips first."
+        flips = changed(picture)
+        drawn = sum(p["flip"] for p in points)
+        shown = (
+            ""
+            if len(points) == count
+            else f" Not in proportion: {drawn:,} of the {flips:,} that change class are drawn, and "
+            f"{len(points) - drawn:,} of the {count - flips:,} that keep it."
+        )
         values = [
-            [p["sample"], f"{p['reference']:.4f}", f"{p['variant']:.4f}", "▲ flip" if p["flip"] else "same"]
+            [p["sample"], f"{p['reference']:.4f}", f"{p['variant']:.4f}", "▲ changed" if p["flip"] else "same"]
             for p in points
         ]
         figures.append(
             _figure(
                 "Confidence, reference against variant",
-                f"▲ {plural(flips, 'flip')} of the class, ● same class.{shown}",
+                f"▲ class changed ({flips:,} of {count:,} samples), ● same class.{shown}",
                 charts.scatter(picture),
                 table("Confidence by sample", ["sample", "reference", "variant", "class"], values, words=(0, 3)),
             )
@@ -439,11 +363,15 @@ def _facts(document: Document, variant: Any) -> Markup | None:
         allowed = "" if row["allowed_drop"] is None else f", {row['allowed_drop']:,} fewer allowed"
         facts.append(("accuracy", right + allowed))
     for artifact in any_of(document["artifacts"], variant):
-        facts.append(("size", f"{artifact['bytes'] / 1e6:.2f} MB, built in {number(artifact['build_seconds'])} s"))
-        facts.append(("made by", ", ".join(f"{n} {v}" for n, v in artifact["tools"].items() if v) or "brought"))
+        supplied, size = variant.get("supplied"), f"{artifact['bytes'] / 1e6:.2f} MB"
+        if supplied:
+            facts += [("size", size), ("made by", f"supplied by {supplied['option']} ({file_name(supplied)})")]
+        else:
+            facts.append(("size", f"{size}, built in {number(artifact['build_seconds'])} s"))
+            tools = ", ".join(f"{n} {v}" for n, v in artifact["tools"].items() if v)
+            facts.append(("made by", tools or "a file that was supplied"))
         for name, file in artifact["files"].items():
-            hashed = tag("code", file["sha256"][:HASH_SHOWN], "…", title=file["sha256"])
-            facts.append((name, join([f"{file['bytes']:,} bytes, SHA-256 ", hashed])))
+            facts.append((name, join([f"{file['bytes']:,} bytes, SHA-256 ", digest(file["sha256"])])))
     if not facts:
         return None
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts")
@@ -459,11 +387,30 @@ def _skipped(document: Document) -> Markup | None:
     if not groups:
         return None
     rows = []
+    several = len(document["models"]) > 1
     for reason, skips in groups.items():
-        who = list(dict.fromkeys(f"{s['model']}-{s['variant']}" for s in skips if s["variant"]))
-        named = ", ".join(who) if len(who) <= 3 else f"{len(who)} variants, {who[0]} to {who[-1]}"
-        rows.append([reason, named or "tests of the suite", f"{sum(s['tests'] for s in skips):,}"])
-    return table("What was skipped, and why", ["reason", "of", "tests"], rows, words=(0, 1))
+        named = [s for s in skips if s["variant"]]
+        names = list(dict.fromkeys(f"{s['model']}-{s['variant']}" if several else s["variant"] for s in named))
+        listed = names if len(names) <= 6 else [*names[:2], f"… ({len(names)} variants)", names[-1]]
+        of = join(tag("span", name, class_="line") for name in listed) if listed else "tests of no variant"
+        why = reason
+        if reason.startswith(NO_CASE):
+            why = "the test is for variants of a kind that no model under test has"
+        rows.append([of, why, f"{sum(s['tests'] for s in skips):,}"])
+    return join(
+        [_families(document), table("What was skipped, and why", ["of", "reason", "tests"], rows, words=(0, 1))]
+    )
+
+
+def _families(document: Document) -> Markup | None:
+    """Explain the names of variants that were skipped, once."""
+    left = [v for v in document["variants"] if v["verdict"] == "skipped"]
+    formats = dict.fromkeys(v["format"] for v in left)
+    told = [f"{name}: {FAMILIES[name]}" for name in formats if name in FAMILIES]
+    if profile := next((v["profile"] for v in left if v["profile"]), None):
+        low, best, high = (*profile.removeprefix("b").split("."), "", "")[:3]
+        told.append(f"b{profile.removeprefix('b')}: an engine for batches of {low} to {high}, tuned for {best}")
+    return tag("p", "; ".join(told), ".", class_="muted") if told else None
 
 
 def _known(document: Document) -> Markup | None:
@@ -498,9 +445,6 @@ def _run(document: Document) -> Markup:
         facts.append(("GPU", f"{gpu['name']}{memory}, driver {gpu['driver'] or 'unknown'}"))
     listed = tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts")
     rows = [[a["model"], a["variant"], tag("code", a["sha256"]), a["built"]] for a in document["artifacts"]]
-    hashes = (
-        table("Artifacts under test", ["model", "variant", "SHA-256", "built"], rows, words=(0, 1, 2, 3))
-        if rows
-        else None
-    )
+    caption = "Artifacts under test; a hash here is over names and contents of all files, those of files stand above"
+    hashes = table(caption, ["model", "variant", "SHA-256", "built"], rows, words=(0, 1, 2, 3)) if rows else None
     return join([listed, tag("details", tag("summary", "Artifacts and their hashes"), hashes) if hashes else None])

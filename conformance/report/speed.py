@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from conformance.report import charts
+from conformance.report.broken import not_timed
 from conformance.report.markup import Markup, join, table, tag
 from conformance.report.verdict import Document, any_of, number
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq")
 """The order of the precisions' colours and shapes, the same in every chart."""
+
+
+FLOORS = (
+    "Each floor is measured on its own, both engines in turns: its ratio is not that of two rows of the table above."
+)
 
 
 def speed(document: Document) -> Markup | None:
@@ -96,6 +102,10 @@ def _table(document: Document, model: str, rows: Sequence[Any]) -> Markup:
         )
     headings = ["variant", "batch", "samples/s", "spread", "p50 ms", "p99 ms", "over FP32", "over batch 1"]
     headings += [optional[k] for k in extra] + others
+    for variant in document["variants"]:
+        if variant["model"] == model and not_timed(document, variant):
+            late = ["–", "not timed: wrong answers"]
+            cells.append([variant["variant"], *late, *["–"] * (len(headings) - 1 - len(late))])
     return table(f"Speed of {model}: throughput, latency, and how many times as fast", headings, cells)
 
 
@@ -117,6 +127,10 @@ def _sizes(document: Document, model: Any, rows: Sequence[Any]) -> Markup | None
     loads = {r["variant"]: r["load_seconds"] for r in rows if r.get("load_seconds") is not None}
     if not artifacts:
         return None
+
+    def supplied(artifact: Any) -> bool:
+        return bool(_described(document, artifact).get("supplied"))
+
     reference = next((a["bytes"] for a in artifacts if a["variant"] == model["reference"]), None)
     cells = [
         [
@@ -124,7 +138,7 @@ def _sizes(document: Document, model: Any, rows: Sequence[Any]) -> Markup | None
             f"{a['bytes'] / 1e6:.2f}",
             "–" if not reference else f"{100 * a['bytes'] / reference:.0f} %",
             "–" if a["variant"] not in loads else f"{1e3 * loads[a['variant']]:,.1f}",
-            f"{a['build_seconds']:,.1f}",
+            "supplied" if supplied(a) else f"{a['build_seconds']:,.1f}",
         ]
         for a in artifacts
     ]
@@ -147,6 +161,7 @@ def _floors(document: Document) -> Markup:
     return join(
         [
             tag("h3", "Floors"),
+            tag("p", FLOORS, class_="muted"),
             table("Throughput floors", ["floor of", "found", "floor", "seen before", "result"], cells, words=(0, 4)),
         ]
     )

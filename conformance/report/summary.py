@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from conformance.report.verdict import Document, any_of, findings, number, plural
+from conformance.report.verdict import Document, any_of, findings, plural
+from conformance.report.wording import ratio
 
 SYMBOLS = {"passed": "✅", "failed": "❌", "incomplete": "⚠️"}
 
 SPEED_BATCH = 32
 """The batch whose samples a second a row shows."""
 
-COLUMNS = ("variant", "verdict", "needed/allowed", "flips", "accuracy", "samples/s at 32", "size")
+COLUMNS = ("variant", "verdict", "found/allowed", "classes changed", "accuracy", "samples/s at 32", "size")
 
 
 def summary(document: Document) -> str:
@@ -24,6 +25,12 @@ def summary(document: Document) -> str:
         f"**{text(judged['sentences'][0])}**",
         "",
     ]
+    for variant in document["variants"]:
+        if supplied := variant.get("supplied"):
+            hashed = f", SHA-256 {supplied['sha256']}" if supplied["sha256"] else ""
+            lines.append(
+                f"- {text(variant['variant'])} is {code(supplied['path'])}, given by {supplied['option']}{hashed}"
+            )
     found = findings(document)
     for finding in found:
         lines += [f"- **{text(finding.title)}.** {text(' '.join(finding.extent))}"]
@@ -60,7 +67,7 @@ def row_of(document: Document, variant: Any) -> list[str]:
     cells = [text(variant["variant"]), "**FAILED**" if variant["verdict"] == "failed" else variant["verdict"]]
     comparisons = any_of(document["comparisons"], variant)
     cells.append(
-        "∞" if comparisons and variant["usage"] is None else "-" if not comparisons else number(variant["usage"])
+        "∞" if comparisons and variant["usage"] is None else "-" if not comparisons else ratio(variant["usage"])
     )
     on_samples = next((c for c in comparisons if c["inputs"] == "samples"), None)
     cells.append(f"{on_samples['flips']}/{on_samples['samples']}" if on_samples else "-")

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.report.wording import FIGURES, INPUTS
+
 Document = Mapping[str, Any]
 """What ``conformance.schema.json`` describes."""
 
@@ -14,20 +16,37 @@ NAMED = 3
 """Up to so many broken variants are named in the headline."""
 
 
+NOT_TESTED = ("skipped", "not run")
+"""The verdicts of variants that nothing is known of."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is broken: a variant with all its failed tests, or a failed test of no variant.
 
-    ``extent`` says how badly, a sentence each; ``likely`` is None where no cause was found.
+    ``what`` is a verb with its object, or the whole title where there is no variant. ``extent`` says how badly, a
+    sentence each: ``plain`` are those whose figures the tiles of the page show too, ``more`` the others. ``likely`` is
+    None where no cause was found.
     """
 
-    title: str
+    what: str
     model: str | None
     variant: str | None
-    extent: tuple[str, ...]
+    plain: tuple[str, ...]
+    more: tuple[str, ...]
     likely: str | None
     replay: str
     tests: tuple[Mapping[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        """Say what is broken."""
+        return self.what if self.variant is None else f"{self.variant} of {self.model} {self.what}"
+
+    @property
+    def extent(self) -> tuple[str, ...]:
+        """Say how badly, a sentence each."""
+        return self.plain + self.more
 
     def __str__(self) -> str:
         """Give title, extent and likely cause in a line."""
@@ -81,6 +100,26 @@ def skipped(document: Document) -> dict[str, list[str]]:
     return reasons
 
 
+def skips(document: Document) -> list[str]:
+    """Say which variants were skipped, a sentence for each reason."""
+    return [
+        f"{plural(len(names), 'variant')} skipped ({named(names)}): {reason}."
+        for reason, names in skipped(document).items()
+    ]
+
+
+def not_tested(document: Document) -> list[Mapping[str, Any]]:
+    """List the variants other than the reference that were skipped, or that no test of ran."""
+    references = {m["name"]: m["reference"] for m in document["models"]}
+    return [v for v in document["variants"] if v["variant"] != references[v["model"]] and v["verdict"] in NOT_TESTED]
+
+
+def also(document: Document) -> str:
+    """Say how many variants were not tested, beside those that the headline speaks of; empty where all were."""
+    count = len(not_tested(document))
+    return f"{count} more {'was' if count == 1 else 'were'} not tested" if count else ""
+
+
 def named(names: Sequence[str]) -> str:
     """Name several variants by the first and the last."""
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
@@ -102,29 +141,30 @@ def findings(document: Document) -> list[Finding]:
             ends = {"collect": " cannot be collected", "run": ""}
             what = test["test"] + ends.get(test["phase"], " failed")
             found.append(
-                Finding(what, None, None, (_sentence(test["summary"]),), test["likely"], test["replay"], (test,))
+                Finding(what, None, None, (), (_sentence(test["summary"]),), test["likely"], test["replay"], (test,))
             )
     return found
 
 
 def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Finding:
     comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
-    title = f"{variant['variant']} of {variant['model']} "
+    plain: list[str] = []
     extent: list[str] = []
     if comparisons:
-        title += "does not give the reference's answers"
-        extent += [_of_comparison(c) for c in comparisons]
+        what = "does not give the reference's answers"
+        for c in comparisons:
+            (plain if shown_in_tiles(c) else extent).append(_of_comparison(c))
     elif any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
-        title += "is slower than its floor"
+        what = "is slower than its floor"
     elif all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests):
-        title += "cannot be built or run"
+        what = "cannot be built or run"
     else:
-        title += f"fails {plural(len(tests), 'test')}"
+        what = f"fails {plural(len(tests), 'test')}"
     for row in any_of(document["accuracy"], variant):
         if not row["passed"]:
             shares = (row[key] / row["samples"] for key in ("correct", "reference_correct"))
             own, reference = (f"{100 * share:.2f} %" for share in shares)
-            extent.append(f"Accuracy is {own}, the reference's {reference}, on {plural(row['samples'], 'sample')}.")
+            plain.append(f"Accuracy is {own}, the reference's {reference}, on {plural(row['samples'], 'sample')}.")
     for row in any_of(document["batching"], variant):
         if row["largest"] > row["allowed"]:
             extent.append(
@@ -133,12 +173,19 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
             )
     for floor in _judged(any_of(document["floors"], variant)):
         if not floor["held"]:
-            extent.append(f"{floor['ratio']}: {number(floor['found'], 3)}, the floor is {number(floor['floor'], 3)}.")
-    if not extent:
+            plain.append(f"{floor['ratio']}: {number(floor['found'], 3)}, the floor is {number(floor['floor'], 3)}.")
+    if not plain and not extent:
         extent.append(_sentence(tests[0]["summary"]))
     told = next((t for t in tests if t["likely"]), tests[0])
     return Finding(
-        title, variant["model"], variant["variant"], tuple(extent), told["likely"], told["replay"], tuple(tests)
+        what,
+        variant["model"],
+        variant["variant"],
+        tuple(plain),
+        tuple(extent),
+        told["likely"],
+        told["replay"],
+        tuple(tests),
     )
 
 
@@ -146,22 +193,31 @@ def _judged(floors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     return (f for f in floors if f["held"] is not None)
 
 
+def shown_in_tiles(comparison: Mapping[str, Any]) -> bool:
+    """Say whether the tiles of the page tell all of a comparison that failed: how many classes, how far."""
+    max_ = comparison["figures"].get("max")
+    return comparison["inputs"] == "samples" and not comparison["problems"] and max_ is not None and not _held(*max_)
+
+
 def _of_comparison(comparison: Mapping[str, Any]) -> str:
-    inputs = comparison["inputs"]
-    where = f"On {inputs if inputs == 'samples' else inputs + ' inputs'}"
+    where = f"On {INPUTS.get(comparison['inputs'], comparison['inputs'])}"
     if comparison["problems"]:
         return f"{where}: {'; '.join(comparison['problems'])}."
     parts = []
-    if comparison["flips"]:
-        parts.append(f"{comparison['flips']} of {comparison['samples']:,} top-1 classes differ")
+    if "flips" in comparison["figures"]:
+        verb = "changes" if comparison["flips"] == 1 else "change"
+        parts.append(f"{comparison['flips']:,} of {comparison['samples']:,} {verb} class")
     wrong = {
         n: (needed, allowed) for n, (needed, allowed) in comparison["figures"].items() if not _held(needed, allowed)
     }
     if "max" in wrong:
         parts.append(f"the largest difference is {number(wrong['max'][0])}, allowed {number(wrong['max'][1])}")
     elif wrong:
-        parts += [f"{name} is {number(needed)}, allowed {number(allowed)}" for name, (needed, allowed) in wrong.items()]
-    return f"{where}, {'; '.join(parts)}."
+        parts += [
+            f"{FIGURES.get(name, name)} is {number(needed)}, allowed {number(allowed)}"
+            for name, (needed, allowed) in wrong.items()
+        ]
+    return f"{where}: {'; '.join(parts)}."
 
 
 def _held(needed: float | None, allowed: float) -> bool:
@@ -181,14 +237,22 @@ def verdict(document: Document) -> dict[str, Any]:
     tests, found = document["tests"], findings(document)
     finished = tests["not_run"] == 0 and document["exit_code"] in {0, 1, 5} and not _uncollected(document)
     told = [str(f) for f in found]
-    ran = [v for v in document["variants"] if v["verdict"] not in {"skipped", "not run"}]
+    references = {m["name"]: m["reference"] for m in document["models"]}
+    wrong = {(f.model, f.variant) for f in found}
+    # The reference is no variant that is tested, but where it breaks its own promises.
+    tested = [
+        v
+        for v in document["variants"]
+        if (v["variant"] != references[v["model"]] and v["verdict"] not in NOT_TESTED)
+        or (v["model"], v["variant"]) in wrong
+    ]
     if tests["failed"] or found:
         broken = sum(f.variant is not None for f in found)
         others = len(found) - broken
         names = [f"{f.variant} of {f.model}" for f in found if f.variant is not None]
         which = f": {', '.join(names)}" if len(names) <= NAMED else ""
         verb = "is" if broken == 1 else "are"
-        parts = [f"{broken} of {plural(len(ran), 'variant')} {verb} broken{which}"] if broken else []
+        parts = [f"{broken} of {plural(len(tested), 'tested variant')} {verb} broken{which}"] if broken else []
         parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
         status, headline = "failed", (" and ".join(parts) or f"{plural(tests['failed'], 'test')} failed")
     elif not finished or document["exit_code"] not in {0, 5} or not compared(document):
@@ -202,12 +266,13 @@ def verdict(document: Document) -> dict[str, Any]:
         )
     else:
         status, headline = "passed", _good(document)
+    if status != "incomplete" and (left := also(document)):
+        headline += f". {left}"
     if not finished and not (tests["collected"] or found):
         told.append("No test has run: the run is still going on, was killed, or stopped before its first test.")
     elif not finished:
         told.append(f"The run stopped early: {plural(tests['not_run'], 'selected test')} never ran.")
-    for reason, names in skipped(document).items():
-        told.append(f"{plural(len(names), 'variant')} skipped ({named(names)}): {reason}.")
+    told += skips(document)
     if tests["deselected"]:
         told.append(f"{plural(tests['deselected'], 'test')} deselected by options: this is not the whole suite.")
     return {"status": status, "complete": finished, "sentences": [headline + ".", *told]}

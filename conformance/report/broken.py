@@ -1,0 +1,286 @@
+"""The part of the page about the verdict: what is broken, how badly, why, what to do, and what passed all the same."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from conformance.report.markup import Markup, join, tag
+from conformance.report.tested import file_name, of_variant
+from conformance.report.verdict import (
+    Document,
+    Finding,
+    any_of,
+    compared,
+    not_tested,
+    number,
+    plural,
+    skipped,
+    skips,
+)
+from conformance.report.wording import CHECKS
+
+
+def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[Any, str]) -> Markup:
+    """Write the section: a box for each finding, what was left out, and a few figures of what passed."""
+    left_out = set(skips(document))
+    rest = [s for s in document["verdict"]["sentences"][1 + len(found) :] if s not in left_out]
+    parts: list[Markup | None] = [_finding(document, f, i, ids) for i, f in enumerate(found)]
+    parts += [tag("p", sentence, class_="note") for sentence in rest]
+    parts.append(_left_out(document))
+    if compared(document):
+        parts.append(_passed(document))
+    return join(parts)
+
+
+def worst_is_shown(document: Document, variant: Mapping[str, Any]) -> bool:
+    """Say whether the box of a broken variant shows the samples that differ most."""
+    wrong = any(not c["passed"] for c in any_of(document["comparisons"], variant))
+    pictures = any_of(document["pictures"], variant)
+    return variant["verdict"] == "failed" and wrong and bool(pictures) and bool(pictures[0]["worst"])
+
+
+def not_timed(document: Document, variant: Mapping[str, Any]) -> bool:
+    """Say whether the speed tests of a variant failed before they timed anything: it gives wrong answers."""
+    speed = variant["checks"].get("benchmark")
+    return bool(
+        speed
+        and speed["failed"]
+        and not speed["passed"]
+        and not any_of(document["benchmarks"], variant)
+        and any(c["inputs"] == "samples" and not c["passed"] for c in any_of(document["comparisons"], variant))
+    )
+
+
+def changed(picture: Mapping[str, Any]) -> int:
+    """Count the samples of a picture that change class; an older document says so of up to twenty classes only."""
+    if picture.get("flips") is not None:
+        return int(picture["flips"])
+    return sum(row["samples"] - row["same"] for row in picture["agreement"])
+
+
+def worst(picture: Mapping[str, Any]) -> Markup | None:
+    """Show the worst samples with what either made of them."""
+    if not picture["worst"]:
+        return None
+    cards = []
+    for row in picture["worst"]:
+        described = f"Sample {row['sample']}"
+        image = tag("img", src=row["image"], alt=described) if row["image"] else None
+        lines: list[object] = [tag("strong", described)]
+        if row.get("label") is not None:
+            lines.append(tag("span", "label: ", tag("b", row["label"])))
+        if row["expected"] and row["got"]:
+            lines += [*_answer("reference", row["expected"]), *_answer("variant", row["got"])]
+            lines.append(tag("span", "▲ class changed", class_="bad") if row["flip"] else None)
+        else:
+            lines.append(tag("span", "differs by ", number(row["difference"])))
+        cards.append(tag("li", image, tag("div", *lines)))
+    says = f"Worst of the {picture['samples']:,} test samples that were run, numbered from 0"
+    return join([tag("p", says, class_="muted caption"), tag("ul", *cards, class_="samples", aria_label=says)])
+
+
+def _answer(who: str, top: list[Any]) -> tuple[Markup, ...]:
+    (name, score), *others = top
+    rest = ", ".join(f"{n} ({s:.2f})" for n, s in others)
+    return tag("span", f"{who}: ", tag("b", name), f" ({score:.2f})"), tag("span", rest, class_="muted rest")
+
+
+def _tile(value: object, label: object, kind: str | None = None) -> Markup:
+    return tag("div", tag("dt", label), tag("dd", value), class_=f"tile {kind or ''}".strip())
+
+
+# A box for each finding.
+
+
+def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any, str]) -> Markup:
+    title = f"finding-{index}"
+    own = {"model": finding.model, "variant": finding.variant}
+    variant = next(iter(any_of(document["variants"], own)), None)
+    name = finding.title
+    if finding.variant and len(document["models"]) == 1:
+        name = f"{finding.variant} {finding.what}"
+    tiles = _tiles(document, own) if finding.variant else []
+    # The user's own file stands at the top of the page.
+    made_here = variant is not None and not variant.get("supplied")
+    link = ids.get((finding.model, finding.variant))
+    return tag(
+        "article",
+        tag("h3", tag("span", "✗ ", class_="bad", aria_hidden="true"), name, id=title),
+        tag("p", tag("strong", "Tested: "), of_variant(document, variant)) if variant and made_here else None,
+        tag("dl", *tiles, class_="tiles") if tiles else None,
+        tag("p", tag("strong", "Likely cause: "), finding.likely) if finding.likely else None,
+        tag("p", tag("strong", "Next: "), *_next(document, finding, variant)),
+        tag("p", tag("strong", "Reproduce"), " (run in the project's folder):", class_="before"),
+        tag("pre", tag("code", _command(finding.replay)), class_="replay", tabindex="0"),
+        tag("ul", *(tag("li", sentence) for sentence in finding.more), class_="extent") if finding.more else None,
+        worst(any_of(document["pictures"], own)[0]) if variant and worst_is_shown(document, variant) else None,
+        _failed_tests(document, finding, variant),
+        tag("p", tag("a", f"All figures of {finding.variant}", href=f"#{link}")) if link else None,
+        class_="finding",
+        aria_labelledby=title,
+    )
+
+
+def _failed_tests(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> Markup:
+    tests = [
+        tag(
+            "details",
+            tag("summary", tag("code", test["test"]), f" – {test['phase']}"),
+            tag("pre", test["message"], tabindex="0"),
+        )
+        for test in finding.tests
+    ]
+    counts = {} if variant is None else {c: n["failed"] for c, n in variant["checks"].items() if n["failed"]}
+    says = f"{plural(len(finding.tests), 'failed test')} with messages"
+    # A test may fail in two phases, with a message each.
+    if sum(counts.values()) == len(finding.tests):
+        late = " (not timed: its answers are wrong)" if variant and not_timed(document, variant) else ""
+        kinds = [f"{n} {CHECKS.get(c, c)}{late if c == 'benchmark' else ''}" for c, n in counts.items()]
+        says += f": {', '.join(kinds)}"
+    return tag("details", tag("summary", says), *tests, class_="tests")
+
+
+def _next(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> list[str]:
+    """Say what to do: only what holds for any finding of the kind."""
+    if variant is None:
+        return ["read the message below, mend what it names, and run the command below again."]
+    comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
+    if not comparisons and all(row["passed"] for row in any_of(document["accuracy"], variant)):
+        if any(f["held"] is False for f in any_of(document["floors"], variant)):
+            return ["run the command below again while nothing else runs on the machine; a slow engine stays below."]
+        return ["read the message below, mend what it names, and run the command below again."]
+    supplied = variant.get("supplied")
+    what = file_name(supplied) if supplied else f"this {variant['variant']}"
+    mend = "mend the cause" if finding.likely else "find the cause (the messages below say where answers differ)"
+    steps = [f"do not ship {what}; {mend}, then run the command below again, and all tests before it is shipped."]
+    same = [
+        v["variant"]
+        for v in compared(document)
+        if (v["model"], v["precision"]) == (variant["model"], variant["precision"])
+        and v["variant"] != variant["variant"]
+        and v["verdict"] == "passed"
+    ]
+    if comparisons and same and variant["precision"] != "fp32":
+        steps.append(f" {variant['precision'].upper()} alone does not explain it: {same[0]} passes.")
+    return steps
+
+
+def _command(command: str) -> Markup:
+    """Write a command that is broken between its words only, so that an option can be read and copied whole."""
+    try:
+        words = [shlex.quote(word) for word in shlex.split(command)]
+    except ValueError:
+        words = []
+    # Another way of quoting is shown as it is.
+    parts = words if " ".join(words) == command else [command]
+    return join(part for i, word in enumerate(parts) for part in (" " if i else None, tag("span", word)))
+
+
+def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
+    """Show how badly, the loss of accuracy first, on the most samples that were run."""
+    accuracy = any_of(document["accuracy"], own)
+    comparisons = [c for c in any_of(document["comparisons"], own) if not c["passed"]]
+    on_samples = next((c for c in any_of(document["comparisons"], own) if c["inputs"] == "samples"), None)
+    lost = any(not row["passed"] for row in accuracy)
+    tiles = [_accuracy(row) for row in accuracy if not row["passed"]]
+    if broken := next((c for c in comparisons if c["problems"]), None):
+        tiles.append(_tile("broken output", f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
+    elif on_samples and (lost or not on_samples["passed"]):
+        picture = next(iter(any_of(document["pictures"], own)), None)
+        tiles += _on_most(on_samples, picture if picture and picture["samples"] > on_samples["samples"] else None)
+    elif on_others := [c for c in comparisons if "max" in c["figures"]]:
+        largest = max(on_others, key=lambda c: c["figures"]["max"][0] or 0)
+        needed, allowed = largest["figures"]["max"]
+        label = f"largest difference, on {largest['inputs']} inputs; allowed {number(allowed)}"
+        tiles.append(_tile(number(needed), label, None if needed is not None and needed <= allowed else "bad"))
+    tiles += [_accuracy(row) for row in accuracy if row["passed"]]
+    for floor in any_of(document["floors"], own):
+        if floor["held"] is False:
+            label = f"{floor['ratio']}; the floor is {number(floor['floor'], 3)}"
+            tiles.append(_tile(number(floor["found"], 3), label, "bad"))
+    return tiles
+
+
+def _accuracy(row: Mapping[str, Any]) -> Markup:
+    own, reference = (f"{100 * row[key] / row['samples']:.2f} %" for key in ("correct", "reference_correct"))
+    lost = row["reference_correct"] - row["correct"]
+    if row["passed"] or lost <= 0:
+        least = "" if row["passed"] or row["least"] is None else f"; guessing stays below {row['least']:,} right"
+        label = f"accuracy; the reference has {reference}, on {row['samples']:,} samples{least}"
+        return _tile(own, label, None if row["passed"] else "bad lead")
+    allowed = "" if row["allowed_drop"] is None else f"; {row['allowed_drop']:,} allowed"
+    label = f"accuracy {own}, reference {reference}: {lost:,} more of {row['samples']:,} wrong{allowed}"
+    return _tile(f"−{100 * lost / row['samples']:.2f} points", label, "bad lead")
+
+
+def _on_most(on_samples: Mapping[str, Any], picture: Mapping[str, Any] | None) -> list[Markup]:
+    """Show changed classes and the largest change on all samples that were run, and beside them on those judged."""
+    judged = on_samples["samples"]
+    flips, count, beside = on_samples["flips"], judged, ""
+    needed, allowed = on_samples["figures"].get("max", (None, 0.0))
+    largest, where, largest_beside = needed, f"in {plural(judged, 'sample')}", ""
+    if picture:
+        count, beside = picture["samples"], f"; {flips} of the {judged} that are judged"
+        flips = changed(picture)
+        where = f"in {count:,} samples"
+        largest_beside = f" ({number(largest)} in the {judged} that are judged)"
+        largest = max((row["difference"] for row in picture["worst"]), default=largest)
+    # Only probabilities sum to one.
+    kind = "largest change of a class probability" if "sum" in on_samples["figures"] else "largest difference"
+    tiles = []
+    if flips:
+        label = f"samples change class ({100 * flips / count:.2g} %){beside}"
+        tiles.append(_tile(f"{flips:,} of {count:,}", label, "bad"))
+    label = f"{kind}, {where}; allowed {number(allowed)}{largest_beside}"
+    tiles.append(_tile(number(largest), label, None if largest is not None and largest <= allowed else "bad"))
+    return tiles
+
+
+# What was left out, and what passed.
+
+
+def _left_out(document: Document) -> Markup | None:
+    """Say in one line how many variants were not tested; opened, which and why."""
+    left = not_tested(document)
+    if not left and not skips(document):
+        return None
+    idle = [v for v in left if v["verdict"] == "not run"]
+    lines = [tag("li", reason, ": ", ", ".join(names)) for reason, names in skipped(document).items()]
+    if idle:
+        names = ", ".join(f"{v['model']}-{v['variant']}" for v in idle)
+        lines.append(tag("li", f"none of their tests was selected, or the run ended before: {names}"))
+    count = len(left) or sum(map(len, skipped(document).values()))
+    says = f"{plural(count, 'variant')} {'was' if count == 1 else 'were'} not tested: which, and why"
+    return tag("details", tag("summary", says), tag("ul", *lines), class_="note")
+
+
+def _passed(document: Document) -> Markup | None:
+    """Say in a few figures how it went with what passed: how many, what came closest, floors; tests, if all passed."""
+    failed = document["verdict"]["status"] == "failed"
+    good = [v for v in compared(document) if v["verdict"] == "passed"]
+    if failed and not good:
+        return None
+    label = "variants agree with the reference; the reference itself is not counted"
+    tiles = [_tile(f"{len(good)} of {len(compared(document))}", label)]
+    if near := max((v for v in good if v["usage"] is not None), key=lambda v: v["usage"], default=None):
+        which = f"{near['variant']} of {near['model']}"
+        tiles.append(
+            _tile(f"{100 * near['usage']:.0f} %", f"of what is allowed was used by {which}, the closest to it")
+        )
+    losses = [(r["reference_correct"] - r["correct"], r) for r in document["accuracy"] if r["passed"]]
+    if losses and not failed:
+        lost, row = max(losses, key=lambda pair: pair[0] / pair[1]["samples"])
+        value = f"{100 * max(lost, 0) / row['samples']:.2f} points"
+        label = f"the most accuracy lost by a variant, on {row['samples']:,} samples"
+        tiles.append(_tile(value, label))
+    sound = {(v["model"], v["variant"]) for v in document["variants"] if v["verdict"] == "passed"}
+    floors = [f for f in document["floors"] if f["held"] is not None and (f["model"], f["variant"]) in sound]
+    if floors:
+        tiles.append(_tile(f"{sum(f['held'] for f in floors)} of {len(floors)}", "throughput floors held"))
+    if not failed:
+        tests = document["tests"]
+        tiles.append(_tile(f"{tests['passed']:,}", f"tests passed, {tests['skipped']:,} skipped"))
+    heading = tag("h3", "The variants that passed") if failed else None
+    return join([heading, tag("dl", *tiles, class_="tiles overview")])

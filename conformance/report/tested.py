@@ -1,0 +1,84 @@
+"""The part of the page that says what was tested, and against what: files, their sizes and hashes, what ran them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from conformance.report.markup import Markup, join, tag
+from conformance.report.verdict import Document, any_of
+
+HASH_SHOWN = 12
+"""So many digits of a hash tell files apart for a person; the whole hash is in its title and in the JSON."""
+
+
+def tested(document: Document) -> Markup | None:
+    """Name the user's own files and the references, for the top of the page; None where nothing is under test."""
+    rows: list[tuple[str, Markup]] = [
+        ("Tested file", of_variant(document, variant))
+        for variant in document["variants"]
+        if _is_tested(document, variant)
+    ]
+    several = len(document["models"]) > 1
+    references = dict.fromkeys(_reference(document, model, several) for model in document["models"])
+    rows += [("Reference", text) for text in references]
+    if not rows:
+        return None
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in rows), class_="facts tested")
+
+
+def of_variant(document: Document, variant: Mapping[str, Any]) -> Markup:
+    """Say of a variant which file it is, or that it was made here, and what runs it in which precision."""
+    artifact = next(iter(any_of(document["artifacts"], variant)), None)
+    supplied = variant.get("supplied")
+    engine = _engine(document, variant["format"])
+    run = f"run by {engine} as {variant['precision'].upper()}" if engine else f"as {variant['precision'].upper()}"
+    if supplied:
+        measured = _measured(supplied["bytes"], supplied["sha256"])
+        return join([_path(supplied["path"]), measured, f", given by {supplied['option']}; {run}"])
+    if artifact is None:
+        return join([f"{variant['variant']}, made by the suite from the SavedModel; {run}"])
+    files = list(artifact["files"].values())
+    measured = _measured(artifact["bytes"], files[0]["sha256"] if len(files) == 1 else None)
+    return join([f"{variant['variant']}, made by the suite from the SavedModel", measured, f"; {run}"])
+
+
+def file_name(supplied: Mapping[str, Any]) -> str:
+    """Give the last part of a supplied file's path."""
+    return PurePath(supplied["path"]).name or supplied["path"]
+
+
+def digest(sha256: str) -> Markup:
+    """Show the first digits of a hash; the whole of it stands in the title."""
+    return tag("code", sha256[:HASH_SHOWN], "…", title=sha256)
+
+
+def _is_tested(document: Document, variant: Mapping[str, Any]) -> bool:
+    references = {m["name"]: m["reference"] for m in document["models"]}
+    return bool(variant.get("supplied")) and variant["variant"] != references[variant["model"]]
+
+
+def _reference(document: Document, model: Mapping[str, Any], several: bool) -> Markup:
+    own = {"model": model["name"], "variant": model["reference"]}
+    supplied = next((v.get("supplied") for v in any_of(document["variants"], own)), None)
+    by = f", run by {model['reference_run_by']}" if model.get("reference_run_by") else ""
+    if supplied:
+        size = _measured(supplied["bytes"], supplied["sha256"])
+        return join(["the SavedModel ", _path(supplied["path"]), size, f", given by {supplied['option']}{by}"])
+    return join([f"the SavedModel of {'each model' if several else model['name']}{by}"])
+
+
+def _path(path: str) -> Markup:
+    return tag("code", path, class_="path")
+
+
+def _measured(size: int | None, sha256: str | None) -> Markup:
+    parts: list[object] = [] if size is None else [f"{size / 1e6:.2f} MB"]
+    if sha256:
+        parts += [", SHA-256 " if parts else "SHA-256 ", digest(sha256)]
+    return join([" (", *parts, ")"]) if parts else Markup("")
+
+
+def _engine(document: Document, format_: str) -> str | None:
+    return next((e["engine"] for e in document["environment"]["engines"] if e["format"] == format_), None)
