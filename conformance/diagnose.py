@@ -77,20 +77,25 @@ def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> I
     def changed(values: NDArray[Any]) -> Arrays:
         return {**actual, scores: values.astype(p.dtype)}
 
-    yield "the softmax is missing: the outputs are logits", changed(softmax(p))
+    agree = _agree(len(q))
+    yield f"the softmax is missing: the outputs are logits; with a softmax, {agree}", changed(softmax(p))
     order = np.array([int(np.abs(p - q[:, [j]]).mean(axis=0).argmin()) for j in range(q.shape[1])])
     moved = np.flatnonzero(order != np.arange(len(order)))
     if len(moved) and len(set(order)) == len(order):
         where = ", ".join(f"class {j} is at {order[j]}" for j in moved[:4])
-        yield f"the classes are permuted: {where}", changed(p[:, order])
+        yield f"the classes are permuted: {where}; with them put back, {agree}", changed(p[:, order])
+
+
+def _agree(count: int) -> str:
+    """Say what proves an explanation: only what was found so is given as one."""
+    return f"its answers agree with the reference, within the tolerance ({count} sample{'' if count == 1 else 's'})"
 
 
 def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
     def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Arrays:
         return {name: np.ascontiguousarray(change(array), array.dtype) for name, array in inputs.items()}
 
-    count = len(next(iter(inputs.values())))
-    agree = f"its answers agree with the reference, within the tolerance ({count} sample{'' if count == 1 else 's'})"
+    agree = _agree(len(next(iter(inputs.values()))))
     images = all(array.ndim == 4 for array in inputs.values())
     if images and all(array.shape[3] > 1 for array in inputs.values()):
         colours = all(array.shape[3] == 3 for array in inputs.values())

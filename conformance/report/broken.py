@@ -81,6 +81,17 @@ def worst(picture: Mapping[str, Any]) -> Markup | None:
     return join([tag("p", says, class_="muted caption"), tag("ul", *cards, class_="samples", aria_label=says)])
 
 
+def command_words(command: str) -> Markup:
+    """Write a command that is broken between its words only, so that an option can be read and copied whole."""
+    try:
+        words = [shlex.quote(word) for word in shlex.split(command)]
+    except ValueError:
+        words = []
+    # Another way of quoting is shown as it is.
+    parts = words if " ".join(words) == command else [command]
+    return join(part for i, word in enumerate(parts) for part in (" " if i else None, tag("span", word)))
+
+
 def _answer(who: str, top: list[Any]) -> tuple[Markup, ...]:
     (name, score), *others = top
     rest = ", ".join(f"{n} ({s:.2f})" for n, s in others)
@@ -113,7 +124,7 @@ def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any,
         tag("p", tag("strong", "Likely cause: "), finding.likely) if finding.likely else None,
         tag("p", tag("strong", "Next: "), *_next(document, finding, variant)),
         tag("p", tag("strong", "Reproduce"), " (run in the project's folder):", class_="before"),
-        tag("pre", tag("code", _command(finding.replay)), class_="replay", tabindex="0"),
+        tag("pre", tag("code", command_words(finding.replay)), class_="replay", tabindex="0"),
         tag("ul", *(tag("li", sentence) for sentence in finding.more), class_="extent") if finding.more else None,
         worst(any_of(document["pictures"], own)[0]) if variant and worst_is_shown(document, variant) else None,
         _failed_tests(document, finding, variant),
@@ -167,17 +178,6 @@ def _next(document: Document, finding: Finding, variant: Mapping[str, Any] | Non
     return steps
 
 
-def _command(command: str) -> Markup:
-    """Write a command that is broken between its words only, so that an option can be read and copied whole."""
-    try:
-        words = [shlex.quote(word) for word in shlex.split(command)]
-    except ValueError:
-        words = []
-    # Another way of quoting is shown as it is.
-    parts = words if " ".join(words) == command else [command]
-    return join(part for i, word in enumerate(parts) for part in (" " if i else None, tag("span", word)))
-
-
 def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
     """Show how badly, the loss of accuracy first, on the most samples that were run."""
     accuracy = any_of(document["accuracy"], own)
@@ -216,16 +216,16 @@ def _accuracy(row: Mapping[str, Any]) -> Markup:
 
 
 def _on_most(on_samples: Mapping[str, Any], picture: Mapping[str, Any] | None) -> list[Markup]:
-    """Show changed classes and the largest change on all samples that were run, and beside them on those judged."""
+    """Show changed classes and the largest change on all samples that were run, and beside it in the agreement test."""
     judged = on_samples["samples"]
     flips, count, beside = on_samples["flips"], judged, ""
     needed, allowed = on_samples["figures"].get("max", (None, 0.0))
     largest, where, largest_beside = needed, f"in {plural(judged, 'sample')}", ""
     if picture:
-        count, beside = picture["samples"], f"; {flips} of the {judged} that are judged"
+        count, beside = picture["samples"], f"; {flips} of {judged} in the agreement test"
         flips = changed(picture)
         where = f"in {count:,} samples"
-        largest_beside = f" ({number(largest)} in the {judged} that are judged)"
+        largest_beside = f" ({number(largest)} in the {judged} of the agreement test)"
         largest = max((row["difference"] for row in picture["worst"]), default=largest)
     # Only probabilities sum to one.
     kind = "largest change of a class probability" if "sum" in on_samples["figures"] else "largest difference"
@@ -265,7 +265,7 @@ def _passed(document: Document) -> Markup | None:
     label = "variants agree with the reference; the reference itself is not counted"
     tiles = [_tile(f"{len(good)} of {len(compared(document))}", label)]
     if near := max((v for v in good if v["usage"] is not None), key=lambda v: v["usage"], default=None):
-        which = f"{near['variant']} of {near['model']}"
+        which = near["variant"] + (f" of {near['model']}" if len(document["models"]) > 1 else "")
         tiles.append(
             _tile(f"{100 * near['usage']:.0f} %", f"of what is allowed was used by {which}, the closest to it")
         )

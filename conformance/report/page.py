@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.report import charts
-from conformance.report.broken import changed, not_timed, verdict_section, worst, worst_is_shown
+from conformance.report.broken import changed, command_words, not_timed, verdict_section, worst, worst_is_shown
 from conformance.report.markup import Markup, join, table, tag
 from conformance.report.speed import speed
 from conformance.report.tested import digest, file_name, tested
@@ -155,6 +155,8 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
         for v in rows:
             comparisons = any_of(document["comparisons"], v)
             name = tag("a", v["variant"], href=f"#{ids[v['model'], v['variant']]}")
+            if v["variant"] == model["reference"]:
+                name = join([name, tag("span", "the reference itself", class_="muted under")])
             verdict = tag(
                 "span", VERDICTS[v["verdict"]], class_={"passed": "good", "failed": "bad"}.get(v["verdict"], "muted")
             )
@@ -426,7 +428,7 @@ def _run(document: Document) -> Markup:
     environment, tests = document["environment"], document["tests"]
     counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in tests.items() if n)
     facts: list[tuple[str, object]] = [
-        ("command", tag("code", document["command"])),
+        ("command", tag("code", command_words(document["command"]), class_="words")),
         ("tests", counts or "none"),
         ("exit code", document["exit_code"]),
         ("system", environment["system"]),

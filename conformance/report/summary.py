@@ -28,9 +28,8 @@ def summary(document: Document) -> str:
     for variant in document["variants"]:
         if supplied := variant.get("supplied"):
             hashed = f", SHA-256 {supplied['sha256']}" if supplied["sha256"] else ""
-            lines.append(
-                f"- {text(variant['variant'])} is {code(supplied['path'])}, given by {supplied['option']}{hashed}"
-            )
+            where = f"{code(supplied['path'])}, given by {text(supplied['option'])}{hashed}"
+            lines.append(f"- {text(variant['variant'])} of {text(variant['model'])} is {where}")
     found = findings(document)
     for finding in found:
         lines += [f"- **{text(finding.title)}.** {text(' '.join(finding.extent))}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 from pathlib import Path
@@ -47,7 +48,8 @@ def outputs(samples=1000, classes=10, seed=0, noise=0.0):
 def drawn(noise):
     """Reduce made-up outputs to charts, with images."""
     reference, actual = outputs(noise=noise)
-    reduced = picture(actual, reference, "probabilities", ALLOWED, CLASSES)
+    labels = reference.argmax(axis=1)
+    reduced = picture(actual, reference, "probabilities", ALLOWED, CLASSES, labels)
     return with_images(reduced, {w["sample"]: image() for w in reduced["worst"]})
 
 
@@ -90,6 +92,7 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
                 "name": m,
                 "description": "a classifier",
                 "reference": "savedmodel-fp32",
+                "reference_run_by": "TensorFlow 2.21.0",
                 "data": {"source": "some images", "samples": 100, "labelled": True},
                 "reference_accuracy": {"correct": 888, "samples": 1000},
             }
@@ -105,6 +108,7 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
                 "verdict": "failed" if bad[m, v] else "passed",
                 "reason": None,
                 "usage": 130381.2 if bad[m, v] else 0.4,
+                "supplied": None,
                 "checks": {
                     "consistency": NONE | {"passed": 5, "failed": int(bad[m, v])},
                     "batching": NONE | {"passed": 16},
@@ -138,6 +142,7 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
                 "usage": 130381.2 if bad[m, v] else 0.4,
                 "passed": not bad[m, v],
                 "problems": [],
+                "test": f"tests/test_consistency.py::test_agrees_on_{inputs}[{m}-{v}]",
             }
             for m, v in rows
             for inputs in ("samples", "contrast")
@@ -165,6 +170,33 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
     }
     result["verdict"] = verdict(result)
     return result
+
+
+def with_supplied_file(made, path="/data/classifier v7.onnx", variant="onnx-fp32"):
+    """Give a document with one variant as a user's own file: its artifact is a copy that nobody built."""
+    made = copy.deepcopy(made)
+    for row in made["variants"]:
+        if row["variant"] == variant:
+            row["supplied"] = {"option": "--onnx", "path": path, "bytes": 15_000_000, "sha256": "cd" * 32}
+    for row in made["artifacts"]:
+        if row["variant"] == variant:
+            row |= {"made_from": {"file": "cd" * 32}, "tools": {}, "build_seconds": 0.108}
+    return made
+
+
+def with_wrong_answers_everywhere(made, variant="onnx-fp32"):
+    """Give a document in which the speed tests of a variant failed too, before they timed anything."""
+    made = copy.deepcopy(made)
+    made["benchmarks"] = [b for b in made["benchmarks"] if b["variant"] != variant]
+    row = next(v for v in made["variants"] if v["variant"] == variant)
+    row["checks"] = {
+        "consistency": NONE | {"passed": 3, "failed": 4},
+        "batching": NONE | {"passed": 16},
+        "accuracy": NONE | {"failed": 2},
+        "benchmark": NONE | {"failed": 4},
+    }
+    made["failures"] = [{**made["failures"][0], "test": f"tests/test_x.py::test_{i}"} for i in range(10)]
+    return made
 
 
 def benchmarks(model, variants):
