@@ -1,4 +1,4 @@
-"""`python -m conformance check-csv`: sound predictions pass, each fault of a program fails and is named."""
+"""`python -m fixtures.check_csv`: sound predictions pass, each fault of a program fails and is named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformance.__main__ import main
 from engines import exchange
 from engines.__main__ import main as engines
 from engines.chain import Chain, find_data
@@ -24,6 +23,7 @@ from engines.model import find_model, load_model
 from engines.store import Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
+from fixtures.check_csv import main
 from tests.meta import stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ class Exchange:
 
     def words(self, predictions: Path, *more: object, variant: str = "onnx-fp32") -> list[str]:
         """Give the words of the command that judges predictions."""
-        words = ["check-csv", self.model, predictions, f"--variant={variant}", f"--artifacts={self.artifacts}"]
+        words = [self.model, predictions, f"--variant={variant}", f"--artifacts={self.artifacts}"]
         return [str(word) for word in [*words, f"--samples={COUNT}", *self.data, *more]]
 
 
@@ -232,7 +232,7 @@ def test_answers_of_other_samples_and_damaged_ones_are_named(digits, sound, judg
     assert code == 1, text
     assert re.search(message, text), text
     assert re.search(r"accuracy +\S.*\n  fed +not proved to be csv-100", text), text
-    assert re.search(r"replay +python -m conformance check-csv digits_vgg ", text)
+    assert re.search(r"replay +python -m fixtures.check_csv digits_vgg ", text)
 
 
 def write(path, results):
@@ -330,7 +330,7 @@ def test_names_that_are_none_are_refused(digits, judge, unusable):
     text = unusable(variant="tensorrt-fp8")
     assert "--variant tensorrt-fp8 is none of digits_vgg; allowed: savedmodel-fp32, onnx-fp32" in text
     words = digits.words(digits.answer()[0])
-    code, text = judge([words[0], "digits_vg", *words[2:]])
+    code, text = judge(["digits_vg", *words[1:]])
     assert code == 2
     assert "no model 'digits_vg' (did you mean 'digits_vgg'?)" in text
 
@@ -350,7 +350,7 @@ class Copied:
 
     def words(self, *more):
         """Give the words of the command on this copy, without --samples."""
-        words = ["check-csv", self.digits.model, str(self.digits.answer()[0]), "--variant=onnx-fp32"]
+        words = [self.digits.model, str(self.digits.answer()[0]), "--variant=onnx-fp32"]
         return [*words, f"--artifacts={self.artifacts}", *more]
 
 
@@ -423,7 +423,7 @@ def test_the_command_judges_and_imports_no_tensorflow(digits, tmp_path, fault):
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('imported TensorFlow')")
     predictions, report = digits.answer(fault)
     done = subprocess.run(
-        [sys.executable, "-m", "conformance", *digits.words(predictions, "--fed", report)],
+        [sys.executable, "-m", "fixtures.check_csv", *digits.words(predictions, "--fed", report)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
@@ -440,7 +440,7 @@ def test_the_command_judges_and_imports_no_tensorflow(digits, tmp_path, fault):
 def test_the_help_has_an_example(capsys):
     """--help says what the three commands are, and what the exit codes mean."""
     with pytest.raises(SystemExit, match="0"):
-        main(["check-csv", "--help"])
+        main(["--help"])
     text = capsys.readouterr().out
-    for part in ("engines export-csv", "trt8_infer --plan", "conformance check-csv cifar10_vgg", "exit code: 0 sound"):
+    for part in ("engines export-csv", "trt8_infer --plan", "fixtures.check_csv cifar10_vgg", "exit code: 0 sound"):
         assert part in text
