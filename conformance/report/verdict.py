@@ -126,7 +126,9 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
             own, reference = (f"{100 * share:.2f} %" for share in shares)
             extent.append(f"Accuracy is {own}, the reference's {reference}, on {plural(row['samples'], 'sample')}.")
     for row in any_of(document["batching"], variant):
-        if row["largest"] > row["allowed"]:
+        if row["problems"]:
+            extent.append(f"What batches give cannot be compared with single samples: {row['problems'][0]}.")
+        elif row["largest"] > row["allowed"]:
             extent.append(
                 f"A sample's answer depends on its batch: by {number(row['largest'])}, "
                 f"allowed {number(row['allowed'])}."
