@@ -207,7 +207,12 @@ def verdict(document: Document) -> dict[str, Any]:
     if not finished and not (tests["collected"] or found):
         told.append("No test has run: the run is still going on, was killed, or stopped before its first test.")
     elif not finished:
-        told.append(f"The run stopped early: {plural(tests['not_run'], 'selected test')} never ran.")
+        never = f"{plural(tests['not_run'], 'selected test')} never ran"
+        told.append(
+            f"The run stopped early: {never}."
+            if tests["not_run"]
+            else f"pytest ended with exit code {document['exit_code']}."
+        )
     for reason, names in skipped(document).items():
         told.append(f"{plural(len(names), 'variant')} skipped ({named(names)}): {reason}.")
     if tests["deselected"]:
