@@ -8,8 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import jsonschema
+import numpy as np
 import pytest
 
 from conformance.report.document import schema
@@ -19,6 +22,7 @@ from engines.onnx import OnnxRunner
 from engines.variant import Variant
 from fixtures.chain import CHAINS, artifact_folder
 from fixtures.judge import likely_cause
+from fixtures.reporting import Results
 
 ROOT = Path(__file__).resolve().parents[2]
 ONNX = Variant("onnx", "fp32")
@@ -70,6 +74,56 @@ def test_the_likely_cause_of_an_engine_that_bears_no_trying(digits, kind, likely
         actual = runner(samples)
         found = likely_cause(runner, samples, actual, digits.reference("samples", samples), tolerance)
     assert re.search(likely, found), found
+
+
+# What the process with the terminal makes of what it is told, in the order in which processes finish.
+
+
+def comparison(samples, **keys):
+    """Write what a comparison on drawn inputs recorded."""
+    content = {"inputs": "drawn", "samples": samples, "flips": 0, "problems": [], "usage": 0.5, "figures": {}}
+    return "comparison", {**content, **keys}
+
+
+def told(results, case, records=(), skipped=None):
+    """Report the end of a test of a case: what it recorded, or why it was skipped."""
+    report = {"when": "teardown", "outcome": "skipped" if skipped else "passed", "skipped": bool(skipped)}
+    report |= {"longrepr": ("file", 1, f"Skipped: {skipped}"), "user_properties": [("case", case)], "records": records}
+    results.pytest_runtest_logreport(SimpleNamespace(**report))
+
+
+def new_results(*cases):
+    """Give results without a terminal."""
+    return Results(SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=lambda name: None)), cases)
+
+
+@pytest.mark.parametrize(
+    "records, kept",
+    [
+        ([comparison(166, usage=np.inf, problems=["NaN"]), comparison(1, usage=np.inf, problems=["NaN"])], 0),
+        ([comparison(4, usage=np.inf, problems=["NaN"]), comparison(4, usage=np.inf, problems=["shape"])], 1),
+        ([comparison(4, figures={"max": [1e-3, 2e-3]}), comparison(4, figures={"max": [9e-4, 2e-3]})], 0),
+        ([comparison(4, usage=0.9), comparison(166)], 0),
+    ],
+)
+def test_the_worst_of_several_comparisons_does_not_depend_on_their_order(records, kept):
+    """Of two equally bad comparisons always the same one stands in the table."""
+    for order in (records, records[::-1]):
+        results = new_results()
+        for record in order:
+            told(results, "m-onnx-fp32", [record])
+        assert results.comparisons["m-onnx-fp32"]["drawn"] == records[kept][1]
+
+
+def test_why_variants_were_skipped_does_not_depend_on_the_order():
+    """A variant is skipped for the reason of most of its tests, and the first and last named are those of the chain."""
+    skips = [(case, reason) for case in "abc" for reason in ("no GPU", "no GPU", "benchmarks are off")]
+    for order in (skips, skips[::-1]):
+        results, terminal = new_results("a", "b", "c"), Mock()
+        for case, reason in order:
+            told(results, case, skipped=reason)
+        results.pytest_terminal_summary(terminal)
+        assert terminal.write_line.call_args.args == ("3 variants, a to c, skipped: no GPU",)
 
 
 # What is planted in the engine, as a plugin of a run of its own.

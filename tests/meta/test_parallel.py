@@ -16,7 +16,6 @@ from engines.chain import FORMATS
 from engines.errors import UnavailableError
 from engines.tensorrt import driver
 from engines.tensorrt.driver import Device
-from fixtures.chain import artifact_folder
 from fixtures.environment import environment
 from fixtures.parallel import REFUSED, Gpus, asks_for, shared_out
 
@@ -263,18 +262,3 @@ def test_options_of_xdist_that_start_no_process_do_not_refuse_benchmarks(words):
     code, output = run(ROOT, "--model=digits_vgg", "-m", "benchmark", "-k", "onnx-fp32", "--benchmark-disable", *words)
     assert code == pytest.ExitCode.OK, output
     assert REFUSED not in output
-
-
-def table(output):
-    """Cut the summary's rows out of what a run printed."""
-    lines = output.partition("conformance: differences from the reference")[2].splitlines()
-    return [line for line in lines if re.match("variant |digits_vgg-", line)]
-
-
-def test_four_processes_give_the_verdict_and_summary_of_one(request):
-    """The table of `-n 4` is that of `-n 0`, figure by figure, and so is the exit code."""
-    words = ["--model=digits_vgg", f"--artifacts={artifact_folder(request.config)}", "-m", "consistency or accuracy"]
-    one, four = (run(ROOT, "-n", processes, *words) for processes in ("0", "4"))
-    assert one[0] == four[0] == pytest.ExitCode.OK, four[1]
-    assert len(table(one[1])) > 5
-    assert table(four[1]) == table(one[1])
