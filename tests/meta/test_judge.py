@@ -20,7 +20,7 @@ from conformance.tolerances import row
 from engines.errors import RunnerError
 from engines.onnx import OnnxRunner
 from engines.variant import Variant
-from fixtures.chain import CHAINS, artifact_folder
+from fixtures.chain import CHAINS, Case, artifact_folder
 from fixtures.judge import likely_cause
 from fixtures.reporting import Results
 
@@ -124,6 +124,34 @@ def test_why_variants_were_skipped_does_not_depend_on_the_order():
             told(results, case, skipped=reason)
         results.pytest_terminal_summary(terminal)
         assert terminal.write_line.call_args.args == ("3 variants, a to c, skipped: no GPU",)
+
+
+@pytest.mark.parametrize(
+    "test, whose",
+    [
+        ("test_agrees[m-onnx-int8]", "m-onnx-int8"),
+        ("test_agrees[m-onnx-int8-qdq]", "m-onnx-int8-qdq"),
+        ("test_a_batch[m-onnx-int8-32]", "m-onnx-int8"),
+        ("test_a_batch[32-m-onnx-int8]", "m-onnx-int8"),
+        ("test_of_none", None),
+    ],
+)
+def test_a_crash_belongs_to_the_variant_of_its_test(test, whose):
+    """The id of the test that a process died of is all that xdist reports."""
+    results = new_results(*(Case("m", Variant("onnx", precision)) for precision in ("int8", "int8-qdq")))
+    report = SimpleNamespace(user_properties=[])
+    results.pytest_handlecrashitem(f"tests/test_x.py::{test}", report)
+    assert dict(report.user_properties).get("case") == whose
+
+
+def test_batches_that_agree_with_each_other_say_nothing_of_the_reference():
+    """A variant of which only batches were compared passed its tests, but was not compared."""
+    results = new_results("m-onnx-fp32")
+    results.outcomes["m-onnx-fp32"] = {"passed"}
+    told(results, "m-onnx-fp32", [("batching", {"largest": 0.0, "allowed": 0.0, "problems": []})])
+    assert results.verdict("m-onnx-fp32") == "not compared"
+    told(results, "m-onnx-fp32", [comparison(4)])
+    assert results.verdict("m-onnx-fp32") == "passed"
 
 
 # What is planted in the engine, as a plugin of a run of its own.

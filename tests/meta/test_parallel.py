@@ -1,4 +1,4 @@
-"""Several processes give the verdict of one, each on a GPU of its own; benchmarks refuse to run in parallel."""
+"""Of several processes each has a GPU of its own, none breaks unseen, and benchmarks refuse to run in them."""
 
 from __future__ import annotations
 
@@ -171,6 +171,25 @@ def test_a_crashed_worker_is_replaced_on_its_gpu(seen):
     assert code == pytest.ExitCode.TESTS_FAILED
     crashed = re.search(r"worker '(gw\d)' crashed", output)[1]
     assert found["gw3"] == found[crashed]
+
+
+ENDS = {
+    "dies": ("os._exit(1)", "gw0 broke outside the tests: Not properly terminated"),
+    "raises": ("raise RuntimeError('no room')", "gw0 broke outside the tests: RuntimeError: no room"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_worker_that_breaks_outside_the_tests_fails_the_run(seen, tmp_path, end):
+    """What one process would end with an error for is one of several too, though every test passed."""
+    statement, said = ENDS[end]
+    (tmp_path / "ends.py").write_text(
+        f"import os\ndef pytest_sessionfinish():\n    if os.environ.get('PYTEST_XDIST_WORKER') == 'gw0': {statement}\n"
+    )
+    code, output, _ = seen("-p", "ends", "-n", "2", CUDA_VISIBLE_DEVICES="")
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert "12 passed, 1 error" in output
+    assert said in output
 
 
 def test_without_a_driver_nothing_is_assigned(seen):

@@ -297,6 +297,44 @@ def test_four_processes_give_the_verdict_and_report_of_one(command, damaged, tmp
     assert len(table(printed)) > 5
 
 
+PLUGINS = {
+    "crash": """
+import os
+def pytest_runtest_setup(item):
+    if "on_contrast" in item.nodeid:
+        os._exit(139)
+""",
+    "in one": """
+import os, time
+def pytest_runtest_call(item):
+    assert os.environ["PYTEST_XDIST_WORKER"] != "gw0", "in this process only"
+    time.sleep(1)
+""",
+}
+
+
+@pytest.mark.slow
+def test_a_test_that_its_process_died_of_fails_its_variant(command, tmp_path):
+    """The variant has failed in table and report, which says that it was a crash; the report is valid."""
+    (tmp_path / "crashes.py").write_text(PLUGINS["crash"], encoding="utf-8")
+    words = ("tests/test_consistency.py", "-k", "onnx-fp32 and (samples or contrast)", "-p", "crashes", "-n", "2")
+    code, output, document = command.run(tmp_path, *words, PYTHONPATH=str(tmp_path))
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert re.search(r"^digits_vgg-onnx-fp32 .* FAILED$", output, re.M), output
+    (failure,) = document["failures"]
+    assert (failure["variant"], failure["phase"]) == ("onnx-fp32", "crash")
+    assert {v["variant"]: v["verdict"] for v in document["variants"]}["onnx-fp32"] == "failed"
+
+
+def test_a_test_that_fails_in_one_of_several_processes_has_failed(command, tmp_path):
+    """With --dist=each every process runs every test, and one that passes it later does not make up for the other."""
+    (tmp_path / "one.py").write_text(PLUGINS["in one"], encoding="utf-8")
+    words = (FAST, "-k", "test_a_floor_is_its_share", "-p", "one", "--dist=each", "--tx=2*popen")
+    code, _, document = command.run(tmp_path, *words, PYTHONPATH=str(tmp_path))
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert document["tests"]["failed"] == document["tests"]["collected"] > 0
+
+
 @pytest.mark.slow
 def test_a_run_that_stops_at_the_first_failure_says_what_never_ran(command, damaged, tmp_path):
     """With -x the report has failed, is not complete, and counts the tests that never ran."""
