@@ -137,8 +137,16 @@ def test_seen(i):
 """
 
 FAKE = """
+import os
+from engines.errors import UnavailableError
 from engines.tensorrt import driver
-driver.devices = lambda: tuple(driver.Device(f"GPU-{i}", "NVIDIA H200") for i in range(3))
+
+def devices():
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "none") == os.environ.get("LOST"):
+        raise UnavailableError("no device")
+    return tuple(driver.Device(f"GPU-{i}", "NVIDIA H200") for i in range(3))
+
+driver.devices = devices
 """
 
 
@@ -171,6 +179,14 @@ def test_a_crashed_worker_is_replaced_on_its_gpu(seen):
     assert code == pytest.ExitCode.TESTS_FAILED
     crashed = re.search(r"worker '(gw\d)' crashed", output)[1]
     assert found["gw3"] == found[crashed]
+
+
+def test_a_worker_that_does_not_find_its_gpu_fails_the_run(seen):
+    """One GPU of several that is lost is no missing capability, whose tests would only be skipped in that worker."""
+    code, output, _ = seen("-p", "fake_gpus", "-n", "2", LOST="GPU-1")
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert "broke outside the tests: " in output
+    assert "gw1 was given GPU-1, which CUDA does not show it: no device" in output
 
 
 ENDS = {
