@@ -168,13 +168,7 @@ def compare(
     for name in reference:
         if kinds.get(name) not in KINDS:
             raise ValueError(f"output {name!r} is of kind {kinds.get(name)!r}; allowed: {', '.join(KINDS)}")
-    problems = []
-    if not reference:
-        problems.append("the reference has no outputs")
-    if missing := sorted(set(reference) - set(actual)):
-        problems.append(f"missing outputs: {', '.join(missing)}")
-    if extra := sorted(set(actual) - set(reference)):
-        problems.append(f"extra outputs: {', '.join(extra)}")
+    problems = name_problems(actual, reference)
     outputs = []
     for name in reference:
         if name in actual:
@@ -184,6 +178,16 @@ def compare(
                 outputs.append(_compare_output(name, actual[name], reference[name], tolerance, kinds[name]))
     samples = max((len(array) for array in reference.values()), default=0)
     return Comparison(tuple(outputs), tuple(problems), samples)
+
+
+def name_problems(actual: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Say which outputs there should be and are not, or are and should not be."""
+    problems = [] if reference else ["the reference has no outputs"]
+    if missing := sorted(set(reference) - set(actual)):
+        problems.append(f"missing outputs: {', '.join(missing)}")
+    if extra := sorted(set(actual) - set(reference)):
+        problems.append(f"extra outputs: {', '.join(extra)}")
+    return problems
 
 
 def structural_problems(name: str, actual: NDArray[Any], reference: NDArray[Any]) -> list[str]:

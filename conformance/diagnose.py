@@ -6,6 +6,7 @@ A mistake counts as the explanation only where undoing it makes the outputs agre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,31 @@ def diagnose(
         return _by_agreement(actual, reference, scores)
 
 
+def diagnose_answers(
+    actual: Arrays, reference: Arrays, *, agrees: Callable[[Arrays, Arrays], bool], scores: str
+) -> str:
+    """Say in one sentence what most likely is wrong, where there are answers only and nothing can be run again.
+
+    ``agrees`` judges outputs by a reference, both of the same samples, as the failed comparison was judged, and
+    ``scores`` names the output of class scores.
+    """
+    # Scores may be anything finite.
+    with np.errstate(all="ignore"):
+        for sentence, outputs in _output_mistakes(actual, reference, scores):
+            if agrees(outputs, reference):
+                return sentence
+        for sentence, outputs, expected in _order_mistakes(actual, reference, scores):
+            if agrees(outputs, expected):
+                return sentence
+        if last := _wrong_at_the_end(actual, reference, agrees, scores):
+            return f"all answers but the last {last} are right: as if the last batch was not run, or not all of it"
+        if _constant(actual, reference, scores):
+            return f"every sample gets the same answer{_commonest(actual, scores)}: the samples do not reach the engine"
+        if (often := _commonest(actual, scores)) and not _commonest(reference, scores):
+            return f"as if fed data that has nothing to do with the samples, such as random numbers{often}"
+        return f"{_by_agreement(actual, reference, scores)}; or samples that were fed changed: answers cannot tell"
+
+
 def missing_samples(found: int, expected: int, batch: int) -> str:
     """Say why there may be ``found`` answers for ``expected`` samples in batches of ``batch``; empty where unknown."""
     rest = expected % batch
@@ -89,6 +115,56 @@ def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> I
 def _agree(count: int) -> str:
     """Say what proves an explanation: only what was found so is given as one."""
     return f"its answers agree with the reference, within the tolerance ({count} sample{'' if count == 1 else 's'})"
+
+
+MOST_SHIFTED = 128
+"""By how many samples answers may be off to be found so: a batch."""
+
+MOST_SORTED = 1000
+"""Among how many samples the one that an answer belongs to is looked for: every answer is compared with each."""
+
+
+def _order_mistakes(actual: Arrays, reference: Arrays, scores: str) -> Iterator[tuple[str, Arrays, Arrays]]:
+    """Give the parts of outputs and reference that would have to agree, were answers those of other samples."""
+    p, q = actual[scores], reference[scores]
+    ours, theirs = p.argmax(axis=1), q.argmax(axis=1)
+    for by, sign in product(range(1, min(len(p) // 2, MOST_SHIFTED) + 1), "-+"):
+        later, earlier = slice(by, None), slice(None, -by)
+        mine, its = (later, earlier) if sign == "-" else (earlier, later)
+        # Classes are looked at first, which is cheaper by far.
+        if (ours[mine] == theirs[its]).mean() >= SAME_WEIGHTS_AGREEMENT:
+            yield (
+                f"the answers are shifted: answer k is that of sample k {sign} {by}",
+                {scores: p[mine]},
+                {scores: q[its]},
+            )
+    if len(p) > MOST_SORTED:
+        return
+    owners = np.array([int(np.abs(row - q).mean(axis=1).argmin()) for row in p])
+    moved = np.flatnonzero(owners != np.arange(len(p)))
+    if len(moved) and len(set(owners)) == len(p):
+        where = ", ".join(f"answer {k} is that of sample {owners[k]}" for k in moved[:4])
+        yield f"the answers are in another order than the samples: {where}", actual, {scores: q[owners]}
+
+
+def _wrong_at_the_end(actual: Arrays, reference: Arrays, agrees: Callable[[Arrays, Arrays], bool], scores: str) -> int:
+    """Give how few samples at the end have to be left out for the rest to agree; 0 where they are not the trouble.
+
+    They are not where half of the samples would not do, nor where the classes at the end mostly agree.
+    """
+    count = len(actual[scores])
+
+    def sound(kept: int) -> bool:
+        return agrees({n: a[:kept] for n, a in actual.items()}, {n: a[:kept] for n, a in reference.items()})
+
+    low, high = count - count // 2, count
+    if not sound(low):
+        return 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if sound(middle) else (low, middle)
+    same = actual[scores][low:].argmax(axis=1) == reference[scores][low:].argmax(axis=1)
+    return count - low if same.mean() < SAME_WEIGHTS_AGREEMENT else 0
 
 
 def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What was compared: names for the first lines, the classes, the samples' own names, and how to run it again."""
+    """What was compared: names for the first lines, the classes, the samples' own names, and how to run it again.
+
+    ``batch`` is None where nobody knows it.
+    """
 
     model: str
     variant: str
     precision: str
     inputs: str
-    batch: int
+    batch: int | None
     replay: str
     class_names: Sequence[str] = ()
     sample_names: Sequence[str] = ()
@@ -34,19 +37,24 @@ def explain(
     context: Context,
     *,
     likely: str = "",
+    notes: Sequence[str] = (),
 ) -> str:
-    """Write the failure of a comparison: what, where, by how much, the likely cause, and how to replay it."""
+    """Write the failure of a comparison: what, where, by how much, the likely cause, and how to replay it.
+
+    ``notes`` are lines of the caller's own, such as what else was found out.
+    """
+    batches = f" in batches of at most {context.batch}" if context.batch else ""
     lines = [
         f"{context.variant} does not give the reference's answers for {context.model}",
         f"  precision  {context.precision}",
-        f"  inputs     {context.inputs}, {comparison.samples} samples in batches of at most {context.batch}",
+        f"  inputs     {context.inputs}, {comparison.samples} samples{batches}",
     ]
     lines += [f"  problem    {problem}" for problem in comparison.problems]
     for output in comparison.outputs:
         lines += _output_lines(output, actual[output.output], reference[output.output], context)
     if likely:
         lines.append(f"  likely     {likely}")
-    lines += [f"  tolerance  {tolerance.why}", f"  replay     {context.replay}"]
+    lines += [*notes, f"  tolerance  {tolerance.why}", f"  replay     {context.replay}"]
     return "\n".join(lines)
 
 

@@ -192,10 +192,10 @@ class Chain:
             return NativeRunner(self.spec, variant, path, program.path, size, allow_host_code=host_code)
         return tflite.TFLiteRunner(self.spec, variant, path, batch_size)
 
-    def reference(self, name: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def reference(self, name: str, inputs: Arrays, made_by: str = "") -> dict[str, NDArray[Any]]:
         """Give the SavedModel's outputs on ``inputs``, computed once and stored as ``reference-<name>``.
 
-        An environment without TensorFlow reads what another one stored.
+        An environment without TensorFlow reads what another one stored, by the command ``made_by`` (default: pytest).
         """
         made_from = {"savedmodel": self._savedmodel().sha256, "inputs": content_hash(inputs)}
 
@@ -205,7 +205,8 @@ class Chain:
             np.savez(folder / "outputs.npz", **outputs)
 
         recipe = Recipe(made_from, {}, {"tensorflow": savedmodel.version()})
-        hint = f"run `pytest --model {self.spec.path}` where TensorFlow is installed, on the same artifact folder"
+        command = made_by or f"pytest --model {self.spec.path}"
+        hint = f"run `{command}` where TensorFlow is installed, on the same artifact folder"
         artifact = self._get(f"reference-{name}", recipe, build, savedmodel.unavailable(), hint)
         with np.load(artifact.file("outputs.npz")) as archive:
             return dict(archive)
@@ -247,11 +248,11 @@ class Chain:
 
         return self._get("samples", Recipe(_hashes(samples)), build, None)
 
-    def export_csv(self, count: int) -> Artifact:
-        """Store ``count`` test samples, their labels and the reference's answers as CSV, as ``csv-<count>``.
+    def exchanged(self, count: int) -> Samples:
+        """Give the first ``count`` test samples, for programs that are given them as CSV.
 
-        docs/exchange.md describes the files. Raises SpecError for a model without class scores or with several inputs,
-        and DataError where there are fewer samples.
+        Raises SpecError for a model without class scores or with several inputs, and DataError where there are fewer
+        samples.
         """
         spec = self.spec
         if len(spec.inputs) != 1:
@@ -259,12 +260,25 @@ class Chain:
             raise SpecError(f"{spec.path}: has the inputs {names}; allowed for CSV: a model with one input")
         if spec.probabilities is None:
             raise SpecError(f"{spec.path}: has no output of class scores; allowed for CSV: a model with one")
-        samples = self.dataset.test(count)
-        array = samples.inputs[spec.inputs[0].name]
+        return self.dataset.test(count)
+
+    def exchanged_reference(self, samples: Samples) -> dict[str, NDArray[Any]]:
+        """Give the reference's class scores of what :meth:`exchanged` gave, by the output's name."""
         # What the tests compute anyway, under the names that they give it.
-        name = "samples" if count == len(self.samples) else f"accuracy-{count}"
-        scores = self.reference(name, samples.inputs)[spec.probabilities.name]
-        if spec.probabilities.kind == "logits":
+        name = "samples" if len(samples) == len(self.samples) else f"accuracy-{len(samples)}"
+        made_by = f"python -m engines export-csv {self.spec.path} --samples {len(samples)}"
+        outputs = self.reference(name, samples.inputs, made_by)
+        return {o.name: outputs[o.name] for o in self.spec.outputs if o == self.spec.probabilities}
+
+    def export_csv(self, count: int) -> Artifact:
+        """Store ``count`` test samples, their labels and the reference's answers as CSV, as ``csv-<count>``.
+
+        docs/exchange.md describes the files. Raises as :meth:`exchanged` does.
+        """
+        samples = self.exchanged(count)
+        [array] = samples.inputs.values()
+        [(output, scores)] = self.exchanged_reference(samples).items()
+        if self.spec.output(output).kind == "logits":
             powers = np.exp(scores - scores.max(axis=1, keepdims=True))
             scores = powers / powers.sum(axis=1, keepdims=True)
 

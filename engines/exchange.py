@@ -148,6 +148,53 @@ def read_results(path: Path, classes: int) -> Results:
     return Results(numbers[:, 0], numbers[:, 1], values[:, 0].copy(), np.ascontiguousarray(values[:, 1:]))
 
 
+def results_flaw(results: Results, count: int, batch: int) -> str | None:
+    """Say how results are not one row for each of ``count`` samples, in order, with their scores' class and confidence.
+
+    None where they are. ``batch`` is how many samples a full batch had: it tells that the last one was dropped.
+    """
+    ids, scores = results.ids, results.probabilities
+    if not np.array_equal(ids, np.arange(count)):
+        return _ids_flaw(ids, count, batch)
+    # A sample with NaN among its scores has no largest one; that it has NaN is for the comparison to say.
+    rows = np.flatnonzero(~np.isnan(scores).any(axis=1))
+    own = scores[rows, results.classes[rows]]
+    wrong = rows[own != scores[rows].max(axis=1)]
+    if len(wrong):
+        first = int(wrong[0])
+        return (
+            f"sample {first} has class {results.classes[first]}; "
+            f"expected {int(scores[first].argmax())}, whose score is the largest"
+        )
+    wrong = rows[results.confidences[rows] != own]
+    if len(wrong):
+        first = int(wrong[0])
+        return (
+            f"sample {first} has confidence {results.confidences[first]}; "
+            f"expected {scores[first, results.classes[first]]}, the score of its class"
+        )
+    return None
+
+
+def _ids_flaw(ids: NDArray[np.int64], count: int, batch: int) -> str:
+    """Say how the ids of results are not 0 to ``count`` - 1."""
+    found, times = np.unique(ids, return_counts=True)
+    if len(beyond := found[found >= count]):
+        return f"it has results for sample {int(beyond[0])}; given were samples 0 to {count - 1}"
+    if len(twice := np.flatnonzero(times > 1)):
+        return f"sample {int(found[twice[0]])} has {int(times[twice[0]])} rows of results; expected one"
+    if len(missing := np.setdiff1d(np.arange(count), found)):
+        rest = count % batch
+        dropped = rest and np.array_equal(missing, np.arange(count - rest, count))
+        why = f": the last batch, of {rest}, was dropped" if dropped else ""
+        return (
+            f"{len(found)} of {count} samples have results; missing are {len(missing)}, from {int(missing[0])} to "
+            f"{int(missing[-1])}{why}"
+        )
+    first = int(np.flatnonzero(ids != np.arange(count))[0])
+    return f"its results are not in the order of the samples: row {first} is sample {int(ids[first])}"
+
+
 def _progress(path: Path, values: int) -> Any:
     from tqdm import tqdm
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from conformance.report.document import SCHEMA_VERSION, schema
 
+READ = (1, SCHEMA_VERSION)
+"""The versions of results that can be read."""
+
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,
@@ -36,14 +39,26 @@ def read_results(path: Path) -> dict[str, Any]:
             f"{path}: is no JSON ({error}); allowed: the conformance.json of pytest --report=DIR"
         ) from error
     found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != SCHEMA_VERSION or isinstance(found, bool):
+    if isinstance(found, bool) or found not in READ:
         shown = f"schema_version is {found!r}" if isinstance(content, dict) else f"holds a {type(content).__name__}"
         raise HistoryError(
-            f"{path}: {shown}; allowed: results of schema_version {SCHEMA_VERSION}; run the suite again to get them"
+            f"{path}: {shown}; allowed: results of schema_version {' or '.join(map(str, READ))}; "
+            "run the suite again to get them"
         )
+    if found == 1:
+        _from_first(content)
     if problem := problem_of(content, schema(), ""):
         raise HistoryError(f"{path}: {problem}")
     return dict(content)
+
+
+def _from_first(content: dict[str, Any]) -> None:
+    """Make results of schema_version 1 into today's: there, problems of batching were not written down."""
+    content["schema_version"] = SCHEMA_VERSION
+    rows = content.get("batching")
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, dict):
+            row.setdefault("problems", [])
 
 
 def _refuse(constant: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 SCHEMA = Path(__file__).with_name("conformance.schema.json")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The version that ``conformance.schema.json`` describes."""
 
 WIDTH = 118

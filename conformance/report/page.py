@@ -359,7 +359,8 @@ def _facts(document: Document, variant: Any) -> Markup | None:
     facts: list[tuple[str, object]] = []
     for row in any_of(document["batching"], variant):
         value = "bitwise equal" if row["largest"] == 0 else f"differs by at most {number(row['largest'])}"
-        facts.append(("batched or alone", f"{value}, allowed {number(row['allowed'])}"))
+        found = "; ".join(row["problems"]) or f"{value}, allowed {number(row['allowed'])}"
+        facts.append(("batched or alone", found))
     for row in any_of(document["accuracy"], variant):
         right = f"{row['correct']:,} of {row['samples']:,} right, the reference {row['reference_correct']:,}"
         allowed = "" if row["allowed_drop"] is None else f", {row['allowed_drop']:,} fewer allowed"

@@ -152,8 +152,8 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
     extent: list[str] = []
     if comparisons:
         what = "does not give the reference's answers"
-        for c in comparisons:
-            (plain if shown_in_tiles(c) else extent).append(_of_comparison(c))
+        plain += [_of_comparison(c) for c in comparisons if shown_in_tiles(c)]
+        extent += [_of_comparison(c) for c in comparisons if not shown_in_tiles(c)]
     elif any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
         what = "is slower than its floor"
     elif all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests):
@@ -166,7 +166,9 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
             own, reference = (f"{100 * share:.2f} %" for share in shares)
             plain.append(f"Accuracy is {own}, the reference's {reference}, on {plural(row['samples'], 'sample')}.")
     for row in any_of(document["batching"], variant):
-        if row["largest"] > row["allowed"]:
+        if row["problems"]:
+            extent.append(f"What batches give cannot be compared with single samples: {row['problems'][0]}.")
+        elif row["largest"] > row["allowed"]:
             extent.append(
                 f"A sample's answer depends on its batch: by {number(row['largest'])}, "
                 f"allowed {number(row['allowed'])}."
@@ -271,7 +273,12 @@ def verdict(document: Document) -> dict[str, Any]:
     if not finished and not (tests["collected"] or found):
         told.append("No test has run: the run is still going on, was killed, or stopped before its first test.")
     elif not finished:
-        told.append(f"The run stopped early: {plural(tests['not_run'], 'selected test')} never ran.")
+        never = f"{plural(tests['not_run'], 'selected test')} never ran"
+        told.append(
+            f"The run stopped early: {never}."
+            if tests["not_run"]
+            else f"pytest ended with exit code {document['exit_code']}."
+        )
     told += skips(document)
     if tests["deselected"]:
         told.append(f"{plural(tests['deselected'], 'test')} deselected by options: this is not the whole suite.")

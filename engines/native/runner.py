@@ -140,7 +140,8 @@ class NativeRunner(Runner):
                 results = exchange.read_results(answers, self.classes)
             except DataError as error:
                 raise RunnerError(f"{self._what}: its results cannot be used: {error}") from error
-        self._check_results(results, count, batch)
+        if flaw := exchange.results_flaw(results, count, batch):
+            raise RunnerError(f"{self._what}: {flaw}")
         self._check_report(count, batch, repeat)
         copies = self.report["copies"]
         self.copies = Copies(copies["host_to_device"], copies["device_to_host"])
@@ -221,45 +222,3 @@ class NativeRunner(Runner):
                 raise RunnerError(f"{self._what}: its report has {key} {self.report.get(key)!r}; expected {expected}")
         if not self.report["passes_identical"]:
             raise RunnerError(f"{self._what}: the same samples got other answers in another pass of the same call")
-
-    def _check_results(self, results: exchange.Results, count: int, batch: int) -> None:
-        """Check that there is one row for each sample, in order, and that class and confidence are its scores'."""
-        ids, scores = results.ids, results.probabilities
-        if not np.array_equal(ids, np.arange(count)):
-            raise RunnerError(f"{self._what}: {_ids_flaw(ids, count, batch)}")
-        # A sample with NaN among its scores has no largest one; that it has NaN is for the tests to say.
-        rows = np.flatnonzero(~np.isnan(scores).any(axis=1))
-        own = scores[rows, results.classes[rows]]
-        wrong = rows[own != scores[rows].max(axis=1)]
-        if len(wrong):
-            first = int(wrong[0])
-            raise RunnerError(
-                f"{self._what}: sample {first} has class {results.classes[first]}; "
-                f"expected {int(scores[first].argmax())}, whose score is the largest"
-            )
-        wrong = rows[results.confidences[rows] != own]
-        if len(wrong):
-            first = int(wrong[0])
-            raise RunnerError(
-                f"{self._what}: sample {first} has confidence {results.confidences[first]}; "
-                f"expected {scores[first, results.classes[first]]}, the score of its class"
-            )
-
-
-def _ids_flaw(ids: NDArray[np.int64], count: int, batch: int) -> str:
-    """Say how the ids of results are not 0 to ``count`` - 1."""
-    found, times = np.unique(ids, return_counts=True)
-    if len(beyond := found[found >= count]):
-        return f"it has results for sample {int(beyond[0])}; given were samples 0 to {count - 1}"
-    if len(twice := found[times > 1]):
-        return f"sample {int(twice[0])} has {int(times.max())} rows of results; expected one"
-    if len(missing := np.setdiff1d(np.arange(count), found)):
-        rest = count % batch
-        dropped = rest and np.array_equal(missing, np.arange(count - rest, count))
-        why = f": the last batch, of {rest}, was dropped" if dropped else ""
-        return (
-            f"{len(found)} of {count} samples have results; missing are {len(missing)}, from {int(missing[0])} to "
-            f"{int(missing[-1])}{why}"
-        )
-    first = int(np.flatnonzero(ids != np.arange(count))[0])
-    return f"its results are not in the order of the samples: row {first} is sample {int(ids[first])}"

@@ -6,7 +6,9 @@ This runs while tests are only collected, on machines with and without a GPU, so
 from __future__ import annotations
 
 import ctypes
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -59,6 +61,34 @@ def device() -> dict[str, str]:
         _ask(cuda, "cuDeviceGetAttribute", ctypes.byref(value), attribute, handle)
         capability.append(str(value.value))
     return {"GPU": name.value.decode(), "compute capability": ".".join(capability)}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that CUDA shows to this process; ``uuid`` as CUDA_VISIBLE_DEVICES takes it, such as ``GPU-5ab3…``."""
+
+    uuid: str
+    name: str
+
+
+def devices(load: Callable[[str], Any] = ctypes.CDLL) -> tuple[Device, ...]:
+    """List the devices that CUDA shows to this process, in its own order.
+
+    What CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER hold, whatever it is, is thereby read as CUDA reads it.
+    Raises UnavailableError where there is none.
+    """
+    if reason := problem(0, load):
+        raise UnavailableError(reason)
+    cuda, count = load(LIBRARY), ctypes.c_int()
+    _ask(cuda, "cuDeviceGetCount", ctypes.byref(count))
+    found = []
+    for ordinal in range(count.value):
+        handle, name, identity = ctypes.c_int(), ctypes.create_string_buffer(256), (ctypes.c_ubyte * 16)()
+        _ask(cuda, "cuDeviceGet", ctypes.byref(handle), ordinal)
+        _ask(cuda, "cuDeviceGetName", name, len(name), handle)
+        _ask(cuda, "cuDeviceGetUuid", ctypes.byref(identity), handle)
+        found.append(Device(f"GPU-{uuid.UUID(bytes=bytes(identity))}", name.value.decode()))
+    return tuple(found)
 
 
 def pci_bus_id() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from conformance.report.document import SCHEMA_VERSION
 from conformance.report.pictures import picture, with_images
 from conformance.report.verdict import verdict
 
@@ -64,7 +65,7 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
     failure |= {"summary": f"{broken} does not give the reference's answers", "likely": "the channels are swapped"}
     failure |= {"message": f"{broken} does not give the reference's answers\n    FAILED max  needed 9e-01"}
     result = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "verdict": {},
         "command": f"pytest --model={models[0]} --report=out",
         "started": "2026-11-21T01:00:00+00:00",
@@ -147,7 +148,9 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
             for m, v in rows
             for inputs in ("samples", "contrast")
         ],
-        "batching": [{"model": m, "variant": v, "largest": 0.0, "allowed": 2e-7, "passed": True} for m, v in rows],
+        "batching": [
+            {"model": m, "variant": v, "largest": 0.0, "allowed": 2e-7, "problems": [], "passed": True} for m, v in rows
+        ],
         "accuracy": [
             {"model": m, "variant": v, "samples": 1000, "correct": 761 if bad[m, v] else 888, "reference_correct": 888}
             | {"allowed_drop": 5, "least": 141, "passed": not bad[m, v]}

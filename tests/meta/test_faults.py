@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from conformance.compare import compare
-from conformance.diagnose import diagnose
 from conformance.tolerances import row
 from engines import datasets
 from engines.brought import brought_engine
@@ -25,6 +24,7 @@ from engines.onnx import OnnxRunner
 from engines.tflite import TFLiteRunner
 from engines.variant import REFERENCE, Variant
 from fixtures.chain import CHAINS
+from fixtures.judge import likely_cause, output_kinds
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT, OUTPUT = "input_1", "dense_1"
@@ -212,20 +212,10 @@ def verdict(chain, runner, variant):
     inputs = chain.samples.inputs
     # A name of its own: the run's own reference may be that of other samples.
     reference = chain.reference("faults", inputs)
-    kinds = {o.name: o.kind for o in chain.spec.outputs}
     tolerance = row(str(variant), "samples", chain.spec.tolerances, str(chain.spec.path)).tolerance
     actual = runner(inputs)
-    comparison = compare(actual, reference, tolerance, kinds)
-    likely = diagnose(
-        inputs,
-        actual,
-        reference,
-        run=runner,
-        alone=lambda others: runner.in_batches(others, 1),
-        agrees=lambda other: compare(other, reference, tolerance, kinds).passed,
-        scores=OUTPUT,
-    )
-    return comparison, likely
+    comparison = compare(actual, reference, tolerance, output_kinds(chain.spec))
+    return comparison, likely_cause(runner, inputs, actual, reference, tolerance)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

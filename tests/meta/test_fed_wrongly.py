@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from conformance.compare import compare
-from conformance.diagnose import diagnose
 from conformance.tolerances import row
 from engines import datasets, exchange
 from engines.chain import Chain
@@ -21,6 +20,7 @@ from engines.native.runner import NativeRunner
 from engines.onnx import OnnxRunner
 from engines.variant import Variant
 from fixtures.chain import CHAINS, artifact_folder
+from fixtures.judge import likely_cause
 from tests.meta import stand_in
 
 INPUT, OUTPUT = "input_1", "dense_1"
@@ -148,15 +148,7 @@ def judged(runner, inputs, reference, tolerance, kinds):
     """Compare as the suite does; gives the diagnosis of what failed."""
     actual = runner(inputs)
     assert not compare(actual, reference, tolerance, kinds).passed
-    return diagnose(
-        inputs,
-        actual,
-        reference,
-        run=runner,
-        alone=lambda others: runner.in_batches(others, 1),
-        agrees=lambda other: compare(other, reference, tolerance, kinds).passed,
-        scores=OUTPUT,
-    )
+    return likely_cause(runner, inputs, actual, reference, tolerance)
 
 
 def test_a_sound_hash_has_no_mistake(inputs):

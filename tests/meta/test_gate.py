@@ -89,6 +89,40 @@ def test_a_required_variant_that_no_test_ran_fails_the_run(request, processes, g
         assert f"--require {glob}: no test of these variants ran in this run: {untested}" in done.stdout
 
 
+SKIPS = """
+import pytest
+
+def pytest_runtest_call(item):
+    if "agrees" in item.nodeid:
+        pytest.skip("not today")
+"""
+
+
+@pytest.mark.parametrize(
+    "tests, problem",
+    [
+        (
+            "builds or on_samples",
+            "what compares these variants with the reference was skipped: digits_vgg-onnx-fp32 (not",
+        ),
+        ("builds", None),
+    ],
+)
+def test_a_required_variant_is_not_tested_by_what_is_left_where_comparisons_are_skipped(
+    request, tmp_path, tests, problem
+):
+    """A test that builds it is no test of its answers, where those that compare them skip themselves at run time."""
+    (tmp_path / "skips.py").write_text(SKIPS, encoding="utf-8")
+    words = ["tests/test_consistency.py", "-k", f"onnx-fp32 and ({tests})", "--require", "onnx-fp32", "-p", "skips"]
+    artifacts = f"--artifacts={artifact_folder(request.config)}"
+    done = pytest_run(*words, artifacts, environment={"PYTHONPATH": str(tmp_path)})
+    if problem is None:
+        assert done.returncode == pytest.ExitCode.OK, done.stdout
+    else:
+        assert done.returncode == pytest.ExitCode.TESTS_FAILED
+        assert f"--require onnx-fp32: {problem} today)" in done.stdout
+
+
 @pytest.mark.parametrize("words", [["-k", "no_such_test"], ["-m", "slow", "tests/test_batching.py"]])
 def test_a_run_without_any_test_of_a_required_variant_fails(words):
     """Where -k and -m leave nothing at all, the exit code is that of a failure and names the glob."""

@@ -19,9 +19,11 @@ from conformance import timing
 from conformance.__main__ import main
 from conformance.history.compare import compare_results
 from conformance.history.environment import MARGIN, MARGIN_OF_RATIOS, Basis
+from conformance.history.files import read_results
 from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION
 from conformance.history.speed import compare_speeds, read_speeds
 from conformance.history.statistics import holm, rank_test, share_bound, sign_test
+from conformance.report.document import SCHEMA_VERSION
 from fixtures.chain import artifact_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,7 +43,7 @@ def results():
     names = [{"model": "m", "variant": v} for v in VARIANTS]
     counts = {"failed": 0, "skipped": 0, "xfailed": 0}
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "verdict": {"status": "passed", "complete": True, "sentences": ["All passed."]},
         "command": "pytest",
         "started": "2026-01-01T00:00:00+00:00",
@@ -107,7 +109,7 @@ def results():
             for name in names
             for inputs in ("samples", "contrast")
         ],
-        "batching": [{**name, "largest": 0.0, "allowed": 1e-6, "passed": True} for name in names],
+        "batching": [{**name, "largest": 0.0, "allowed": 1e-6, "problems": [], "passed": True} for name in names],
         "accuracy": [
             {
                 **name,
@@ -236,6 +238,7 @@ WORSE = {
     "differences that are not finite": (lambda d: need(d, "kl", None), "less accurate"),
     "eight flips for one": (lambda d: flip(d, 12), "more flips"),
     "batching no longer bitwise": (lambda d: unbatch(d, 5e-7), "less accurate"),
+    "batches that cannot be compared": (lambda d: unbatch(d, None), "less accurate"),
     "a variant skipped": (skip, "newly skipped"),
     "a test failing": (fail, "newly failing"),
     "a test declared a known failure": (know, "newly a known failure"),
@@ -494,11 +497,19 @@ def edited(*path, to):
     return document
 
 
+def test_results_of_the_first_version_are_read(tmp_path):
+    """A baseline from before problems of batching were written down is compared like any other."""
+    document = edited("schema_version", to=1)
+    for row in document["batching"]:
+        del row["problems"]
+    assert read_results(Path(written(tmp_path, "old.json", document))) == results()
+
+
 UNUSABLE = {
     "no JSON": ("{", "is no JSON"),
     "NaN": (json.dumps(edited("seconds", to=math.nan)), "NaN is no number"),
-    "a list": ("[]", "holds a list; allowed: results of schema_version 1"),
-    "another version": (edited("schema_version", to=2), "schema_version is 2; allowed: results of schema_version 1"),
+    "a list": ("[]", "holds a list; allowed: results of schema_version 1 or 2"),
+    "another version": (edited("schema_version", to=3), "schema_version is 3; allowed: results of schema_version 1 or"),
     "no version": (edited("schema_version", to=...), "schema_version is None"),
     "a lacking section": (edited("benchmarks", to=...), "the file lacks 'benchmarks'"),
     "a lacking key": (edited("benchmarks", 3, "batch", to=...), "benchmarks[3] lacks 'batch'"),
@@ -730,9 +741,9 @@ def test_a_run_is_compared_with_its_baseline(run, baseline, tmp_path, processes)
 
 def test_an_unusable_baseline_stops_the_run_at_once(run, tmp_path):
     """A baseline of another version is refused before any test runs."""
-    done = run(f"--baseline={written(tmp_path, 'new.json', edited('schema_version', to=2))}")
+    done = run(f"--baseline={written(tmp_path, 'new.json', edited('schema_version', to=3))}")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "schema_version is 2; allowed: results of schema_version 1" in done.stderr
+    assert "schema_version is 3; allowed: results of schema_version 1 or 2" in done.stderr
     assert "passed" not in done.stdout
 
 

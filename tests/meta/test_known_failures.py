@@ -51,6 +51,14 @@ def test_required(required): pass
 def test_left_open(unclosed): pass
 def test_skipped(): pytest.skip("no device")
 
+@pytest.mark.xfail
+def test_marked(): assert 1 == 2
+@pytest.mark.xfail
+def test_marked_right(): pass
+@pytest.mark.xfail(run=False)
+def test_not_run(): pass
+def test_excused(): pytest.xfail("later")
+
 @given(number=st.integers(0, 100))
 def test_drawn(number):
     assert number < 50, "large"
@@ -214,6 +222,27 @@ def test_a_failure_of_another_kind_is_not_swallowed(project, test, keys, said):
     assert code == pytest.ExitCode.TESTS_FAILED
     assert said in output
     assert "xfailed" not in output
+
+
+@pytest.mark.parametrize(
+    "known, test, said",
+    [
+        ("", "test_marked", "assert 1 == 2"),
+        ("", "test_marked_right", "the test passes"),
+        ("", "test_not_run", "NOTRUN"),
+        ("", "test_excused", "later"),
+        (entry("test_marked"), "test_marked", "assert 1 == 2"),
+        (entry("test_marked_right"), "test_marked_right", "the test passes"),
+    ],
+)
+def test_xfail_is_no_way_around_the_list(project, known, test, said):
+    """A marker or a call of pytest's own excuses nothing, listed or not: it has no link, and never becomes stale."""
+    code, output = project(known, f"test_kinds.py::{test}")
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert "xfail excuses nothing here" in output
+    assert "allowed: an entry in known_failures.toml" in output
+    assert said in output
+    assert re.search(r"= 1 (failed|error) in", output)
 
 
 @pytest.mark.parametrize("processes", ["0", "2"])

@@ -152,6 +152,14 @@ def test_the_line_passes_the_capture_of_a_test_run(tmp_path, capture):
     assert "comparing" not in "".join(left)
 
 
+def test_without_a_reporter_there_is_no_line(tmp_path):
+    """With `-p no:terminal` the run goes on without: nobody would know where the dots stand."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_short.py").write_text("def test_short(): pass\n")
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-p", "no:terminal"]
+    assert on_terminal(*command, cwd=tmp_path) == (0, "")
+
+
 class Echo(Runner):
     """Gives its input's sums, and notes the sizes of the batches that it was given."""
 

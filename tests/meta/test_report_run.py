@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -192,12 +193,6 @@ def damaged(pytestconfig, tmp_path_factory):
 
 
 WORDS = ("tests/test_consistency.py", "tests/test_accuracy.py", "tests/test_throughput.py", "-k", "not tflite")
-TIMES = ("started", "seconds", "command")
-
-
-def timeless(document):
-    """Leave out of a document what differs from run to run: times, and the command."""
-    return {k: v for k, v in document.items() if k not in TIMES}
 
 
 @pytest.fixture(scope="session")
@@ -236,6 +231,49 @@ def test_a_damaged_engine_is_reported_with_all_that_is_needed_to_act(alone):
     assert {s["reason"].split(" ")[0] for s in document["skips"]} >= {"tensorrt:", "benchmarks"}
 
 
+RUN_BOUND = ("command", "started", "seconds")
+"""What differs from run to run, as docs/report.md says; artifacts are those of one folder, so their times do not."""
+
+PLANTED = """
+import numpy as np
+from engines.tflite import TFLiteRunner
+
+run = TFLiteRunner.__call__
+
+def planted(self, inputs):
+    outputs = {name: array.copy() for name, array in run(self, inputs).items()}
+    if "fp" in str(self.variant) and len(next(iter(inputs.values()))) in {7, 33, 360}:
+        for array in outputs.values():
+            array[-1] = np.nan
+    return outputs
+
+TFLiteRunner.__call__ = planted
+"""
+"""A floating-point TFLite that answers some batches with NaN."""
+
+SELECTED = ("consistency.py", "batching.py", "accuracy.py")
+
+
+def differences(one, other, place="document"):
+    """List the fields in which two documents differ, with both values."""
+    if type(one) is not type(other) or not isinstance(one, (dict, list)):
+        return [] if one == other else [f"{place}: {one!r} and {other!r}"]
+    if isinstance(one, dict):
+        keys = one.keys() | other.keys()
+        pairs = [(f"{place}.{key}", one.get(key, "absent"), other.get(key, "absent")) for key in sorted(keys)]
+    else:
+        pairs = [
+            (f"{place}[{i}]", a, b) for i, (a, b) in enumerate(itertools.zip_longest(one, other, fillvalue="none"))
+        ]
+    return [found for key, a, b in pairs for found in differences(a, b, key)]
+
+
+def table(output):
+    """Cut the summary out of what a run printed: a row for each variant, and what was skipped."""
+    lines = output.partition("conformance: differences from the reference")[2].splitlines()
+    return [line for line in lines if re.match(r"variant |digits_vgg-|\d+ variants", line)]
+
+
 @pytest.mark.slow
 def test_the_report_names_the_file_that_was_given(alone, damaged):
     """Path, size and hash are those of the file itself, and not those of the copy in the artifact folder."""
@@ -271,12 +309,67 @@ def test_figures_of_a_failure_are_those_of_its_message(alone):
 
 
 @pytest.mark.slow
-def test_several_processes_report_the_same(command, damaged, tmp_path):
-    """With pytest-xdist the report is that of one process, times apart; benchmarks, which it refuses, left out."""
-    words = (*(word for word in WORDS if "throughput" not in word), f"--onnx={damaged}")
-    one, _, expected = command.run(tmp_path / "one", *words)
-    several, _, found = command.run(tmp_path / "several", *words, "-n", "2")
-    assert (several, timeless(found)) == (one, timeless(expected))
+def test_four_processes_give_the_verdict_and_report_of_one(command, damaged, tmp_path):
+    """Exit code, table and every field but times are those of `-n 0`, of sound and skipped variants and of broken ones.
+
+    An ONNX with two classes exchanged fails by its figures, a TFLite with NaN in some batches without any.
+    """
+    (tmp_path / "planted.py").write_text(PLANTED, encoding="utf-8")
+    words = [f"tests/test_{name}" for name in SELECTED] + [f"--onnx={damaged}", "-p", "planted"]
+    words += ["-k", "(onnx or tflite or tensorrt-fp) and not drawn_inputs and not partition"]
+    (one, printed, expected), (four, also, found) = (
+        command.run(tmp_path / n, *words, "-n", n, PYTHONPATH=str(tmp_path)) for n in ("0", "4")
+    )
+    assert one == four == pytest.ExitCode.TESTS_FAILED, also
+    for document in (expected, found):
+        assert all(document.pop(name) for name in RUN_BOUND)
+    assert differences(expected, found) == []
+    assert table(also) == table(printed)
+    # There was something to compare, of each kind.
+    verdicts = {v["variant"]: v["verdict"] for v in expected["variants"]}
+    names = ("onnx-fp32", "tflite-fp32", "tflite-int8", "tensorrt-fp32-b1.16.32")
+    assert [verdicts[name] for name in names] == ["failed", "failed", "passed", "skipped"]
+    assert {c["variant"] for c in expected["comparisons"] if not c["passed"]} == {"onnx-fp32"}
+    assert {b["variant"] for b in expected["batching"] if b["problems"]} == {"tflite-fp32", "tflite-fp16"}
+    assert len(table(printed)) > 5
+
+
+PLUGINS = {
+    "crash": """
+import os
+def pytest_runtest_setup(item):
+    if "on_contrast" in item.nodeid:
+        os._exit(139)
+""",
+    "in one": """
+import os, time
+def pytest_runtest_call(item):
+    assert os.environ["PYTEST_XDIST_WORKER"] != "gw0", "in this process only"
+    time.sleep(1)
+""",
+}
+
+
+@pytest.mark.slow
+def test_a_test_that_its_process_died_of_fails_its_variant(command, tmp_path):
+    """The variant has failed in table and report, which says that it was a crash; the report is valid."""
+    (tmp_path / "crashes.py").write_text(PLUGINS["crash"], encoding="utf-8")
+    words = ("tests/test_consistency.py", "-k", "onnx-fp32 and (samples or contrast)", "-p", "crashes", "-n", "2")
+    code, output, document = command.run(tmp_path, *words, PYTHONPATH=str(tmp_path))
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert re.search(r"^digits_vgg-onnx-fp32 .* FAILED$", output, re.M), output
+    (failure,) = document["failures"]
+    assert (failure["variant"], failure["phase"]) == ("onnx-fp32", "crash")
+    assert {v["variant"]: v["verdict"] for v in document["variants"]}["onnx-fp32"] == "failed"
+
+
+def test_a_test_that_fails_in_one_of_several_processes_has_failed(command, tmp_path):
+    """With --dist=each every process runs every test, and one that passes it later does not make up for the other."""
+    (tmp_path / "one.py").write_text(PLUGINS["in one"], encoding="utf-8")
+    words = (FAST, "-k", "test_a_floor_is_its_share", "-p", "one", "--dist=each", "--tx=2*popen")
+    code, _, document = command.run(tmp_path, *words, PYTHONPATH=str(tmp_path))
+    assert code == pytest.ExitCode.TESTS_FAILED
+    assert document["tests"]["failed"] == document["tests"]["collected"] > 0
 
 
 @pytest.mark.slow

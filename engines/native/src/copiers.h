@@ -22,6 +22,8 @@ class Copiers {
   Copiers(Copiers&&) = delete;
   Copiers& operator=(Copiers&&) = delete;
 
+  std::size_t threads() const noexcept { return threads_.size(); }
+
   /// Copies ``count`` values, then sets ``done``.
   void copy(const float* from, float* to, std::size_t count, std::atomic<bool>& done);
   /// Waits until all copies asked for are done.

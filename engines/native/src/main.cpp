@@ -64,6 +64,15 @@ void check_distinct(const Options& options) {
   }
 }
 
+/// Lists how many copier threads to try, the likeliest last.
+std::vector<std::size_t> copiers_to_try(const Options& options, const Signature& signature, std::size_t streams) {
+  if (options.copiers) {
+    return {*options.copiers};
+  }
+  const std::size_t batch_bytes = options.batch * signature.input_width * sizeof(float);
+  return copier_candidates(batch_bytes, streams, std::thread::hardware_concurrency());
+}
+
 /// Makes the slots and what runs them.
 Pipeline make_pipeline(Engine& engine, const Options& options, std::size_t count, Report& report) {
   const Signature& signature = engine.signature();
@@ -73,8 +82,7 @@ Pipeline make_pipeline(Engine& engine, const Options& options, std::size_t count
   const std::size_t rest = count % options.batch;
   report.streams = streams;
   report.graphs = options.graphs && mode == Mode::enqueue;
-  report.copiers = options.copiers.value_or(default_copiers(options.batch * signature.input_width * sizeof(float),
-                                                            streams, std::thread::hardware_concurrency()));
+  report.copiers = copiers_to_try(options, signature, streams).back();
   // A single context runs the remainder, too, unless a graph depends on its shape: plans without profile sharing
   // allow no second one.
   const bool own_tail = rest > 0 && (streams > 1 || report.graphs || full == 0);
@@ -91,26 +99,30 @@ Pipeline make_pipeline(Engine& engine, const Options& options, std::size_t count
 }
 
 /// Runs all samples ``repeat`` times, after a warm-up, and gives the outputs of the last time.
-Array<float> run_all(Pipeline& pipeline, const Options& options, const Samples& samples, std::size_t output_width,
+Array<float> run_all(Pipeline& pipeline, const Options& options, const Samples& samples, const Signature& signature,
                      Report& report) {
   const std::size_t count = samples.count();
+  const std::size_t output_width = signature.output_width;
   const float* values = samples.values.data();
-  // Not numbers, so that an output which nobody writes is found.
   Array<float> outputs(count * output_width);
   Array<float> before(count * output_width);
-  std::fill_n(outputs.data(), outputs.size(), std::numeric_limits<float>::quiet_NaN());
-  std::fill_n(before.data(), before.size(), std::numeric_limits<float>::quiet_NaN());
   const std::size_t warm = std::min(count / options.batch, 2 * report.streams) * options.batch;
   static_cast<void>(pipeline.run(values, warm, outputs.data()));
   static_cast<void>(
       pipeline.run(values + (count - count % options.batch) * samples.width, count % options.batch, outputs.data()));
   if (!options.streams && pipeline.slots() > 1) {
-    report.streams = tune(pipeline.slots(), count / options.batch, [&](std::size_t slots, std::size_t batches) {
-      pipeline.use(slots);
-      return pipeline.run(values, batches * options.batch, outputs.data()).seconds;
-    });
-    pipeline.use(report.streams);
+    const Settings fastest = tune(candidates(pipeline.slots(), copiers_to_try(options, signature, pipeline.slots())),
+                                  count / options.batch, [&](const Settings& settings, std::size_t batches) {
+                                    pipeline.use(settings.slots, settings.copiers);
+                                    return pipeline.run(values, batches * options.batch, outputs.data()).seconds;
+                                  });
+    pipeline.use(fastest.slots, fastest.copiers);
+    report.streams = fastest.slots;
+    report.copiers = fastest.copiers;
   }
+  // Not numbers, so that an output which nobody writes from here on is found.
+  std::fill_n(outputs.data(), outputs.size(), std::numeric_limits<float>::quiet_NaN());
+  std::fill_n(before.data(), before.size(), std::numeric_limits<float>::quiet_NaN());
   const std::size_t bytes = count * output_width * sizeof(float);
   bool first = true;
   const auto compare = [&] {
@@ -189,7 +201,7 @@ void run(const Options& options) {
   check_batches(options.plan, signature, options.batch, samples.count());
 
   Pipeline pipeline = make_pipeline(*engine, options, samples.count(), report);
-  const Array<float> outputs = run_all(pipeline, options, samples, signature.output_width, report);
+  const Array<float> outputs = run_all(pipeline, options, samples, signature, report);
   check_finite(options.plan, samples.ids, outputs.data(), signature.output_width);
 
   const Watch writing;
@@ -227,7 +239,8 @@ int main_checked(const std::vector<std::string>& arguments) {
 int main(int argc, char** argv) {
   const auto failed = [](int code, std::string what) {
     // One line, whatever TensorRT's own messages hold.
-    std::replace_if(what.begin(), what.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+    std::replace_if(
+        what.begin(), what.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
     std::fprintf(stderr, "%s: %s\n", infer::program_name(), what.c_str());
     return code;
   };

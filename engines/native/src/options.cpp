@@ -107,10 +107,10 @@ Runs a TensorRT plan with one float32 input and one float32 output on every samp
   --output FILE       predictions: sample_id,class,confidence,p_0,...,p_{k-1}, 9 significant digits each
   --batch N           samples a batch (default 32); the last batch has what is left
   --streams N         batches on the device at once; 1 runs them one after the other (default: the fastest of 4, 8
-                      and 16, measured before anything is timed)
+                      and 16, measured before anything is timed; 16 where there are few batches, or long ones)
   --no-graphs         enqueue every batch instead of launching it as a CUDA graph
   --copiers N         threads that copy samples to page-locked memory; 0: the submitting thread does (default: chosen
-                      for the batch and the machine)
+                      for the batch and the machine, measured with the streams)
   --repeat N          timed passes over all samples (default 1), after a warm-up that is not timed
   --json FILE         a report: throughput, latency, transfers, versions, and a SHA-256 of what the device was fed
                       (which takes one more pass, not timed)
@@ -127,13 +127,15 @@ exit codes
 )";
 }
 
-std::size_t default_copiers(std::size_t batch_bytes, std::size_t streams, unsigned cores) {
+std::vector<std::size_t> copier_candidates(std::size_t batch_bytes, std::size_t streams, unsigned cores) {
   constexpr std::size_t small = std::size_t{64} << 10U;
   constexpr std::size_t large = std::size_t{1} << 20U;
   if (batch_bytes <= small || streams == 1) {
-    return 0;
+    return {0};
   }
-  return batch_bytes <= large ? 1 : std::clamp<std::size_t>(cores / 2, 1, 4);
+  const std::size_t likeliest = batch_bytes <= large ? 1 : std::clamp<std::size_t>(cores / 2, 1, 4);
+  // Each polls while it waits, as the calling thread does: more threads than cores would only take turns.
+  return 2 * likeliest < cores ? std::vector<std::size_t>{2 * likeliest, likeliest} : std::vector{likeliest};
 }
 
 }  // namespace infer

@@ -31,9 +31,9 @@ Options parse_options(const std::vector<std::string>& arguments);
 /// The text of --help.
 std::string help_text(const std::string& program);
 
-/// Chooses the copier threads where none are asked for: none for small batches, which are copied before a thread
-/// would have started, nor for a single stream, which has nothing to overlap with; one for batches that it copies in
-/// time; several for large ones.
-std::size_t default_copiers(std::size_t batch_bytes, std::size_t streams, unsigned cores);
+/// Lists how many copier threads may be fastest where nobody says, the likeliest last: none for small batches, which
+/// are copied before a thread would have started, and for a single stream, which has nothing to overlap with; one or
+/// two for batches that one copies in time; several for large ones.
+std::vector<std::size_t> copier_candidates(std::size_t batch_bytes, std::size_t streams, unsigned cores);
 
 }  // namespace infer

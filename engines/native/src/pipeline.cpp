@@ -49,9 +49,14 @@ Pipeline::Pipeline(std::size_t batch, std::size_t input_width, std::size_t outpu
       slots_(std::move(slots)),
       used_(slots_.size()),
       tail_(std::move(tail)),
-      copiers_(copiers) {}
+      copiers_(std::in_place, copiers) {}
 
-void Pipeline::use(std::size_t slots) noexcept { used_ = std::min(std::max<std::size_t>(slots, 1), slots_.size()); }
+void Pipeline::use(std::size_t slots, std::size_t copiers) {
+  used_ = std::min(std::max<std::size_t>(slots, 1), slots_.size());
+  if (copiers != copiers_->threads()) {
+    copiers_.emplace(copiers);
+  }
+}
 
 Pass Pipeline::run(const float* samples, std::size_t count, float* outputs, const Fed& fed) {
   const std::size_t batches = (count + batch_ - 1) / batch_;
@@ -114,8 +119,8 @@ Pass Pipeline::run(const float* samples, std::size_t count, float* outputs, cons
       if (copying < batches && (in_tail(copying) || copying < collected + used_)) {
         Place& next = place(copying);
         next.copied.store(false, std::memory_order_relaxed);
-        copiers_.copy(samples + copying * batch_ * input_width_, next.slot->input(), rows(copying) * input_width_,
-                      next.copied);
+        copiers_->copy(samples + copying * batch_ * input_width_, next.slot->input(), rows(copying) * input_width_,
+                       next.copied);
         ++copying;
         moved = true;
       }
@@ -128,7 +133,7 @@ Pass Pipeline::run(const float* samples, std::size_t count, float* outputs, cons
       }
     }
   } catch (...) {
-    copiers_.drain();
+    copiers_->drain();
     throw;
   }
   pass.seconds = seconds_since(begin);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "copiers.h"
@@ -55,8 +56,8 @@ class Pipeline {
   Pipeline(std::size_t batch, std::size_t input_width, std::size_t output_width,
            std::vector<std::unique_ptr<Slot>> slots, std::unique_ptr<Slot> tail, std::size_t copiers);
 
-  /// Uses the first ``slots`` slots alone from the next run on, one at least; all are used at first.
-  void use(std::size_t slots) noexcept;
+  /// Uses the first ``slots`` slots alone from the next run on, one at least, and ``copiers`` threads that copy.
+  void use(std::size_t slots, std::size_t copiers);
   std::size_t slots() const noexcept { return slots_.size(); }
 
   /// Runs ``count`` samples and writes their outputs, in order. What a slot throws comes through; then no thread
@@ -70,7 +71,7 @@ class Pipeline {
   std::vector<std::unique_ptr<Slot>> slots_;
   std::size_t used_;
   std::unique_ptr<Slot> tail_;
-  Copiers copiers_;  // last, so that its threads end before the memory they write to
+  std::optional<Copiers> copiers_;  // last, so that its threads end before the memory they write to
 };
 
 }  // namespace infer

@@ -79,11 +79,13 @@ TEST("help and version need nothing else, and the help names every option and ex
   }
 }
 
-TEST("copier threads are chosen by the size of a batch, and none for a single stream") {
-  EXPECT_EQ(infer::default_copiers(8192, 8, 16), 0U);
-  EXPECT_EQ(infer::default_copiers(393216, 8, 16), 1U);
-  EXPECT_EQ(infer::default_copiers(12582912, 8, 16), 4U);
-  EXPECT_EQ(infer::default_copiers(12582912, 8, 4), 2U);
-  EXPECT_EQ(infer::default_copiers(12582912, 8, 0), 1U);
-  EXPECT_EQ(infer::default_copiers(12582912, 1, 16), 0U);
+TEST("copier threads are chosen by the size of a batch and the machine, and none for a single stream") {
+  using Numbers = std::vector<std::size_t>;
+  EXPECT(infer::copier_candidates(8192, 8, 16) == Numbers{0});
+  EXPECT(infer::copier_candidates(393216, 8, 16) == (Numbers{2, 1}));
+  EXPECT(infer::copier_candidates(393216, 8, 2) == Numbers{1});
+  EXPECT(infer::copier_candidates(12582912, 8, 16) == (Numbers{8, 4}));
+  EXPECT(infer::copier_candidates(12582912, 8, 4) == Numbers{2});
+  EXPECT(infer::copier_candidates(12582912, 8, 0) == Numbers{1});
+  EXPECT(infer::copier_candidates(12582912, 1, 16) == Numbers{0});
 }

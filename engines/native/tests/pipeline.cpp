@@ -91,13 +91,13 @@ TEST("every sample's output is in its place, for any number of samples, streams 
   }
 }
 
-TEST("a pipeline uses as many of its slots as it is told, and no others") {
+TEST("a pipeline uses as many of its slots and threads as it is told") {
   FakeSlot* first = nullptr;
   const auto pipeline = make({4, 3, 6, 1, 2}, &first);
   EXPECT_EQ(pipeline->slots(), 6U);
   const std::vector<float> samples = numbers(98, 3, 9);
   for (const std::size_t used : {1U, 4U, 6U, 3U}) {
-    pipeline->use(used);
+    pipeline->use(used, used / 2);
     first->batches.clear();
     std::vector<float> outputs(98 * FakeSlot::outputs, -1);
     static_cast<void>(pipeline->run(samples.data(), 98, outputs.data()));

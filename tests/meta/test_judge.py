@@ -1,0 +1,254 @@
+"""What a comparison records and says is what it found, also where there is no figure to record."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import jsonschema
+import numpy as np
+import pytest
+
+from conformance.report.document import schema
+from conformance.tolerances import row
+from engines.errors import RunnerError
+from engines.onnx import OnnxRunner
+from engines.variant import Variant
+from fixtures.chain import CHAINS, Case, artifact_folder
+from fixtures.judge import likely_cause
+from fixtures.reporting import Results
+
+ROOT = Path(__file__).resolve().parents[2]
+ONNX = Variant("onnx", "fp32")
+
+
+@pytest.fixture(scope="session")
+def digits(pytestconfig):
+    """Give the chain of the bundled digits classifier."""
+    chain = pytestconfig.stash[CHAINS].get("digits_vgg")
+    if chain is None:
+        pytest.skip("digits_vgg is not under test")
+    return chain
+
+
+class Dropping(OnnxRunner):
+    """Leaves out the last batch where it is not full."""
+
+    def __call__(self, inputs):
+        """Run what fills batches."""
+        whole = len(next(iter(inputs.values()))) // self.batch_size * self.batch_size
+        return super().__call__({name: array[:whole] for name, array in inputs.items()})
+
+
+class Refusing(OnnxRunner):
+    """Runs the samples, backwards, and nothing else."""
+
+    ran = False
+
+    def __call__(self, inputs):
+        """Run once."""
+        if self.ran:
+            raise RunnerError("the device is lost")
+        self.ran = True
+        return {name: array[::-1] for name, array in super().__call__(inputs).items()}
+
+
+@pytest.mark.parametrize(
+    "kind, likely",
+    [
+        (Dropping, r"^the last batch, of 4, was dropped: 96 of 100 samples have answers$"),
+        (Refusing, r"^not found out: the engine refused what was tried \(.*the device is lost\)$"),
+    ],
+)
+def test_the_likely_cause_of_an_engine_that_bears_no_trying(digits, kind, likely):
+    """Missing answers are counted without another run, and an engine that refuses another one is said to."""
+    samples = digits.samples.inputs
+    tolerance = row(str(ONNX), "samples", digits.spec.tolerances).tolerance
+    with kind(digits.spec, ONNX, digits.file(ONNX), 32) as runner:
+        actual = runner(samples)
+        found = likely_cause(runner, samples, actual, digits.reference("samples", samples), tolerance)
+    assert re.search(likely, found), found
+
+
+# What the process with the terminal makes of what it is told, in the order in which processes finish.
+
+
+def comparison(samples, **keys):
+    """Write what a comparison on drawn inputs recorded."""
+    content = {"inputs": "drawn", "samples": samples, "flips": 0, "problems": [], "usage": 0.5, "figures": {}}
+    return "comparison", {**content, **keys}
+
+
+def told(results, case, records=(), skipped=None, test="tests/test_x.py::test_y"):
+    """Report the end of a test of a case: what it recorded, or why it was skipped."""
+    report = {"when": "teardown", "outcome": "skipped" if skipped else "passed", "skipped": bool(skipped)}
+    report |= {"longrepr": ("file", 1, f"Skipped: {skipped}"), "user_properties": [("case", case)], "records": records}
+    results.pytest_runtest_logreport(SimpleNamespace(nodeid=test, **report))
+
+
+def new_results(*cases):
+    """Give results without a terminal."""
+    return Results(SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=lambda name: None)), cases)
+
+
+@pytest.mark.parametrize(
+    "records, kept",
+    [
+        ([comparison(166, usage=np.inf, problems=["NaN"]), comparison(1, usage=np.inf, problems=["NaN"])], 0),
+        ([comparison(4, usage=np.inf, problems=["NaN"]), comparison(4, usage=np.inf, problems=["shape"])], 1),
+        ([comparison(4, figures={"max": [1e-3, 2e-3]}), comparison(4, figures={"max": [9e-4, 2e-3]})], 0),
+        ([comparison(4, usage=0.9), comparison(166)], 0),
+    ],
+)
+def test_the_worst_of_several_comparisons_does_not_depend_on_their_order(records, kept):
+    """Of two equally bad comparisons always the same one stands in the table."""
+    for order in (records, records[::-1]):
+        results = new_results()
+        for record in order:
+            told(results, "m-onnx-fp32", [record])
+        found = results.comparisons["m-onnx-fp32"]["drawn"]
+        assert found == {**records[kept][1], "test": "tests/test_x.py::test_y"}
+
+
+def test_of_two_tests_that_found_the_same_the_first_by_name_is_told():
+    """Whichever process finished first."""
+    names = ["tests/test_a.py::test_b", "tests/test_c.py::test_d"]
+    for order in (names, names[::-1]):
+        results = new_results()
+        for name in order:
+            told(results, "m-onnx-fp32", [comparison(4)], test=name)
+        assert results.comparisons["m-onnx-fp32"]["drawn"]["test"] == names[0]
+
+
+def test_why_variants_were_skipped_does_not_depend_on_the_order():
+    """A variant is skipped for the reason of most of its tests, and the first and last named are those of the chain."""
+    skips = [(case, reason) for case in "abc" for reason in ("no GPU", "no GPU", "benchmarks are off")]
+    for order in (skips, skips[::-1]):
+        results, terminal = new_results("a", "b", "c"), Mock()
+        for case, reason in order:
+            told(results, case, skipped=reason)
+        results.pytest_terminal_summary(terminal)
+        assert terminal.write_line.call_args.args == ("3 variants, a to c, skipped: no GPU",)
+
+
+@pytest.mark.parametrize(
+    "test, whose",
+    [
+        ("test_agrees[m-onnx-int8]", "m-onnx-int8"),
+        ("test_agrees[m-onnx-int8-qdq]", "m-onnx-int8-qdq"),
+        ("test_a_batch[m-onnx-int8-32]", "m-onnx-int8"),
+        ("test_a_batch[32-m-onnx-int8]", "m-onnx-int8"),
+        ("test_of_none", None),
+    ],
+)
+def test_a_crash_belongs_to_the_variant_of_its_test(test, whose):
+    """The id of the test that a process died of is all that xdist reports."""
+    results = new_results(*(Case("m", Variant("onnx", precision)) for precision in ("int8", "int8-qdq")))
+    report = SimpleNamespace(user_properties=[])
+    results.pytest_handlecrashitem(f"tests/test_x.py::{test}", report)
+    assert dict(report.user_properties).get("case") == whose
+
+
+def test_batches_that_agree_with_each_other_say_nothing_of_the_reference():
+    """A variant of which only batches were compared passed its tests, but was not compared."""
+    results = new_results("m-onnx-fp32")
+    results.outcomes["m-onnx-fp32"] = {"passed"}
+    told(results, "m-onnx-fp32", [("batching", {"largest": 0.0, "allowed": 0.0, "problems": []})])
+    assert results.verdict("m-onnx-fp32") == "not compared"
+    told(results, "m-onnx-fp32", [comparison(4)])
+    assert results.verdict("m-onnx-fp32") == "passed"
+
+
+# What is planted in the engine, as a plugin of a run of its own.
+
+PLANTED = """
+import numpy as np
+from engines.onnx import OnnxRunner
+
+run = OnnxRunner.{method}
+
+def planted(self, inputs, *size):
+    outputs = run(self, inputs, *size)
+    {fault}
+    return outputs
+
+OnnxRunner.{method} = planted
+"""
+
+FAULTS = {
+    "a sample too many": (
+        "outputs = outputs if size != (7,) else {n: np.concatenate([a, a[:1]]) for n, a in outputs.items()}",
+        "batches of 7: dense_1: shape (101, 10); expected (100, 10)",
+    ),
+    "another dtype": (
+        "outputs = outputs if size != (7,) else {n: a.astype(np.float64) for n, a in outputs.items()}",
+        "batches of 7: dense_1: dtype float64; expected float32",
+    ),
+    "no output": ("outputs = outputs if size != (7,) else {}", "batches of 7: missing outputs: dense_1"),
+    "NaN": (
+        "outputs = outputs if size != (7,) else {n: a * np.where(np.arange(100) == 6, np.nan, 1)[:, None].astype('f')"
+        " for n, a in outputs.items()}",
+        "batches of 7: dense_1: 10 of 1000 elements of the output are NaN or infinite, the first at (6, 0)",
+    ),
+}
+
+
+def batching_run(folder, config, method, fault, tests):
+    """Run tests of batching on an ONNX with a fault in a method of its runner; gives the exit code and the output."""
+    (folder / "planted.py").write_text(PLANTED.replace("{method}", method).replace("{fault}", fault), encoding="utf-8")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE"))}
+    environment["PYTHONPATH"] = str(folder)
+    words = ["tests/test_batching.py", "-k", f"onnx-fp32 and ({tests})", "-p", "planted", "-p", "no:cacheprovider"]
+    words += ["--model=digits_vgg", f"--artifacts={artifact_folder(config)}", f"--report={folder}"]
+    command = [sys.executable, "-m", "pytest", *words, f"--junit-xml={folder / 'junit.xml'}"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("digits")
+def test_batches_that_cannot_be_compared_have_no_figure(pytestconfig, tmp_path, fault):
+    """Beside FAILED stands no `bitwise`: table, data, page and JUnit XML say what is wrong."""
+    planted, problem = FAULTS[fault]
+    code, output = batching_run(tmp_path, pytestconfig, "in_batches", planted, "batch_gives and (-2 or -7 or -16)")
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert "1 failed, 2 passed" in output
+    assert re.search(r"^digits_vgg-onnx-fp32 .* no figure .* FAILED$", output, re.M), output
+    document = json.loads((tmp_path / "conformance.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema()).validate(document)
+    (record,) = document["batching"]
+    assert (record["largest"], record["problems"], record["passed"]) == (None, [problem], False)
+    assert (
+        f"What batches give cannot be compared with single samples: {problem}." in document["verdict"]["sentences"][1]
+    )
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<dt>batched or alone</dt><dd>{problem}</dd>" in page
+    assert "bitwise" not in page
+    assert f'<property name="batching" value="{problem}"' in (tmp_path / "junit.xml").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_run_that_ends_before_anything_is_batched_has_no_figure(pytestconfig, tmp_path):
+    """Where the engine refuses to run, nothing was compared, and nothing is called bitwise."""
+    refused = "raise RuntimeError('the device is lost')"
+    code, output = batching_run(
+        tmp_path, pytestconfig, "in_batches", f"if size == (7,): {refused}", "batch_gives and -7"
+    )
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert re.search(r"^digits_vgg-onnx-fp32 [ -]+ FAILED$", output, re.M), output
+    assert json.loads((tmp_path / "conformance.json").read_text(encoding="utf-8"))["batching"] == []
+
+
+@pytest.mark.usefixtures("digits")
+def test_the_example_that_is_shown_is_one_that_fails(pytestconfig, tmp_path):
+    """What an earlier example found does not fail a later one: the partition in the message has the fault itself."""
+    fault = "if len(next(iter(inputs.values()))) == 5: outputs = {n: a + np.float32(1e-3) for n, a in outputs.items()}"
+    code, output = batching_run(tmp_path, pytestconfig, "__call__", fault, "any_partition")
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert "  5 of 12 samples differ: " in output
