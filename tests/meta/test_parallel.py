@@ -106,9 +106,13 @@ def table(output):
     return [line for line in lines if re.match("variant |digits_vgg-", line)]
 
 
+ENGINES = ["tests/test_consistency.py", "tests/test_accuracy.py", "-k", "not savedmodel and not drawn_inputs"]
+"""What is said of all engines, but for what needs TensorFlow, which each process would have to load."""
+
+
 def test_four_processes_give_the_verdict_and_summary_of_one(request):
     """The table of `-n 4` is that of `-n 0`, figure by figure, and so is the exit code."""
-    words = ["--model=digits_vgg", f"--artifacts={artifact_folder(request.config)}", "-m", "consistency or accuracy"]
+    words = ["--model=digits_vgg", f"--artifacts={artifact_folder(request.config)}", *ENGINES]
     one, four = (run(ROOT, "-n", processes, *words) for processes in ("0", "4"))
     assert one[0] == four[0] == pytest.ExitCode.OK, four[1]
     assert len(table(one[1])) > 5
