@@ -532,6 +532,14 @@ def test_samples_are_read_without_importing_scikit_learn() -> None:
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
+def test_photographs_are_those_that_scikit_learn_gives() -> None:
+    """They have its pixels and its order: by both the crops for calibration are told from those for tests."""
+    from sklearn.datasets import load_sample_images
+
+    for found, expected in zip(photographs(), load_sample_images().images, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_files_that_scikit_learn_lacks_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scikit-learn without its samples, and none at all, are errors that say what to install and where."""
     empty = machinery.ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
