@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines import onnx, tensorrt, tflite
-from engines.datasets import Samples
+from engines.datasets import Samples, photographs
 from engines.errors import ConversionError, DataError, EngineError, RunnerError, SpecError
 from engines.model import BATCH, ModelSpec, parse_model
 from engines.savedmodel import tensorflow
@@ -300,14 +300,13 @@ def make_samples(spec: ModelSpec) -> BroughtData:
             f"{spec.path}: its input {item.name!r} {shape[1:]} is no image (H, W, 1 or 3); give --samples FILE.npz"
         )
     from PIL import Image
-    from sklearn.datasets import load_sample_images
 
-    photographs = [Image.fromarray(image) for image in load_sample_images().images]
+    sources = [Image.fromarray(image) for image in photographs()]
     generator = np.random.default_rng(0)
     count = TESTED + spec.calibration.samples
     images = np.empty((count, *shape[1:]), np.float32)
     for image in images:
-        photograph = photographs[generator.integers(len(photographs))]
+        photograph = sources[generator.integers(len(sources))]
         side = int(generator.integers(32, min(photograph.size)))
         left, top = (int(generator.integers(0, size - side + 1)) for size in photograph.size)
         crop = photograph.crop((left, top, left + side, top + side)).resize((shape[2], shape[1]))

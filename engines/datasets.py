@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gzip
 import hashlib
 import json
 import math
@@ -619,21 +620,34 @@ def _crops(photograph: NDArray[np.uint8], shrink: int) -> NDArray[np.uint8]:
     return crops
 
 
-def _need_scikit_learn() -> None:
-    if util.find_spec("sklearn") is None:
+def _scikit_learn_file(name: str) -> Path:
+    """Find a file that scikit-learn brings along, without importing it: that takes a second, and nothing else needs it.
+
+    Raises DataError where it is not there.
+    """
+    found = util.find_spec("sklearn")
+    if found is None or found.origin is None:
         raise DataError(
             "scikit-learn, which brings these samples, is not installed, and the artifact folder holds none; run "
             "`python -m engines build MODEL` where it is installed, on the same artifact folder"
         )
+    path = Path(found.origin).parent / "datasets" / name
+    if not path.is_file():
+        raise DataError(f"{path} is missing; install the scikit-learn of requirements.txt again")
+    return path
+
+
+def photographs() -> list[NDArray[np.uint8]]:
+    """Read scikit-learn's two photographs: uint8 (height, width, 3); raises DataError where they are not there."""
+    from PIL import Image
+
+    return [np.asarray(Image.open(_scikit_learn_file(f"images/{name}.jpg"))) for name in ("china", "flower")]
 
 
 @functools.cache
 def _photograph_blocks() -> tuple[_Block, _Block]:
-    _need_scikit_learn()
-    from sklearn.datasets import load_sample_images
-
     # At full scale a crop is mostly texture; at a half and a quarter it holds whole objects, as CIFAR-10's images do.
-    crops = np.concatenate([_crops(image, shrink) for image in load_sample_images().images for shrink in (1, 2, 4)])
+    crops = np.concatenate([_crops(image, shrink) for image in photographs() for shrink in (1, 2, 4)])
     if len(crops) != _PHOTOGRAPH_TESTS + _PHOTOGRAPH_CALIBRATIONS:
         raise DataError(
             f"scikit-learn's photographs give {len(crops)} crops, expected "
@@ -659,19 +673,18 @@ def _photographs(input_name: str, reason: str) -> Dataset:
 
 @functools.cache
 def _digit_blocks() -> tuple[_Block, _Block]:
-    _need_scikit_learn()
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
+    with gzip.open(_scikit_learn_file("data/digits.csv.gz")) as file:
+        # The 64 pixels of a digit in each row, and what it is.
+        rows = np.loadtxt(file, np.uint8, delimiter=",")
     # Height, width and channels all differ, so that no transposed layout passes for the right one.
-    images = np.pad(digits.images.astype(np.uint8), ((0, 0), (1, 1), (0, 0)))[..., np.newaxis]
+    images = np.pad(rows[:, :-1].reshape(-1, 8, 8), ((0, 0), (1, 1), (0, 0)))[..., np.newaxis]
     if len(images) != _DIGIT_TESTS + _DIGIT_TRAININGS:
         raise DataError(
             f"scikit-learn has {len(images)} digits, expected {_DIGIT_TESTS + _DIGIT_TRAININGS}; "
             "install scikit-learn again"
         )
     order = _shuffled(len(images))
-    images, labels = images[order], digits.target.astype(np.int64)[order]
+    images, labels = images[order], rows[:, -1].astype(np.int64)[order]
     return _Block(images[:_DIGIT_TESTS], labels[:_DIGIT_TESTS]), _Block(images[_DIGIT_TESTS:], labels[_DIGIT_TESTS:])
 
 

@@ -8,7 +8,7 @@ more than the processor time that others took meanwhile explains, where that was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,25 +80,33 @@ def excess(one: Speed, other: Speed) -> float:
 Speeds = Mapping[tuple[str, str, int, int], Speed]
 
 
-def read_speeds(reports: Iterable[Mapping[str, Any]]) -> Speeds:
+def read_speeds(report: Mapping[str, Any]) -> Speeds:
+    """Give the measurements of a report; of one that is repeated the fastest."""
+    return fastest({speed.key: speed} for entry in report["benchmarks"] for speed in _read(entry, report))
+
+
+def _read(entry: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[Speed]:
+    """Give the one measurement of an entry, or none where it has no rounds."""
+    count = entry.get("samples_per_round", entry["batch"])
+    seconds = np.asarray(entry["rounds_seconds"], dtype=np.float64) / count
+    if len(seconds):
+        disturbed = disturbance(entry.get("busy_elsewhere"), report["environment"]["cores"])
+        median = float(np.median(seconds))
+        yield Speed(entry["model"], entry["variant"], entry["batch"], count, thinned(seconds), median, disturbed)
+
+
+def fastest(several: Iterable[Speeds]) -> Speeds:
     """Give the measurements of several reports of the same state; of one that is repeated the fastest.
 
     Whatever else runs on a machine only ever slows, so that the fastest is the least disturbed (Chen and Revels,
     Robust benchmarking in noisy environments, arXiv:1608.04295).
     """
-    fastest: dict[tuple[str, str, int, int], Speed] = {}
-    for report in reports:
-        for entry in report["benchmarks"]:
-            count = entry.get("samples_per_round", entry["batch"])
-            seconds = np.asarray(entry["rounds_seconds"], dtype=np.float64) / count
-            if not len(seconds):
-                continue
-            disturbed = disturbance(entry.get("busy_elsewhere"), report["environment"]["cores"])
-            median = float(np.median(seconds))
-            speed = Speed(entry["model"], entry["variant"], entry["batch"], count, thinned(seconds), median, disturbed)
-            if speed.key not in fastest or speed.median < fastest[speed.key].median:
-                fastest[speed.key] = speed
-    return fastest
+    found: dict[tuple[str, str, int, int], Speed] = {}
+    for speeds in several:
+        for key, speed in speeds.items():
+            if key not in found or speed.median < found[key].median:
+                found[key] = speed
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Stands in for the C++ programs where there is no GPU: a real program that keeps their contract with ONNX Runtime.
 
-Run as a program, it takes an ONNX file for its plan; ``STAND_IN_FAULT`` plants a fault, and with ``STAND_IN_LIES`` it
-says that it fed the file's own bytes whatever it fed. As a plugin (``-p tests.meta.stand_in``) it lets the suite run
-its ``cpp8`` variants over the ONNX artifact, without any driver, and plants what ``STAND_IN_ONNX`` names in the ONNX
-runner.
+Run as a program, it takes an ONNX file for its plan; ``STAND_IN_FAULT`` plants a fault, and with :data:`LIES` behind
+its name the program says that it fed the file's own bytes whatever it fed. stand_in_plugin.py has the suite run it.
 """
 
 from __future__ import annotations
@@ -20,6 +18,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+LIES = " claimed to be the samples"
+"""What follows the name of a fault in a program that lies about what it fed."""
 
 MOST = 32
 """The largest batch of the profile that its plans are taken to have."""
@@ -80,7 +81,8 @@ def main():
     version = "stand_in: TensorRT 8.6.0 (nvinfer; headers 8.6.0), CUDA runtime 13.0"
     parser.add_argument("--version", action="version", version=version)
     options = parser.parse_args()
-    fault = os.environ.get("STAND_IN_FAULT", "")
+    planted = os.environ.get("STAND_IN_FAULT", "")
+    fault = planted.removesuffix(LIES)
     if options.batch > MOST:
         refuse(2, f"--batch {options.batch} is over the profile's maximum of {MOST}")
     if fault == "host code":
@@ -92,6 +94,8 @@ def main():
         return
     settings = ort.SessionOptions()
     settings.use_deterministic_compute, settings.log_severity_level = True, 4
+    # Each process runs for a moment: threads that wait busily for more work would only slow the others down.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     start = time.perf_counter()
     try:
         session = ort.InferenceSession(str(options.plan), settings, providers=["CPUExecutionProvider"])
@@ -114,7 +118,7 @@ def main():
         ]
         passes.append(len(fed) / (time.perf_counter() - start))
     write(options.output, np.concatenate(parts), fault)
-    said = given if os.environ.get("STAND_IN_LIES") else fed
+    said = given if planted.endswith(LIES) else fed
     report = {
         "program": "stand_in",
         "tensorrt": "8.6.0",
@@ -166,9 +170,12 @@ def program(folder):
 
 
 def run(artifacts, program, *words, model="cifar10_vgg", **environment):
-    """Run the suite over a variant of this program as a user does; gives the exit code and all that was printed."""
+    """Run the suite over a variant of this program as a user does; gives the exit code and all that was printed.
+
+    What ``environment`` may name beside the program's own is in stand_in_plugin.py.
+    """
     names = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-p", "tests.meta.stand_in", "-p", "no:cacheprovider", *words]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.meta.stand_in_plugin", "-p", "no:cacheprovider", *words]
     done = subprocess.run(
         [*command, f"--model={model}", f"--artifacts={artifacts}"],
         cwd=Path(__file__).resolve().parents[2],
@@ -179,26 +186,6 @@ def run(artifacts, program, *words, model="cifar10_vgg", **environment):
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
-
-
-def pytest_configure(config):
-    """As a plugin: no driver is asked for, and the plan of every program is the ONNX artifact."""
-    from engines.chain import Chain
-    from engines.onnx import OnnxRunner
-    from engines.tensorrt import driver
-    from engines.variant import PLANS, Variant
-
-    artifact, file, batches = Chain.artifact, Chain.file, OnnxRunner._batches
-
-    def source(variant):
-        return Variant("onnx", "fp32") if variant.format in PLANS else variant
-
-    driver.problem = lambda *_: None
-    driver.device = lambda: {"GPU": "stand-in"}
-    Chain.artifact = lambda self, variant: artifact(self, source(variant))
-    Chain.file = lambda self, variant: file(self, source(variant))
-    if os.environ.get("STAND_IN_ONNX") == "dropped remainder":
-        OnnxRunner._batches = lambda self, inputs, count: batches(self, inputs, max(1, count // MOST) * MOST)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ import tarfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from importlib import util
+from importlib import machinery, util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engines.datasets import CIFAR10_CLASSES, Samples, content_hash, download_cifar10, locate
+from engines.datasets import CIFAR10_CLASSES, Samples, content_hash, download_cifar10, locate, photographs
 from engines.errors import DataError
 
 pytestmark = pytest.mark.skipif(
@@ -519,6 +519,36 @@ def test_digits_are_padded_by_a_row_above_and_below() -> None:
         image.astype(np.uint8).tobytes(): int(label)
         for image, label in zip(bundled.images, bundled.target, strict=True)
     }
+
+
+def test_samples_are_read_without_importing_scikit_learn() -> None:
+    """Its photographs and digits are read as the files they are: importing it would cost every run a second."""
+    code = (
+        "import sys; from engines.datasets import locate\n"
+        "for name in ('photographs', 'digits'): locate(name).test(1)\n"
+        "print([name for name in ('sklearn', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_photographs_are_those_that_scikit_learn_gives() -> None:
+    """They have its pixels and its order: by both the crops for calibration are told from those for tests."""
+    from sklearn.datasets import load_sample_images
+
+    for found, expected in zip(photographs(), load_sample_images().images, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_files_that_scikit_learn_lacks_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scikit-learn without its samples, and none at all, are errors that say what to install and where."""
+    empty = machinery.ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("engines.datasets.util.find_spec", {"sklearn": empty}.get)
+    with pytest.raises(DataError, match=rf"{tmp_path}/datasets/images/china\.jpg is missing; install the scikit-learn"):
+        photographs()
+    monkeypatch.setattr("engines.datasets.util.find_spec", {}.get)
+    with pytest.raises(DataError, match="scikit-learn, which brings these samples, is not installed"):
+        photographs()
 
 
 # Counts and content

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,10 @@ from engines.chain import Chain
 from engines.errors import EngineError
 from engines.model import find_model, load_model
 from engines.onnx import OnnxRunner
+from engines.store import Store
 from engines.tflite import TFLiteRunner
 from engines.variant import REFERENCE, Variant
-from fixtures.chain import CHAINS
+from fixtures.chain import CHAINS, Shared
 from fixtures.judge import likely_cause, output_kinds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +67,24 @@ def other_training(pytestconfig, tmp_path_factory):
     path = tmp_path_factory.mktemp("again") / "digits_vgg_again.toml"
     path.write_text(text, encoding="utf-8")
     return chain_of(load_model(path), pytestconfig)
+
+
+OPSETS = (13, 15, 18)
+"""Opsets that other tools convert to; the suite's own is 17."""
+
+
+@pytest.fixture(scope="session")
+def other_opsets(cifar, tmp_path_factory):
+    """Convert the SavedModel to each of those with tf2onnx, as its command line does, in a process of its own."""
+    folder = tmp_path_factory.mktemp("opsets")
+    paths = {opset: folder / f"opset{opset}.onnx" for opset in OPSETS}
+    code = "import sys; from tf2onnx import convert\nfor sys.argv in {!r}: convert.main()"
+    lines = [
+        ["convert", "--saved-model", str(cifar.file(REFERENCE)), "--output", str(path), "--opset", str(opset)]
+        for opset, path in paths.items()
+    ]
+    subprocess.run([sys.executable, "-c", code.format(lines)], capture_output=True, timeout=300, check=True)
+    return paths
 
 
 @pytest.fixture(scope="session")
@@ -207,15 +227,20 @@ def faulty(sound, fault, folder):
     return changed_copy(sound, FAULTS[fault][0], folder)
 
 
-def verdict(chain, runner, variant):
-    """Compare a runner's outputs with the reference's as the suite does; gives the comparison and the diagnosis."""
-    inputs = chain.samples.inputs
-    # A name of its own: the run's own reference may be that of other samples.
-    reference = chain.reference("faults", inputs)
-    tolerance = row(str(variant), "samples", chain.spec.tolerances, str(chain.spec.path)).tolerance
-    actual = runner(inputs)
-    comparison = compare(actual, reference, tolerance, output_kinds(chain.spec))
-    return comparison, likely_cause(runner, inputs, actual, reference, tolerance)
+class Verdict:
+    """What the suite finds out about a runner: the comparison with the reference, and what is likely wrong."""
+
+    def __init__(self, chain, runner, variant):
+        self.inputs, self.runner = chain.samples.inputs, runner
+        # A name of its own: the run's own reference may be that of other samples.
+        self.reference = chain.reference("faults", self.inputs)
+        self.tolerance = row(str(variant), "samples", chain.spec.tolerances, str(chain.spec.path)).tolerance
+        self.actual = runner(self.inputs)
+        self.comparison = compare(self.actual, self.reference, self.tolerance, output_kinds(chain.spec))
+
+    def likely(self):
+        """Give the diagnosis, as for a failure: it runs the engine again and again."""
+        return likely_cause(self.runner, self.inputs, self.actual, self.reference, self.tolerance)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -224,16 +249,30 @@ def test_a_faulty_onnx_fails_and_the_kind_of_trouble_is_named(cifar, sound, tmp_
     path = faulty(sound, fault, tmp_path)
     assert brought_engine("onnx", path, cifar.spec).precisions["onnx"] == ("fp32",)
     with OnnxRunner(cifar.spec, ONNX, path) as runner:
-        comparison, likely = verdict(cifar, runner, ONNX)
-    assert not comparison.passed
-    assert not comparison.problems
-    assert FAULTS[fault][1] in likely
+        verdict = Verdict(cifar, runner, ONNX)
+        assert not verdict.comparison.passed
+        assert not verdict.comparison.problems
+        assert FAULTS[fault][1] in verdict.likely()
 
 
 def test_a_sound_onnx_passes_the_same_comparison(cifar, sound):
     """What the faulty ones are made from agrees: it is the fault that fails them."""
     with OnnxRunner(cifar.spec, ONNX, sound) as runner:
-        comparison, _ = verdict(cifar, runner, ONNX)
+        comparison = Verdict(cifar, runner, ONNX).comparison
+    assert comparison.passed, comparison.describe()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", OPSETS)
+def test_a_sound_onnx_of_another_opset_passes(cifar, other_opsets, opset):
+    """The same SavedModel converted elsewhere with another opset agrees, whatever its tensors are called."""
+    import onnx
+
+    path = other_opsets[opset]
+    assert {o.domain: o.version for o in onnx.load(str(path)).opset_import}[""] == opset
+    assert brought_engine("onnx", path, cifar.spec).precisions["onnx"] == ("fp32",)
+    with OnnxRunner(cifar.spec, ONNX, path) as runner:
+        comparison = Verdict(cifar, runner, ONNX).comparison
     assert comparison.passed, comparison.describe()
 
 
@@ -245,9 +284,9 @@ def test_another_training_run_is_caught_as_other_weights(digits, other_training,
     assert spec.precisions[variant.format] == ("fp32",)
     open_runner = OnnxRunner if variant.format == "onnx" else TFLiteRunner
     with open_runner(digits.spec, variant, path) as runner:
-        comparison, likely = verdict(digits, runner, variant)
-    assert not comparison.passed
-    assert "another training run" in likely
+        verdict = Verdict(digits, runner, variant)
+        assert not verdict.comparison.passed
+        assert "another training run" in verdict.likely()
 
 
 def test_a_batch_fixed_to_one_is_refused_with_the_axis_named(cifar, sound, tmp_path):
@@ -271,15 +310,22 @@ def test_a_sound_tflite_is_taken_and_agrees(digits):
     path = digits.file(TFLITE)
     assert brought_engine("tflite", path, digits.spec).precisions["tflite"] == ("fp32",)
     with TFLiteRunner(digits.spec, TFLITE, path) as runner:
-        comparison, _ = verdict(digits, runner, TFLITE)
+        comparison = Verdict(digits, runner, TFLITE).comparison
     assert comparison.passed, comparison.describe()
 
 
 # The same through the real command, each in a process of its own: `pytest -m "not slow"` leaves these out.
 
 
+ON_SAMPLES = "test_agrees_with_the_reference_on_samples"
+"""The comparison that names what is wrong; that on drawn inputs names it for each example that Hypothesis tries."""
+
+STORED = "not drawn_inputs"
+"""All tests of consistency but those that ask the SavedModel itself, for which every run would load TensorFlow."""
+
+
 class Command:
-    """Runs the suite as a user does, on an artifact folder that holds the reference only."""
+    """Runs the suite as a user does, on an artifact folder that holds the SavedModel and its answers only."""
 
     def __init__(self, chain, folder):
         self.artifacts, self.model = folder / "build", chain.spec.name
@@ -288,6 +334,10 @@ class Command:
         self.environment |= {"KERAS_HOME": str(folder / "keras"), "XDG_CACHE_HOME": str(folder / "cache")}
         source = chain.artifact(REFERENCE).folder
         shutil.copytree(source, self.artifacts / self.model / source.name)
+        # Here TensorFlow is loaded already; each run that needs an answer of its own would have to load it.
+        with ExitStack() as opened:
+            shared = Shared(Chain(chain.spec, chain.dataset, Store(self.artifacts)), opened)
+            _ = shared.reference, shared.contrast, shared.drawn
 
     def run(self, *words):
         """Run pytest with these words; gives the exit code and all that it printed."""
@@ -297,9 +347,9 @@ class Command:
         )
         return done.returncode, done.stdout + done.stderr
 
-    def check(self, option, path):
-        """Check a brought engine for consistency."""
-        words = ["-m", "consistency", "--model", self.model, f"--{option}={path}", "-k", option]
+    def check(self, option, path, chosen):
+        """Check a brought engine for consistency, by the tests that ``chosen`` selects."""
+        words = ["-m", "consistency", "--model", self.model, f"--{option}={path}", "-k", f"{option} and {chosen}"]
         return self.run(*words, f"--artifacts={self.artifacts}")
 
 
@@ -330,7 +380,7 @@ def assert_failure_is_complete(output, kind):
 @pytest.mark.parametrize("fault", IN_THE_COMMAND)
 def test_the_command_catches_a_faulty_onnx(cifar_command, sound, tmp_path, fault):
     """`pytest -m consistency --model cifar10_vgg --onnx bad.onnx` fails and says all that is needed to act on it."""
-    code, output = cifar_command.check("onnx", faulty(sound, fault, tmp_path))
+    code, output = cifar_command.check("onnx", faulty(sound, fault, tmp_path), ON_SAMPLES)
     assert code == pytest.ExitCode.TESTS_FAILED
     assert_failure_is_complete(output, FAULTS[fault][1])
 
@@ -339,10 +389,10 @@ def test_the_command_catches_a_faulty_onnx(cifar_command, sound, tmp_path, fault
 @pytest.mark.parametrize("option", ["onnx", "tflite"])
 def test_the_command_catches_another_training_and_its_replay_fails_again(digits_command, other_training, option):
     """Weights of another training run are caught, and the command under `replay` fails again with the same words."""
-    code, output = digits_command.check(option, other_training.file(Variant(option, "fp32")))
+    code, output = digits_command.check(option, other_training.file(Variant(option, "fp32")), ON_SAMPLES)
     assert code == pytest.ExitCode.TESTS_FAILED
     assert "another training run" in output
-    replay = re.search(r"replay +pytest (.*test_agrees_with_the_reference_on_samples.*)", output)
+    replay = re.search(rf"replay +pytest (.*{ON_SAMPLES}.*)", output)
     assert replay is not None
     code, again = digits_command.run(*shlex.split(replay[1]))
     assert code == pytest.ExitCode.TESTS_FAILED
@@ -354,7 +404,7 @@ def test_the_command_catches_another_training_and_its_replay_fails_again(digits_
 def test_the_command_refuses_a_fixed_batch(cifar_command, sound, tmp_path):
     """A batch fixed to one ends the run at once: one error line that names option, file and axis, and no traceback."""
     path = changed_copy(sound, fix_batch, tmp_path)
-    code, output = cifar_command.check("onnx", path)
+    code, output = cifar_command.check("onnx", path, ON_SAMPLES)
     assert code == pytest.ExitCode.USAGE_ERROR
     assert [line for line in output.splitlines() if "ERROR" in line] == [
         f"ERROR: --onnx {path}: inputs '{INPUT}' has shape (1, 32, 32, 3), batch (axis 0) fixed to 1; "
@@ -364,18 +414,9 @@ def test_the_command_refuses_a_fixed_batch(cifar_command, sound, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("opset", [13, 15, 18])
-def test_the_command_passes_a_sound_onnx_of_another_opset(cifar, cifar_command, tmp_path, opset):
-    """The same SavedModel converted elsewhere with another opset agrees, whatever its tensors are called."""
-    import onnx
-
-    path = tmp_path / f"opset{opset}.onnx"
-    command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(cifar.file(REFERENCE))]
-    command += ["--output", str(path), "--opset", str(opset)]
-    subprocess.run(command, capture_output=True, timeout=300, check=True)
-    found = {o.domain: o.version for o in onnx.load(str(path)).opset_import}
-    assert found[""] == opset
-    code, output = cifar_command.check("onnx", path)
+def test_the_command_passes_a_sound_onnx_of_another_opset(cifar_command, other_opsets):
+    """The oldest opset, given to the real command; the others are compared by the same functions above."""
+    code, output = cifar_command.check("onnx", other_opsets[min(OPSETS)], STORED)
     assert code == pytest.ExitCode.OK, output
 
 
@@ -392,12 +433,12 @@ def test_the_command_passes_what_another_tool_optimized(cifar_command, sound, tm
     # It differs from what it was made from, or this would prove nothing.
     before, after = (len(onnx.load(str(p)).graph.node) for p in (sound, options.optimized_model_filepath))
     assert after < before
-    code, output = cifar_command.check("onnx", options.optimized_model_filepath)
+    code, output = cifar_command.check("onnx", options.optimized_model_filepath, STORED)
     assert code == pytest.ExitCode.OK, output
 
 
 @pytest.mark.slow
 def test_the_command_passes_a_sound_tflite(digits, digits_command):
-    """The converted TFLite itself, brought as a file, agrees."""
-    code, output = digits_command.check("tflite", digits.file(TFLITE))
+    """The converted TFLite itself, brought as a file, agrees, on inputs that Hypothesis draws too."""
+    code, output = digits_command.check("tflite", digits.file(TFLITE), "fp32")
     assert code == pytest.ExitCode.OK, output

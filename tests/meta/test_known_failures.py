@@ -87,7 +87,8 @@ def project(tmp_path):
     (tmp_path / "test_kinds.py").write_text(TESTS)
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CONFORMANCE"))}
-    environment["PYTHONPATH"] = str(ROOT)
+    # Wide enough for what the summary says of each test.
+    environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
     def run(known, *words):
         (tmp_path / "known_failures.toml").write_text(known)
@@ -183,45 +184,52 @@ def test_a_missing_file_is_a_usage_error(project):
     assert "other.toml: cannot be read: No such file" in output
 
 
-@pytest.mark.parametrize(
-    "test, keys, processes",
-    [
-        ("test_wrong", {}, "0"),
-        ("test_wrong", {}, "2"),
-        ("test_judged", {}, "0"),
-        ("test_drawn", {}, "0"),
-        ("test_build", {"fails": "conversion"}, "0"),
-        ("test_build_itself", {"fails": "conversion"}, "0"),
-    ],
-)
-def test_a_listed_failure_lets_the_run_pass(project, test, keys, processes):
-    """It is expected, counted as such, and the summary gives its reason and link; with and without xdist."""
-    code, output = project(entry(test, **keys), "-n", processes, f"test_kinds.py::{test}")
+EXPECTED = {
+    "test_wrong": {},
+    "test_judged": {},
+    "test_drawn": {},
+    "test_build": {"fails": "conversion"},
+    "test_build_itself": {"fails": "conversion"},
+}
+"""Tests that fail in the way that their entry says."""
+
+
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_listed_failures_let_the_run_pass(project, processes):
+    """Each is expected, counted as such, and the summary gives its reason and link; with and without xdist."""
+    known = "".join(entry(test, **keys) for test, keys in EXPECTED.items())
+    code, output = project(known, "-n", processes, *(f"test_kinds.py::{test}" for test in EXPECTED))
     assert code == pytest.ExitCode.OK, output
-    assert "1 xfailed" in output
+    assert f"{len(EXPECTED)} xfailed" in output
     section = output.partition("known failures =")[2]
-    assert f"test_kinds.py::{test}\n  a known bug\n  https://example.org/1" in section
+    for test in EXPECTED:
+        assert f"test_kinds.py::{test}\n  a known bug\n  https://example.org/1" in section
 
 
-@pytest.mark.parametrize(
-    "test, keys, said",
-    [
-        ("test_crash", {}, "RuntimeError: crashed"),
-        ("test_drawn_crash", {}, "RuntimeError: crashed"),
-        ("test_build", {}, "ConversionError: the converter failed"),
-        ("test_build_itself", {}, "ConversionError: the converter failed"),
-        ("test_required", {}, "is required, but cannot run here"),
-        ("test_required", {"fails": "conversion"}, "is required, but cannot run here"),
-        ("test_left_open", {}, "left open"),
-        ("test_wrong", {"fails": "conversion"}, "assert 1 == 2"),
-    ],
-)
-def test_a_failure_of_another_kind_is_not_swallowed(project, test, keys, said):
+UNEXPECTED = [
+    {
+        "test_crash": ({}, "FAILED", "RuntimeError: crashed"),
+        "test_drawn_crash": ({}, "FAILED", "ExceptionGroup: Hypothesis found 2 distinct failures"),
+        "test_build": ({}, "ERROR", "ConversionError: the converter failed"),
+        "test_build_itself": ({}, "FAILED", "ConversionError: the converter failed"),
+        "test_required": ({}, "ERROR", "Failed: is required, but cannot run here"),
+        "test_left_open": ({}, "ERROR", "AssertionError: left open"),
+        "test_wrong": ({"fails": "conversion"}, "FAILED", "assert 1 == 2"),
+    },
+    {"test_required": ({"fails": "conversion"}, "ERROR", "Failed: is required, but cannot run here")},
+]
+"""Tests that fail in another way than their entry says: its keys, and what the run says of the test."""
+
+
+@pytest.mark.parametrize("tests", UNEXPECTED, ids=["usual kinds", "required"])
+def test_failures_of_another_kind_are_not_swallowed(project, tests):
     """Crashes, build errors, errors of fixtures and required variants fail as if the test were not listed."""
-    code, output = project(entry(test, **keys), f"test_kinds.py::{test}")
+    known = "".join(entry(test, **keys) for test, (keys, _, _) in tests.items())
+    code, output = project(known, *(f"test_kinds.py::{test}" for test in tests))
     assert code == pytest.ExitCode.TESTS_FAILED
-    assert said in output
     assert "xfailed" not in output
+    for test, (_, outcome, said) in tests.items():
+        assert re.search(rf"^{outcome} test_kinds\.py::{test} - .*{re.escape(said)}", output, re.M), output
 
 
 @pytest.mark.parametrize(

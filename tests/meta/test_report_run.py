@@ -192,14 +192,14 @@ def damaged(pytestconfig, tmp_path_factory):
     return path
 
 
-WORDS = ("tests/test_consistency.py", "tests/test_accuracy.py", "tests/test_throughput.py", "-k", "not tflite")
+WORDS = ("tests/test_consistency.py", "tests/test_accuracy.py", "-k", "not tflite")
 
 
 @pytest.fixture(scope="session")
 def alone(command, damaged, tmp_path_factory):
     """Give exit code, folder and document of a run on the damaged engine, in one process."""
     folder = tmp_path_factory.mktemp("alone")
-    words = (*WORDS, f"--onnx={damaged}", "--benchmark-disable", f"--junit-xml={folder / 'junit.xml'}")
+    words = (*WORDS, f"--onnx={damaged}", f"--junit-xml={folder / 'junit.xml'}")
     code, _, document = command.run(folder, *words)
     return code, folder, document
 
@@ -228,7 +228,7 @@ def test_a_damaged_engine_is_reported_with_all_that_is_needed_to_act(alone):
     assert drawn["worst"][0]["image"] in page
     artifact = next(a for a in document["artifacts"] if a["variant"] == "onnx-fp32")
     assert set(artifact["made_from"]) == {"file"}
-    assert {s["reason"].split(" ")[0] for s in document["skips"]} >= {"tensorrt:", "benchmarks"}
+    assert "tensorrt:" in {s["reason"].split(" ")[0] for s in document["skips"]}
 
 
 RUN_BOUND = ("command", "started", "seconds")

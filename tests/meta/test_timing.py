@@ -7,6 +7,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -270,6 +271,24 @@ def keep():
 
     call.records = []
     return call
+
+
+def test_without_benchmarks_a_variant_is_compared_and_skipped(throughput):
+    """Under --benchmark-disable the comparison still counts; nothing is timed, and the skip says by which option."""
+    compared, off = [], SimpleNamespace(disabled=True)
+    with pytest.raises(pytest.skip.Exception, match="benchmarks are off: by --benchmark-disable"):
+        throughput.test_throughput(
+            chain=None,
+            timed_runner=(None, 0.0),
+            samples=SimpleNamespace(inputs={}),
+            reference={},
+            judge=lambda *given: compared.append(given),
+            machine=MACHINE,
+            benchmark=off,
+            record_property=None,
+            batch=1,
+        )
+    assert compared == [({}, {}, "samples")]
 
 
 def test_a_slow_engine_misses_its_floor(digits, throughput, keep):

@@ -1,0 +1,42 @@
+"""Has the suite run the stand-in for the C++ programs (``-p tests.meta.stand_in_plugin``), without any driver.
+
+The ``cpp8`` variants take the ONNX artifact for their plan, each test runs once with each fault that
+``STAND_IN_FAULTS`` names, and ``STAND_IN_ONNX`` names a fault for the ONNX runner.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from engines.chain import Chain
+from engines.onnx import OnnxRunner
+from engines.tensorrt import driver
+from engines.variant import PLANS, Variant
+from tests.meta.stand_in import MOST
+
+SEPARATOR = ";"
+"""Stands between the faults that ``STAND_IN_FAULTS`` names."""
+
+if FAULTS := os.environ.get("STAND_IN_FAULTS"):
+
+    @pytest.fixture(autouse=True, params=FAULTS.split(SEPARATOR))
+    def planted(request, monkeypatch):
+        """Plant each of the faults in turn in the program that the test starts."""
+        monkeypatch.setenv("STAND_IN_FAULT", request.param)
+
+
+def pytest_configure():
+    """Ask for no driver, and take the ONNX artifact for the plan of every program."""
+    artifact, file, batches = Chain.artifact, Chain.file, OnnxRunner._batches
+
+    def source(variant):
+        return Variant("onnx", "fp32") if variant.format in PLANS else variant
+
+    driver.problem = lambda *_: None
+    driver.device = lambda: {"GPU": "stand-in"}
+    Chain.artifact = lambda self, variant: artifact(self, source(variant))
+    Chain.file = lambda self, variant: file(self, source(variant))
+    if os.environ.get("STAND_IN_ONNX") == "dropped remainder":
+        OnnxRunner._batches = lambda self, inputs, count: batches(self, inputs, max(1, count // MOST) * MOST)
