@@ -43,15 +43,15 @@ class Exchange:
     folder: Path
     program: Path
 
-    def answer(self, fault: str = "", plan: str = "fp32", **environment: str) -> tuple[Path, Path]:
+    def answer(self, fault: str = "", plan: str = "fp32") -> tuple[Path, Path]:
         """Have the program answer the exported samples; gives its predictions and its report."""
-        name = "-".join([*fault.split(), plan, *environment]) or "sound"
+        name = "-".join([*fault.split(), plan])
         output, report = self.folder / f"{name}.csv", self.folder / f"{name}.json"
         if not output.exists():
             words = ["--plan", self.plans[plan], "--csv", self.folder / exchange.SAMPLES]
             subprocess.run(
                 [self.program, *words, "--output", output, "--json", report],
-                env={**os.environ, "STAND_IN_FAULT": fault, **environment},
+                env={**os.environ, "STAND_IN_FAULT": fault},
                 check=True,
             )
         return output, report
@@ -168,7 +168,7 @@ def test_what_was_fed_instead_is_named(digits, judge, fault):
 @pytest.mark.parametrize("fault", FED)
 def test_a_hash_that_lies_passes_nothing(digits, judge, fault):
     """A program that claims the exported hash, and was fed something else, fails by its answers."""
-    predictions, report = digits.answer(fault, STAND_IN_LIES="1")
+    predictions, report = digits.answer(fault + stand_in.LIES)
     code, text = judge(digits.words(predictions, f"--fed={report}"))
     assert code == 1, text
     assert re.search(r"FAILED max +needed|96 of 100 samples have results", text)
