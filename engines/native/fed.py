@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNKNOWN = (
-    "no usual mistake gives that hash: it was fed data that has nothing to do with the samples, such as random numbers "
-    "or memory that was never written"
+    "no usual mistake gives that hash: it was fed other data, such as random numbers or memory that was never written, "
+    "or the samples were changed in a way that is not looked for"
 )
 
 

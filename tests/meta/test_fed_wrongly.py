@@ -33,11 +33,11 @@ FEW = 36
 
 CAUSES = {
     "random data": (
-        r"nothing to do with the samples",
+        r"it was fed other data, such as random numbers",
         r"changing a sample changes no answer: as if fed data that has nothing to do with the samples",
     ),
     "other random data each time": (
-        r"nothing to do with the samples",
+        r"it was fed other data, such as random numbers",
         r"other answers each time: as if fed data that has nothing to do with the samples",
     ),
     "npy header": (
@@ -171,7 +171,6 @@ BAD = {
     "silent": r"ended well, but wrote no report",
     "no report": r"ended well, but wrote no report",
     "bad report": r"its report is not JSON",
-    "changing answers": r": the same samples got other answers in another pass",
     "no hash": r"does not say what it fed to the engine",
     "host code": r"exit code 3, .*Cannot deserialize.*\n.*--allow-host-code of the C\+\+ program",
 }

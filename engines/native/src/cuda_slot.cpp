@@ -55,7 +55,7 @@ void CudaSlot::capture() {
   check(cudaStreamEndCapture(stream_.get(), &captured), "cudaStreamEndCapture (--no-graphs does without)");
   const Graph graph(captured);
   cudaGraphExec_t executable = nullptr;
-  INFER_CUDA(cudaGraphInstantiate(&executable, graph.get(), 0));
+  INFER_CUDA(cudaGraphInstantiateWithFlags(&executable, graph.get(), 0));
   graph_.reset(executable);
   INFER_CUDA(cudaGraphUpload(graph_.get(), stream_.get()));
   INFER_CUDA(cudaStreamSynchronize(stream_.get()));

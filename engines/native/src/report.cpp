@@ -105,7 +105,6 @@ std::string report_json(const Report& report) {
   const auto best = std::max_element(report.passes.begin(), report.passes.end());
   add("samples_per_second", number(best == report.passes.end() ? 0 : *best));
   add("passes", list(report.passes, number));
-  add("passes_identical", truth(report.passes_identical));
   add("latency_ms", "{\"p50\": " + number(percentile(report.latencies, 0.5)) +
                         ", \"p90\": " + number(percentile(report.latencies, 0.9)) +
                         ", \"p99\": " + number(percentile(report.latencies, 0.99)) + "}");

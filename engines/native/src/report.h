@@ -25,7 +25,6 @@ struct Report {
   std::size_t repeat = 0;
   Copies copies;                 ///< of one pass
   std::vector<double> passes;    ///< samples per second of each
-  bool passes_identical = true;  ///< whether every pass put out the same bits
   std::vector<float> latencies;  ///< milliseconds of each batch of every pass
   double load_seconds = 0;
   double read_seconds = 0;

@@ -105,7 +105,8 @@ Signature check_signature(const std::string& plan, const std::vector<Tensor>& te
 }
 
 void check_batches(const std::string& plan, const Signature& signature, std::size_t batch, std::size_t count) {
-  if (count >= batch && (batch < signature.least_batch || batch > signature.most_batch)) {
+  // Of fewer samples than a batch there is no full one: only what it may not be is told.
+  if (batch > signature.most_batch || (count >= batch && batch < signature.least_batch)) {
     throw InputError("--batch: found " + std::to_string(batch) + "; " + batches_text(plan, signature));
   }
   const std::size_t rest = count % batch;

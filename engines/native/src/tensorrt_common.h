@@ -3,7 +3,6 @@
 
 #include <NvInferRuntime.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -26,8 +25,9 @@ class Logger final : public nvinfer1::ILogger {
     }
     try {
       const std::lock_guard<std::mutex> lock(mutex_);
-      if (kept_.size() < most) {
-        kept_.push_back({severity != Severity::kWARNING, message});
+      std::vector<std::string>& kept = severity == Severity::kWARNING ? warnings_ : errors_;
+      if (kept.size() < most) {
+        kept.emplace_back(message);
       }
     } catch (...) {
       // Out of memory, in a callback that may not throw: the message is lost, the failure it tells of is not.
@@ -37,30 +37,25 @@ class Logger final : public nvinfer1::ILogger {
   /// Forgets what was said so far: what comes next belongs to what is done next.
   void forget() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    kept_.clear();
+    errors_.clear();
+    warnings_.clear();
   }
 
   /// Gives the errors said since, or the warnings where there are none, as the end of a message.
   std::string said() const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const bool errors = std::any_of(kept_.begin(), kept_.end(), [](const Message& m) { return m.is_error; });
     std::string text;
-    for (const Message& message : kept_) {
-      if (message.is_error == errors) {
-        text += (text.empty() ? "TensorRT says: " : " | ") + message.text;
-      }
+    for (const std::string& message : errors_.empty() ? warnings_ : errors_) {
+      text += (text.empty() ? "TensorRT says: " : " | ") + message;
     }
     return text.empty() ? "TensorRT gives no message" : text;
   }
 
  private:
-  static constexpr std::size_t most = 16;
-  struct Message {
-    bool is_error;
-    std::string text;
-  };
+  static constexpr std::size_t most = 16;  // of each: warnings never crowd out an error
   mutable std::mutex mutex_;
-  std::vector<Message> kept_;
+  std::vector<std::string> errors_;
+  std::vector<std::string> warnings_;
 };
 
 /// TensorRT wants one logger a process, which outlives all else of it.
@@ -101,7 +96,13 @@ inline Loaded deserialize(const std::string& plan, std::string_view content, boo
   Loaded loaded;
   loaded.runtime.reset(nvinfer1::createInferRuntime(logger()));
   require(loaded.runtime != nullptr, "TensorRT " + library_version() + " gives no runtime");
+#if NV_TENSORRT_MAJOR > 8 || NV_TENSORRT_MINOR >= 6
   loaded.runtime->setEngineHostCodeAllowed(allow_host_code);
+#else
+  if (allow_host_code) {
+    throw InputError("--allow-host-code: TensorRT " + library_version() + " has no plans that carry code; 8.6 and newer do");
+  }
+#endif
   loaded.engine.reset(loaded.runtime->deserializeCudaEngine(content.data(), content.size()));
   if (loaded.engine == nullptr) {
     fail_to_load(plan, library_version(), allow_host_code);

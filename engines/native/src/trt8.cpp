@@ -1,6 +1,7 @@
 // TensorRT 8: bindings by index; executeV2 for a single stream, enqueueV2 with the same bindings for several.
 #include <NvInferRuntime.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 

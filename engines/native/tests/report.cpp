@@ -61,7 +61,6 @@ TEST("the report has every entry, and its best pass") {
   "copies": {"host_to_device": 4, "device_to_host": 4},
   "samples_per_second": 2000,
   "passes": [1000.5, 2000],
-  "passes_identical": true,
   "latency_ms": {"p50": 2, "p90": 4, "p99": 4},
   "load_seconds": 0.5,
   "read_seconds": 0.25,
