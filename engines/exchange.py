@@ -35,7 +35,7 @@ BLOCK_BYTES = 1 << 24
 SHOWN_VALUES = 4_000_000
 """From this many values on, which take a second or more, progress is shown."""
 
-NUMBER = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(rb"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """What a cell of samples may hold: a decimal number, nothing around it."""
 
 ANSWER = re.compile(rb"-?(nan|inf)|" + NUMBER.pattern)
@@ -228,8 +228,12 @@ def _read(
     """Read a table with just these columns, the first ``integers`` of them counts; gives those and the numbers."""
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected a CSV with the columns {_named(columns)}")
+    try:
+        opened = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; expected a CSV file") from error
     counts, numbers, line = [], [], 2
-    with path.open("rb") as file:
+    with opened as file:
         _check_header(path, file.readline(), columns)
         while lines := _lines(file):
             block = _parse(path, lines, line, columns, integers, number)
@@ -243,7 +247,7 @@ def _read(
                     raise _error(path, line + int(row), where + 1, columns[where], _shown(cell), allowed)
             line += len(lines)
     if not counts:
-        raise DataError(f"{path}: holds a header and no rows; expected a row for each sample")
+        raise DataError(f"{path}: holds a header and no line 2; expected a row for each sample")
     return np.concatenate(counts), np.concatenate(numbers)
 
 
@@ -254,15 +258,27 @@ def _lines(file: BinaryIO) -> list[bytes]:
 
 def _check_header(path: Path, line: bytes, columns: Sequence[str]) -> None:
     if not line:
-        raise DataError(f"{path}: is empty; expected a header {_named(columns)} and a row for each sample")
+        raise DataError(
+            f"{path}: is empty, without a line 1; expected a header {_named(columns)} and a row for each sample"
+        )
     if line.startswith(_BOM):
-        raise DataError(f"{path}: line 1 starts with a byte-order mark (EF BB BF); allowed: plain text without one")
+        raise DataError(
+            f"{path}: line 1, column 1 starts with a byte-order mark (EF BB BF); allowed: plain text without one"
+        )
     found = line.removesuffix(b"\n").removesuffix(b"\r").split(b",")
     for i, (cell, name) in enumerate(zip(found, columns, strict=False), start=1):
         if cell != name.encode():
             raise DataError(f"{path}: line 1, column {i} is {_shown(cell)}; expected the header {_named(columns)}")
+    _check_width(path, 1, found, columns)
+
+
+def _check_width(path: Path, line: int, found: Sequence[bytes], columns: Sequence[str]) -> None:
+    """Refuse a line of another width, by the first column that is missing or one too many."""
     if len(found) != len(columns):
-        raise DataError(f"{path}: line 1 has {len(found)} columns; expected {len(columns)}: {_named(columns)}")
+        raise DataError(
+            f"{path}: line {line}, column {min(len(found), len(columns)) + 1}: the line has {len(found)} columns; "
+            f"expected {len(columns)}: {_named(columns)}"
+        )
 
 
 def _named(columns: Sequence[str]) -> str:
@@ -281,8 +297,7 @@ def _parse(
     plain = (
         all(line.count(b",") == width - 1 and line[:1].isdigit() and line[-1:] != b"," for line in lines)
         and not text.translate(None, _BYTES[cells])
-        and b"+n" not in text
-        and b"+i" not in text
+        and text.count(b"+") == text.count(b"e+") + text.count(b"E+")
         and all(cell.isdigit() and len(cell) < 16 for line in lines for cell in line.split(b",", integers)[:integers])
     )
     if plain:
@@ -304,11 +319,10 @@ def _check_line(
     path: Path, number: int, line: bytes, columns: Sequence[str], integers: int, cells: re.Pattern[bytes]
 ) -> None:
     found = line.split(b",") if line else []
-    if len(found) != len(columns):
-        raise DataError(f"{path}: line {number} has {len(found)} columns; expected {len(columns)}: {_named(columns)}")
+    _check_width(path, number, found, columns)
     for i, (cell, name) in enumerate(zip(found, columns, strict=True)):
         if i < integers and not (cell.isdigit() and len(cell) < 16):
-            raise _error(path, number, i + 1, name, _shown(cell), "a whole number from 0 on")
+            raise _error(path, number, i + 1, name, _shown(cell), "a whole number from 0 on, of at most 15 digits")
         if not cells.fullmatch(cell):
             allowed = "a finite decimal number" if cells is NUMBER else "a decimal number, nan, inf or -inf"
             raise _error(path, number, i + 1, name, _shown(cell), allowed)

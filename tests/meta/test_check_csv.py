@@ -148,7 +148,7 @@ def test_fp16_answers_are_right_for_fp16_only(digits, judge):
 
 
 FED = {
-    "random data": "nothing to do with the samples",
+    "random data": "fed other data, such as random numbers",
     "npy header": r"the .npy header \(128 bytes\) was read as pixels",
     "shifted column": "rows are shifted by one column: each starts with sample_id",
     "dropped remainder": "the last batch, of 4, was dropped: 96 of 100",
@@ -295,7 +295,8 @@ def test_another_header_is_refused_by_place(digits, unusable, tmp_path):
     lines = [line.rpartition(",")[0] for line in digits.answer()[0].read_text().splitlines()]
     (tmp_path / "nine.csv").write_text("\n".join(lines))
     text = unusable(predictions=tmp_path / "nine.csv")
-    assert f"{tmp_path / 'nine.csv'}: line 1 has 12 columns; expected 13: sample_id,class,confidence,…,p_9" in text
+    place = f"{tmp_path / 'nine.csv'}: line 1, column 13: the line has 12 columns; expected 13"
+    assert f"{place}: sample_id,class,confidence,…,p_9" in text
 
 
 def test_a_cell_that_is_no_number_is_refused_by_place(digits, unusable, tmp_path):

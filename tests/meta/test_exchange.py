@@ -68,7 +68,7 @@ def test_any_bits_come_back(tmp_path, numbers):
         ("3.4028235e+38", 3.4028235e38),
         (".5", 0.5),
         ("5.", 5.0),
-        ("+5E0", 5.0),
+        ("5E+0", 5.0),
     ],
 )
 def test_numbers_are_rounded_once(tmp_path, text, expected):
@@ -120,18 +120,21 @@ def test_line_ends_are_taken(tmp_path, content):
 
 
 BAD = {
-    "empty file": (b"", r"is empty; expected a header sample_id,pixel_0,pixel_1"),
-    "no rows": (HEADER, r"holds a header and no rows"),
+    "empty file": (b"", r"is empty, without a line 1; expected a header sample_id,pixel_0,pixel_1"),
+    "no rows": (HEADER, r"holds a header and no line 2"),
     "no header": (b"0,1,2\n", r"line 1, column 1 is '0'; expected the header sample_id,pixel_0,pixel_1"),
     "another header": (b"sample_id,pixel_1,pixel_0\n0,1,2\n", r"line 1, column 2 is 'pixel_1'; expected the header"),
-    "a column too few": (b"sample_id,pixel_0\n0,1\n", r"line 1 has 2 columns; expected 3"),
-    "a column too many": (b"sample_id,pixel_0,pixel_1,pixel_2\n0,1,2,3\n", r"line 1 has 4 columns; expected 3"),
-    "a byte-order mark": (b"\xef\xbb\xbf" + HEADER + b"0,1,2\n", r"line 1 starts with a byte-order mark"),
+    "a column too few": (b"sample_id,pixel_0\n0,1\n", r"line 1, column 3: the line has 2 columns; expected 3"),
+    "a column too many": (
+        b"sample_id,pixel_0,pixel_1,pixel_2\n0,1,2,3\n",
+        r"line 1, column 4: the line has 4 columns; expected 3",
+    ),
+    "a byte-order mark": (b"\xef\xbb\xbf" + HEADER + b"0,1,2\n", r"line 1, column 1 starts with a byte-order mark"),
     "UTF-16": (HEADER.decode().encode("utf-16"), r"line 1, column 1 is .*xff.*; expected the header"),
-    "a short row": (HEADER + b"0,1,2\n1,3\n", r"line 3 has 2 columns; expected 3"),
-    "a long row": (HEADER + b"0,1,2\n1,3,4,5\n", r"line 3 has 4 columns; expected 3"),
-    "a comma at the end": (HEADER + b"0,1,2,\n", r"line 2 has 4 columns; expected 3"),
-    "a blank line": (HEADER + b"0,1,2\n\n1,3,4\n", r"line 3 has 0 columns; expected 3"),
+    "a short row": (HEADER + b"0,1,2\n1,3\n", r"line 3, column 3: the line has 2 columns; expected 3"),
+    "a long row": (HEADER + b"0,1,2\n1,3,4,5\n", r"line 3, column 4: the line has 4 columns; expected 3"),
+    "a comma at the end": (HEADER + b"0,1,2,\n", r"line 2, column 4: the line has 4 columns; expected 3"),
+    "a blank line": (HEADER + b"0,1,2\n\n1,3,4\n", r"line 3, column 1: the line has 0 columns; expected 3"),
     "text": (HEADER + b"0,1,2\n1,x,4\n", r"line 3, column 2 \(pixel_0\) is 'x'; allowed: a finite decimal number"),
     "nan": (HEADER + b"0,1,nan\n", r"line 2, column 3 \(pixel_1\) is 'nan'; allowed: a finite"),
     "inf": (HEADER + b"0,1,-inf\n", r"line 2, column 3 \(pixel_1\) is '-inf'; allowed: a finite"),
@@ -141,6 +144,8 @@ BAD = {
     "quotes": (HEADER + b'0,"1",2\n', r"line 2, column 2 \(pixel_0\) is '\"1\"'; allowed"),
     "half a number": (HEADER + b"0,1e,2\n", r"line 2, column 2 \(pixel_0\) is '1e'; allowed"),
     "two numbers": (HEADER + b"0,1-2,2\n", r"line 2, column 2 \(pixel_0\) is '1-2'; allowed"),
+    "a plus": (HEADER + b"0,1e+0,+2\n", r"line 2, column 3 \(pixel_1\) is '\+2'; allowed: a finite"),
+    "an id beyond 15 digits": (HEADER + b"1000000000000000,1,2\n", r"line 2, column 1 .*allowed: .* at most 15 digits"),
     "a sign alone": (HEADER + b"0,1,-\n", r"line 2, column 3 \(pixel_1\) is '-'; allowed"),
     "too large for float32": (
         HEADER + b"0,1,1e39\n",
@@ -163,7 +168,7 @@ BAD = {
         HEADER + b"0,1,2\n2,1,2\n",
         r"line 3, column 1 \(sample_id\) is 2; allowed: 1: samples are numbered",
     ),
-    "binary": (HEADER + b"0,1,2\n\x00\xff\x93NUMPY\n", r"line 3 has 1 columns; expected 3"),
+    "binary": (HEADER + b"0,1,2\n\x00\xff\x93NUMPY\n", r"line 3, column 2: the line has 1 columns; expected 3"),
 }
 
 
@@ -224,7 +229,7 @@ def test_nine_digits_are_enough(tmp_path):
         ("0,0,x,1,0,0", r"line 2, column 3 \(confidence\) is 'x'; allowed: a decimal number, nan, inf or -inf"),
         ("0,0,1,nane,0,0", r"line 2, column 4 \(p_0\) is 'nane'; allowed: a decimal number, nan"),
         ("0,0,1,1e39,0,0", r"line 2, column 4 \(p_0\) is '1e39'; allowed: a number that float32 can hold"),
-        ("0,0,1,1,0", r"line 2 has 5 columns; expected 6"),
+        ("0,0,1,1,0", r"line 2, column 6: the line has 5 columns; expected 6"),
     ],
 )
 def test_bad_results_are_refused_by_place(tmp_path, row, message):
