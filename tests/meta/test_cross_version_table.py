@@ -40,13 +40,12 @@ def write_plan(store, content):
 
 
 def answer(store, runtime, outputs, plan, speed=1000.0, inputs="same"):
-    """Put a runtime's answers into a store, as the test of an environment does."""
+    """Put a runtime's answers into a store, as the test of an environment does; without speed, untimed."""
 
     def build(folder):
         np.savez(folder / FILE, **outputs)
         return {
-            "samples_per_second": speed,
-            "load_seconds": 0.0125,
+            **({"samples_per_second": speed, "load_seconds": 0.0125} if speed else {}),
             "plan_bytes": 21_400_000,
             "samples": len(outputs["dense_1"]),
             "device": {"GPU": "a GPU"},
@@ -95,10 +94,12 @@ def test_the_table_has_every_runtime(store, tmp_path, capsys):
     answer(store, "trt8.6.0", ANSWERS, plan)
     answer(store, "cpp-trt8.6.0", ANSWERS, plan, speed=1100.0)
     answer(store, "lean10.16.1", other, plan, speed=990.0)
+    answer(store, "dispatch10.16.1", ANSWERS, plan, speed=None)
     assert main(words) == 0
-    assert path.read_text().splitlines()[-3:] == [
+    assert path.read_text().splitlines()[-4:] == [
         f"| {PLAN} | trt8.6.0 | 4 | (compared with) |  |  | 1,000 | +0.0 % | 12 | 21.4 |",
         f"| {PLAN} | cpp-trt8.6.0 | 4 | bitwise | 0.0e+00 | 0 | 1,100 | +10.0 % | 12 | 21.4 |",
+        f"| {PLAN} | dispatch10.16.1 | 4 | bitwise | 0.0e+00 | 0 | not timed |  |  | 21.4 |",
         f"| {PLAN} | lean10.16.1 | 4 | 1 samples differ | 1.2e-01 | 1 | 990 | -1.0 % | 12 | 21.4 |",
     ]
     assert main([words[0], f"--output={tmp_path / 'none' / 'table.md'}", words[2]]) == 1
@@ -116,19 +117,24 @@ def test_the_command_compares_with_what_others_stored(pytestconfig, tmp_path):
     folder = tmp_path / "build"
     shutil.copytree(chain.store.root / SPEC.name, folder / SPEC.name)
 
-    def command():
-        words = ("tests/test_cross_version.py", "-m", "cross_version", "-k", "every_runtime and cpp8-fp32")
+    def command(*more):
+        words = ("tests/test_cross_version.py", "-m", "cross_version", "-k", "every_runtime and cpp8-fp32", *more)
         return stand_in.run(folder, program, *words, model="digits_vgg")
 
-    code, output = command()
+    code, output = command("-n", "1")
     assert code == pytest.ExitCode.OK, output
     assert f"digits_vgg-{variant} in cpp-trt8.6.0, 360 samples, beside: no other runtime stored yet" in output
     store, made_from = Store(folder), {"plan": file_hash(plan), "inputs": content_hash(samples.inputs)}
     (own,) = stored(store, SPEC.name, variant, made_from)
+    assert "samples_per_second" not in own.details, "processes of -n time each other"
     answer(store, "trt8.6.0", own.outputs, made_from["plan"], inputs=made_from["inputs"])
+    answer(store, "lean10.16.1", own.outputs, made_from["plan"], inputs="others")
     code, output = command()
     assert code == pytest.ExitCode.OK, output
-    assert f"digits_vgg-{variant} in cpp-trt8.6.0, 360 samples, beside: trt8.6.0" in output
+    others = "trt8.6.0; not compared, for it answered other samples: lean10.16.1"
+    assert f"digits_vgg-{variant} in cpp-trt8.6.0, 360 samples, beside: {others}" in output
+    (own,) = (one for one in stored(store, SPEC.name, variant, made_from) if one.runtime.startswith("cpp"))
+    assert own.details["samples_per_second"] > 0
     other = {"dense_1": own.outputs["dense_1"].copy()}
     other["dense_1"][7] = other["dense_1"][7][::-1]
     answer(store, "trt8.6.0", other, made_from["plan"], inputs=made_from["inputs"])
