@@ -40,11 +40,8 @@ def diagnose(
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
-        for sentence, outputs in _output_mistakes(actual, reference, scores):
+        for sentence, outputs in _tried(inputs, actual, reference, run, scores):
             if agrees(outputs):
-                return sentence
-        for sentence, changed in _input_mistakes(inputs):
-            if agrees(run(changed)):
                 return sentence
         if _constant(actual, reference, scores):
             return (
@@ -93,6 +90,17 @@ def missing_samples(found: int, expected: int, batch: int) -> str:
             f"the last batch, of {rest}, was answered as a full one of {batch}: {found} answers for {expected} samples"
         )
     return ""
+
+
+def _tried(
+    inputs: Arrays, actual: Arrays, reference: Arrays, run: Callable[[Arrays], Arrays], scores: str | None
+) -> Iterator[tuple[str, Arrays]]:
+    """Give what undoing each mistake makes of the outputs, those first that need no run."""
+    yield from _output_mistakes(actual, reference, scores)
+    # Before any change of the inputs: it would seem to be what made them right.
+    yield "right when the same inputs are run once more: its answers change from run to run", run(inputs)
+    for sentence, changed in _input_mistakes(inputs):
+        yield sentence, run(changed)
 
 
 def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> Iterator[tuple[str, Arrays]]:

@@ -5,29 +5,32 @@ from __future__ import annotations
 import pytest
 
 from conformance.accuracy import measure_accuracy
-from fixtures.live import run_shown
+from conformance.compare import structural_problems
+from fixtures.chain import QUICK
+from fixtures.judge import MORE_SAMPLES
 
 pytestmark = pytest.mark.accuracy
 
-QUICK = 1000
-"""Labelled samples of the quick test; all of them are for the slow one."""
 
-
-def check(runner, chain, count, record, draw):
-    """Judge the accuracy of a runner on the first ``count`` labelled samples, and record it."""
+def check(chain, runner, count, answers, judge_outputs, record):
+    """Judge the variant on the first ``count`` labelled samples: its accuracy, and every answer by the reference."""
     spec, name = chain.spec, chain.spec.probabilities.name
-    samples = chain.dataset.test(count)
-    reference = chain.reference(f"accuracy-{count}", samples.inputs)[name]
-    actual = run_shown(runner, samples.inputs)
-    result = measure_accuracy(actual[name], reference, samples.labels, runner.variant.precision)
-    figures = {"samples": count, "correct": result.correct, "reference": result.reference_correct}
-    figures |= {"allowed_drop": result.allowed_drop, "least": result.least, "passed": not result.problems}
-    record("accuracy", figures)
-    draw(samples.inputs, actual, {name: reference}, samples.labels)
-    # What was lost shows on any labels; only whether it is better than guessing may be more than they can tell.
-    if problems := result.drop_problems if result.least is None else result.problems:
+    samples, actual = answers(count)
+    reference = chain.reference(f"accuracy-{count}", samples.inputs)
+    problems, least = (), None
+    if not structural_problems(name, actual.get(name), reference[name]):
+        result = measure_accuracy(actual[name], reference[name], samples.labels, runner.variant.precision)
+        figures = {"samples": count, "correct": result.correct, "reference": result.reference_correct}
+        figures |= {"allowed_drop": result.allowed_drop, "least": result.least, "passed": not result.problems}
+        record("accuracy", figures)
+        # What was lost shows on any labels; only whether it is better than guessing may be more than they can tell.
+        least = result.least
+        problems = result.drop_problems if least is None else result.problems
+    # Wrong answers that cancel out in the count of right ones, NaN and missing ones fail here.
+    judge_outputs(samples, actual, reference, MORE_SAMPLES, notes=[f"  accuracy   {p}" for p in problems])
+    if problems:
         pytest.fail(f"{runner.variant} of {spec.name}: " + "; ".join(problems), pytrace=False)
-    if result.least is None:
+    if least is None:
         pytest.skip(f"{count} labelled samples cannot tell any accuracy from chance")
 
 
@@ -50,14 +53,14 @@ def test_the_model_is_as_accurate_as_it_was_trained_to_be(model, label_count, ch
     assert (reference.argmax(axis=1) == samples.labels).mean() >= chain.spec.training.accuracy
 
 
-def test_accuracy_is_kept_and_better_than_chance(label_count, runner, chain, record_property, draw):
+def test_accuracy_is_kept_and_better_than_chance(label_count, chain, runner, answers, judge_outputs, record_property):
     """On up to 1,000 labelled samples the variant loses no more than its precision may, and does not merely guess."""
-    check(runner, chain, min(QUICK, label_count), record_property, draw)
+    check(chain, runner, min(QUICK, label_count), answers, judge_outputs, record_property)
 
 
 @pytest.mark.slow
-def test_accuracy_is_kept_on_all_labelled_samples(label_count, runner, chain, record_property, draw):
+def test_accuracy_is_kept_on_all_labelled_samples(label_count, chain, runner, answers, judge_outputs, record_property):
     """The same on every labelled sample there is, such as the 10,000 test images of CIFAR-10."""
     if label_count <= QUICK:
         pytest.skip("the quick test has all labelled samples already")
-    check(runner, chain, label_count, record_property, draw)
+    check(chain, runner, label_count, answers, judge_outputs, record_property)

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.tolerances import row
+from fixtures.chain import QUICK
+from fixtures.judge import MORE_SAMPLES, SAMPLES
 from fixtures.strategies import model_inputs
 
 pytestmark = pytest.mark.consistency
@@ -57,7 +59,28 @@ def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
 
 def test_agrees_with_the_reference_on_samples(samples, reference, judge):
     """On real samples the outputs are the SavedModel's, within the variant's tolerance."""
-    judge(samples.inputs, reference, "samples")
+    judge(samples.inputs, reference, SAMPLES)
+
+
+def test_agrees_with_the_reference_on_more_samples(chain, samples, answers, judge_outputs):
+    """The same on up to 1,000 samples: what is wrong from the second hundred on is wrong, too."""
+    agrees_on(min(QUICK, chain.dataset.test_count), len(samples), chain, answers, judge_outputs)
+
+
+@pytest.mark.slow
+def test_agrees_with_the_reference_on_all_samples(chain, answers, judge_outputs):
+    """The same on all samples that there are, where no test of accuracy compares them."""
+    if chain.dataset.labelled and chain.spec.probabilities is not None:
+        pytest.skip("they have labels: the accuracy tests compare them")
+    agrees_on(chain.dataset.test_count, QUICK, chain, answers, judge_outputs)
+
+
+def agrees_on(count, others, chain, answers, judge_outputs):
+    """Judge the first ``count`` test samples, where another test has the first ``others`` already."""
+    if count <= others:
+        pytest.skip(f"there are {chain.dataset.test_count} samples, which another test has")
+    drawn, actual = answers(count)
+    judge_outputs(drawn, actual, chain.reference(f"accuracy-{count}", drawn.inputs), MORE_SAMPLES)
 
 
 def test_agrees_with_the_reference_on_contrast(contrast, judge):

@@ -16,6 +16,7 @@ FIGURES = {
 }
 INPUTS = {
     "samples": "real samples",
+    "more samples": "real samples, the first hundred and what is behind them",
     "contrast": "contrast inputs (black, white, checkerboards, single pixels, noise)",
     "drawn": "drawn inputs (random, within the model's range)",
 }

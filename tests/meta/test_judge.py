@@ -199,12 +199,12 @@ FAULTS = {
 }
 
 
-def batching_run(folder, config, method, fault, tests):
-    """Run tests of batching on an ONNX with a fault in a method of its runner; gives the exit code and the output."""
+def planted_run(folder, config, method, fault, tests, file="tests/test_batching.py"):
+    """Run tests of an ONNX with a fault in a method of its runner; gives the exit code and the output."""
     (folder / "planted.py").write_text(PLANTED.replace("{method}", method).replace("{fault}", fault), encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE"))}
     environment["PYTHONPATH"] = str(folder)
-    words = ["tests/test_batching.py", "-k", f"onnx-fp32 and ({tests})", "-p", "planted", "-p", "no:cacheprovider"]
+    words = [*file.split(), "-k", f"onnx-fp32 and ({tests})", "-p", "planted", "-p", "no:cacheprovider"]
     words += ["--model=digits_vgg", f"--artifacts={artifact_folder(config)}", f"--report={folder}"]
     command = [sys.executable, "-m", "pytest", *words, f"--junit-xml={folder / 'junit.xml'}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -216,7 +216,7 @@ def batching_run(folder, config, method, fault, tests):
 def test_batches_that_cannot_be_compared_have_no_figure(pytestconfig, tmp_path, fault):
     """Beside FAILED stands no `bitwise`: table, data, page and JUnit XML say what is wrong."""
     planted, problem = FAULTS[fault]
-    code, output = batching_run(tmp_path, pytestconfig, "in_batches", planted, "batch_gives and (-2 or -7 or -16)")
+    code, output = planted_run(tmp_path, pytestconfig, "in_batches", planted, "batch_gives and (-2 or -7 or -16)")
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert "1 failed, 2 passed" in output
     assert re.search(r"^digits_vgg-onnx-fp32 .* no figure .* FAILED$", output, re.M), output
@@ -237,7 +237,7 @@ def test_batches_that_cannot_be_compared_have_no_figure(pytestconfig, tmp_path, 
 def test_a_run_that_ends_before_anything_is_batched_has_no_figure(pytestconfig, tmp_path):
     """Where the engine refuses to run, nothing was compared, and nothing is called bitwise."""
     refused = "raise RuntimeError('the device is lost')"
-    code, output = batching_run(
+    code, output = planted_run(
         tmp_path, pytestconfig, "in_batches", f"if size == (7,): {refused}", "batch_gives and -7"
     )
     assert code == pytest.ExitCode.TESTS_FAILED, output
@@ -249,6 +249,34 @@ def test_a_run_that_ends_before_anything_is_batched_has_no_figure(pytestconfig, 
 def test_the_example_that_is_shown_is_one_that_fails(pytestconfig, tmp_path):
     """What an earlier example found does not fail a later one: the partition in the message has the fault itself."""
     fault = "if len(next(iter(inputs.values()))) == 5: outputs = {n: a + np.float32(1e-3) for n, a in outputs.items()}"
-    code, output = batching_run(tmp_path, pytestconfig, "__call__", fault, "any_partition")
+    code, output = planted_run(tmp_path, pytestconfig, "__call__", fault, "any_partition")
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert "  5 of 12 samples differ: " in output
+
+
+LATE = {
+    "answers of other samples": (
+        "outputs = {n: np.concatenate([a[:150], a[150:160][::-1], a[160:]]) for n, a in outputs.items()}",
+        r"top-1 flips \d+ of 360: sample 15\d: ",
+    ),
+    "NaN": (
+        "outputs = {n: np.where(np.arange(len(a))[:, None] == 200, np.float32('nan'), a) for n, a in outputs.items()}",
+        r"10 of 3600 elements of the output are NaN or infinite, the first at \(200, 0\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", LATE)
+@pytest.mark.usefixtures("digits")
+def test_what_is_wrong_behind_the_first_hundred_samples_fails(pytestconfig, tmp_path, fault):
+    """Wrong answers that the first hundred samples do not show fail consistency, and accuracy whatever is right."""
+    planted, message = LATE[fault]
+    tests = "on_samples or more_samples or kept_and_better"
+    files = "tests/test_consistency.py tests/test_accuracy.py"
+    code, output = planted_run(tmp_path, pytestconfig, "__call__", planted, tests, files)
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert "2 failed, 1 passed" in output, output
+    assert output.count("  likely     samples 1") == 2, output
+    assert output.count("are right in a call of their own: answers depend on the whole call") == 2
+    for test in ("test_agrees_with_the_reference_on_more_samples", "test_accuracy_is_kept_and_better_than_chance"):
+        assert re.search(rf"^_+ {test}.*(?:\n.*)+?{message}", output, re.M), output

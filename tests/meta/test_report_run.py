@@ -296,7 +296,7 @@ def test_figures_of_a_failure_are_those_of_its_message(alone):
     _, _, document = alone
     messages = {f["test"]: f["message"] for f in document["failures"]}
     wrong = [c for c in document["comparisons"] if not c["passed"]]
-    assert {c["inputs"] for c in wrong} == {"samples", "contrast", "drawn"}
+    assert {c["inputs"] for c in wrong} == {"samples", "more samples", "contrast", "drawn"}
     for comparison in wrong:
         message = messages[comparison["test"]]
         assert f"inputs     {comparison['inputs']}, {comparison['samples']} samples" in message
@@ -329,7 +329,10 @@ def test_four_processes_give_the_verdict_and_report_of_one(command, damaged, tmp
     verdicts = {v["variant"]: v["verdict"] for v in expected["variants"]}
     names = ("onnx-fp32", "tflite-fp32", "tflite-int8", "tensorrt-fp32-b1.16.32")
     assert [verdicts[name] for name in names] == ["failed", "failed", "passed", "skipped"]
-    assert {c["variant"] for c in expected["comparisons"] if not c["passed"]} == {"onnx-fp32"}
+    wrong = {(c["variant"], c["inputs"]) for c in expected["comparisons"] if not c["passed"]}
+    assert wrong == {("onnx-fp32", inputs) for inputs in ("samples", "more samples", "contrast", "drawn")} | {
+        (f"tflite-{precision}", "more samples") for precision in ("fp32", "fp16")
+    }
     assert {b["variant"] for b in expected["batching"] if b["problems"]} == {"tflite-fp32", "tflite-fp16"}
     assert len(table(printed)) > 5
 
