@@ -63,6 +63,7 @@ def test_a_required_variant_that_cannot_run_fails(environment):
     done = run(environment={"CONFORMANCE_REQUIRE": "tensorrt-*"}) if environment else run("--require", "tensorrt-*")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "is required (--require tensorrt-*), but cannot run here: " + tensorrt.unavailable() in done.stdout
+    assert "  replay     pytest -k digits_vgg-tensorrt-fp32-b1.16.32 --require=digits_vgg-tensorrt-fp32-" in done.stdout
 
 
 BUILDS = ["tests/test_consistency.py", "-k", "test_builds and onnx-fp32"]
