@@ -3,7 +3,8 @@
 Probabilities saturate and hide errors, so no single figure decides. A comparison needs all of:
 
 - ``max``: the largest absolute difference of any element,
-- ``mean``: the mean absolute difference over all elements,
+- ``mean``: the mean absolute difference over all elements; of probabilities, their sum over the classes of a sample,
+  divided by ten and averaged over the samples, so that it is the same thing for three classes, ten, and a thousand,
 - ``kl``: the mean over samples of the Kullback-Leibler divergence of the output from the reference, in nats,
 - ``margin``: a top-1 flip is allowed only where the reference itself was undecided, that is, where its lead of the
   first class over the second is at most this,
@@ -11,8 +12,9 @@ Probabilities saturate and hide errors, so no single figure decides. A compariso
 - ``sum``: how far the probabilities of a sample are from summing to one.
 
 Differences of logits and values are relative to the largest magnitude of the reference's output, because such outputs
-have no scale of their own. What must never pass does not depend on a tolerance: missing, extra or empty outputs,
-wrong shapes or dtypes, NaN and infinity.
+have no scale of their own. Probabilities that an engine gives as integers are multiples of a step: mean, divergence and
+sum are then judged by the reference rounded to that step, for no engine can do better. What must never pass does not
+depend on a tolerance: missing, extra or empty outputs, wrong shapes or dtypes, NaN and infinity.
 """
 
 from __future__ import annotations
@@ -34,6 +36,12 @@ KL_FLOOR = 1e-6
 
 KINDS = ("probabilities", "logits", "values")
 
+CLASSES_OF_ROWS = 10
+"""The classes of the models that the rows of tolerances.toml were measured on; see ``mean`` above."""
+
+COARSEST = 1 / 100
+"""Probabilities in larger steps than this are not rounded but lost: eight bits over [0, 1] have steps of 1/255."""
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -53,6 +61,20 @@ class Tolerance:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"tolerance {name} is {value!r}; allowed: a finite number ≥ 0")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that an output can take which is integer inside the engine: multiples of a step within two ends."""
+
+    step: float
+    low: float
+    high: float
+
+    def nearest(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Round values to what the output can say."""
+        steps = np.round((values.astype(np.float64) - self.low) / self.step)
+        return np.clip(self.low + steps * self.step, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -158,11 +180,16 @@ def compare(
     reference: Mapping[str, NDArray[Any]],
     tolerance: Tolerance,
     kinds: Mapping[str, str],
+    *,
+    scales: Mapping[str, float] | None = None,
+    grids: Mapping[str, Grid] | None = None,
 ) -> Comparison:
     """Compare outputs by name with the reference's.
 
     Both map output names to arrays (N, …); ``kinds`` says of each output whether it holds ``probabilities``,
-    ``logits`` or ``values``. Never raises for what an engine may get wrong: that is a problem in the result.
+    ``logits`` or ``values``. ``scales`` gives magnitudes that logits and values are known to reach: a few samples may
+    have small ones only. ``grids`` says of which outputs are integers inside the engine. Never raises for what an
+    engine may get wrong: that is a problem in the result.
     Raises ValueError for an unknown kind or an output without one.
     """
     for name in reference:
@@ -175,7 +202,10 @@ def compare(
             found = structural_problems(name, actual[name], reference[name])
             problems += found
             if not found:
-                outputs.append(_compare_output(name, actual[name], reference[name], tolerance, kinds[name]))
+                scale, grid = (scales or {}).get(name, 0.0), (grids or {}).get(name)
+                outputs.append(
+                    _compare_output(name, actual[name], reference[name], tolerance, kinds[name], scale, grid)
+                )
     samples = max((len(array) for array in reference.values()), default=0)
     return Comparison(tuple(outputs), tuple(problems), samples)
 
@@ -216,13 +246,13 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float64)
 
 
-def kl_divergence(actual: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
+def kl_divergence(actual: NDArray[Any], reference: NDArray[Any], floor: float = KL_FLOOR) -> NDArray[np.float64]:
     """Give KL(reference ‖ actual) per sample, in nats, for probabilities (N, classes).
 
-    Both are clipped at KL_FLOOR from below and normalized again, so that it is finite and never negative.
+    Both are clipped at ``floor`` from below and normalized again, so that it is finite and never negative.
     """
-    p = np.clip(reference.astype(np.float64), KL_FLOOR, None)
-    q = np.clip(actual.astype(np.float64), KL_FLOOR, None)
+    p = np.clip(reference.astype(np.float64), floor, None)
+    q = np.clip(actual.astype(np.float64), floor, None)
     p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
     return np.asarray((p * np.log(p / q)).sum(axis=1), np.float64)
 
@@ -240,13 +270,21 @@ def top(probabilities: NDArray[Any], count: int = 3) -> list[tuple[int, float]]:
 
 
 def _compare_output(
-    name: str, actual: NDArray[Any], reference: NDArray[Any], tolerance: Tolerance, kind: str
+    name: str,
+    actual: NDArray[Any],
+    reference: NDArray[Any],
+    tolerance: Tolerance,
+    kind: str,
+    scale: float,
+    grid: Grid | None,
 ) -> OutputComparison:
     difference = np.abs(actual.astype(np.float64) - reference.astype(np.float64))
     if kind != "probabilities":
         # A reference of zeros has no scale; then differences stay as they are.
-        difference /= float(np.abs(reference).max()) or 1.0
+        difference /= max(float(np.abs(reference).max()), scale) or 1.0
     needed = {"max": float(difference.max()), "mean": float(difference.mean())}
+    if kind == "probabilities":
+        needed |= _of_distributions(actual, reference, grid if grid and grid.step <= COARSEST else None)
     flips: tuple[Flip, ...] = ()
     if kind != "values":
         p, q = (softmax(reference), softmax(actual)) if kind == "logits" else (reference, actual)
@@ -254,11 +292,10 @@ def _compare_output(
         flipped = np.flatnonzero(expected != found)
         flipped = flipped[np.argsort(-lead[flipped], kind="stable")]
         flips = tuple(Flip(int(i), int(expected[i]), int(found[i]), float(lead[i])) for i in flipped)
-        needed["kl"] = float(kl_divergence(q, p).mean())
+        if kind == "logits":
+            needed["kl"] = float(kl_divergence(q, p).mean())
         needed["margin"] = flips[0].margin if flips else 0.0
         needed["flips"] = len(flips) / len(p)
-        if kind == "probabilities":
-            needed["sum"] = float(np.abs(actual.astype(np.float64).sum(axis=1) - 1).max())
     worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
     return OutputComparison(
         output=name,
@@ -270,3 +307,17 @@ def _compare_output(
         worst_expected=float(reference[worst]),
         flips=flips,
     )
+
+
+def _of_distributions(actual: NDArray[Any], reference: NDArray[Any], grid: Grid | None) -> dict[str, float]:
+    """Give the figures of probabilities (N, classes) that depend on the number of classes, and on a grid."""
+    q = actual.astype(np.float64)
+    p = grid.nearest(reference) if grid else reference.astype(np.float64)
+    # Below half a step an integer output has nothing to say.
+    floor = max(KL_FLOOR, grid.step / 2) if grid else KL_FLOOR
+    total = p.sum(axis=1) if grid else 1.0
+    return {
+        "mean": float(np.abs(q - p).sum(axis=1).mean() / CLASSES_OF_ROWS),
+        "kl": float(kl_divergence(q, p, floor).mean()),
+        "sum": float(np.abs(q.sum(axis=1) - total).max()),
+    }

@@ -47,12 +47,14 @@ def diagnose(
             return (
                 "every sample gets the same answer: the inputs do not reach the outputs, or are far outside the range"
             )
+        if not _finite(actual).any():
+            return _not_finite(actual)
         if sentence := _by_influence(inputs, actual, run):
             return f"{sentence}{_commonest(actual, scores)}"
         count = len(next(iter(inputs.values())))
         if count > 1 and agrees(alone(inputs)):
             return "right one by one and wrong in batches: a batch size is built into the engine"
-        return _by_agreement(actual, reference, scores)
+        return _not_finite(actual) or _by_agreement(actual, reference, scores)
 
 
 def diagnose_answers(
@@ -262,7 +264,7 @@ REACHES: tuple[tuple[Callable[[int], set[int]], str], ...] = (
 ENDS: Mapping[str, slice] = {"last": slice(-1, None), "first": slice(0, 1)}
 UNREAD = (
     "the {name} value of a sample changes no answer: rows are shifted by one column, as if sample_id was read as a "
-    "pixel, or a pixel as sample_id"
+    "pixel, or a pixel as sample_id; or the engine does not look at that value"
 )
 
 
@@ -284,6 +286,23 @@ def _commonest(actual: Arrays, scores: str | None) -> str:
     counts = np.bincount(actual[scores].argmax(axis=1))
     most = int(counts.argmax())
     return f"; {counts[most]} of {len(actual[scores])} get class {most}" if counts[most] > counts.sum() / 2 else ""
+
+
+def _finite(actual: Arrays) -> NDArray[np.bool_]:
+    """Say of each sample whether all of its outputs are finite."""
+    rows = [np.isfinite(array.reshape(len(array), -1)).all(axis=1) for array in actual.values()]
+    return np.asarray(np.logical_and.reduce(rows))
+
+
+def _not_finite(actual: Arrays) -> str:
+    """Say how many samples are answered with NaN or infinity; empty where none are."""
+    bad = np.flatnonzero(~_finite(actual))
+    if not len(bad):
+        return ""
+    return (
+        f"{len(bad)} of {len(_finite(actual))} samples are answered with NaN or infinity, the first is {bad[0]}: an "
+        "overflow, as FP16 has beyond 65504, a division by zero, or memory that was never written"
+    )
 
 
 def _constant(actual: Arrays, reference: Arrays, scores: str | None) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
-from engines.runner import Runner, check_signature, probe
+from engines.runner import Grid, Runner, check_signature, grid, probe
 from engines.savedmodel import installed_version
 from engines.variant import Variant
 
@@ -259,6 +259,23 @@ def import_model(path: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
     return check_model(folder / FILE, spec)
 
 
+def output_grids(path: Path) -> dict[str, Grid]:
+    """Say of which outputs of an ONNX file are dequantized integers, by name: quantizers treat a softmax so, too."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    constants = {t.name: t for t in graph.initializer}
+    found = {}
+    for node in graph.node:
+        known = node.op_type == "DequantizeLinear" and all(name in constants for name in node.input[1:])
+        if known and node.output[0] in {o.name for o in graph.output}:
+            scale, *points = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:])
+            point = points[0] if points else np.zeros((), np.uint8)  # ONNX's default
+            if scale.size == 1 and point.dtype.kind in "iu":
+                found[node.output[0]] = grid(point.dtype, float(scale.item()), int(point.item()))
+    return found
+
+
 def last_lines(text: str, count: int = 12) -> str:
     """Give the last lines of a tool's output, indented."""
     return "\n".join("    " + line for line in text.strip().splitlines()[-count:])
@@ -313,6 +330,9 @@ class OnnxRunner(Runner):
         )
         self._session = session
         self._outputs = [names[o.name] for o in spec.outputs]
+        if variant.precision.startswith("int8"):
+            inside = output_grids(path)
+            self.grids = {o.name: inside[names[o.name]] for o in spec.outputs if names[o.name] in inside}
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

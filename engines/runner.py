@@ -6,7 +6,7 @@ import abc
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,12 +21,26 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, "NDArray[Any]"]
 
 
+class Grid(NamedTuple):
+    """The values of an output that is integer inside the engine: multiples of a step from ``low`` to ``high``."""
+
+    step: float
+    low: float
+    high: float
+
+
+def grid(dtype: np.dtype[Any], scale: float, zero_point: int) -> Grid:
+    """Give the values (q - zero point) · scale that integers q of a dtype stand for."""
+    limits = np.iinfo(dtype)
+    return Grid(scale, (int(limits.min) - zero_point) * scale, (int(limits.max) - zero_point) * scale)
+
+
 class Runner(AbstractContextManager["Runner"], abc.ABC):
     """Runs one engine: ``runner(inputs) -> outputs``, both by the spec's names, for any number of samples.
 
     A runner splits the samples into batches of at most ``batch_size``, the remainder included, never changes its
     inputs, and refuses what it cannot run with a RunnerError that says what it takes. ``settings`` states what was
-    chosen for it (provider, threads, …), for reports.
+    chosen for it (provider, threads, …), for reports; ``grids`` says of which outputs are integers inside the engine.
     """
 
     def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
@@ -37,6 +51,7 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         self.spec, self.variant = spec, variant
         self.batch_size = batch_size or largest
         self.settings: dict[str, str] = {}
+        self.grids: dict[str, Grid] = {}
         self._closed = False
 
     @abc.abstractmethod

@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.errors import ConversionError, RunnerError
 from engines.onnx import last_lines
-from engines.runner import Runner, check_signature, probe
+from engines.runner import Runner, check_signature, grid, probe
 from engines.savedmodel import installed_version, tensorflow
 from engines.variant import Variant
 
@@ -139,6 +139,8 @@ class TFLiteRunner(Runner):
                 raise RunnerError(
                     f"{path}: {item.name!r} is {tensor.dtype}; expected {item.dtype}, or quantized integers"
                 )
+        inside = {o.name: self._outputs[self._names[o.name]] for o in spec.outputs}
+        self.grids = {n: grid(t.dtype, float(t.scale), t.zero_point) for n, t in inside.items() if t.integer}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "XNNPACK"}
 

@@ -27,7 +27,7 @@ def check(chain, runner, count, answers, judge_outputs, record):
         least = result.least
         problems = result.drop_problems if least is None else result.problems
     # Wrong answers that cancel out in the count of right ones, NaN and missing ones fail here.
-    judge_outputs(samples, actual, reference, MORE_SAMPLES, notes=[f"  accuracy   {p}" for p in problems])
+    judge_outputs(runner, samples, actual, reference, MORE_SAMPLES, notes=[f"  accuracy   {p}" for p in problems])
     if problems:
         pytest.fail(f"{runner.variant} of {spec.name}: " + "; ".join(problems), pytrace=False)
     if least is None:

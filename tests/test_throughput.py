@@ -13,8 +13,10 @@ import pytest
 from conformance.floors import bundled_floors, parse_floor
 from conformance.timing import LEAST_WATCHED, latency, side_by_side, watch_others
 from engines import tensorrt
+from engines.datasets import Samples
 from engines.errors import UnavailableError
 from fixtures.chain import TIMED_BATCHES
+from fixtures.judge import SAMPLES, TIMED_SAMPLES
 
 pytestmark = pytest.mark.benchmark
 
@@ -58,6 +60,18 @@ def timed_runner(chain, variant):
         yield runner, time.perf_counter() - start
 
 
+def judge_as_timed(runner, samples, reference, judge_outputs, batch):
+    """Judge the runner itself that is timed, in just such calls: of this many samples, repeated ones in the last."""
+    chosen = np.arange(-(-len(samples) // batch) * batch) % len(samples)
+    outputs = runner.in_batches({name: array[chosen] for name, array in samples.inputs.items()}, batch)
+    first, repeated = slice(len(samples)), slice(len(samples), None)
+    judge_outputs(runner, samples, {n: a[first] for n, a in outputs.items()}, reference, SAMPLES)
+    if len(chosen) > len(samples):
+        rest = Samples({name: array[chosen[repeated]] for name, array in samples.inputs.items()}, None)
+        expected = {name: array[chosen[repeated]] for name, array in reference.items()}
+        judge_outputs(runner, rest, {n: a[repeated] for n, a in outputs.items()}, expected, TIMED_SAMPLES)
+
+
 @pytest.fixture(scope="session")
 def machine():
     """Describe the machine that is measured on: for messages, and for floors that need a CPU feature or a GPU."""
@@ -72,10 +86,10 @@ def machine():
 # The C++ programs are processes that read files: what they do in a second they tell themselves (test_cross_version.py).
 @pytest.mark.formats("savedmodel", "onnx", "tflite", "tensorrt", "tensorrt-vc")
 @pytest.mark.parametrize("batch", TIMED_BATCHES)
-def test_throughput(chain, timed_runner, samples, reference, judge, machine, benchmark, record_property, batch):
+def test_throughput(chain, timed_runner, samples, reference, judge_outputs, machine, benchmark, record_property, batch):
     """The variant agrees with the reference, is then timed on rotating inputs, and keeps its floors at this batch."""
     runner, load_seconds = timed_runner
-    judge(samples.inputs, reference, "samples")
+    judge_as_timed(runner, samples, reference, judge_outputs, batch)
     if benchmark.disabled:
         pytest.skip("benchmarks are off: by --benchmark-disable")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from conformance.compare import Tolerance, compare, kl_divergence, margins, softmax, top
+from conformance.compare import COARSEST, Grid, Tolerance, compare, kl_divergence, margins, softmax, top
 
 KINDS = {"p": "probabilities"}
 TIGHT = Tolerance(max=1e-6, mean=1e-7, kl=1e-9, margin=1e-4, flips=0.01, sum=1e-5)
@@ -36,7 +36,8 @@ def test_figures_are_those_of_the_definition():
     (output,) = compare({"p": actual}, {"p": reference}, WIDE, KINDS).outputs
     needed = {f.name: f.needed for f in output.figures}
     assert needed["max"] == pytest.approx(0.2, rel=1e-6)
-    assert needed["mean"] == pytest.approx(0.1, rel=1e-6)
+    # The sum over a sample's classes, 0.4 and 0, by ten.
+    assert needed["mean"] == pytest.approx(0.02, rel=1e-6)
     assert needed["kl"] == pytest.approx((0.6 * np.log(0.6 / 0.4) + 0.4 * np.log(0.4 / 0.6)) / 2, rel=1e-5)
     assert needed["margin"] == pytest.approx(0.2, rel=1e-6)
     assert needed["flips"] == 0.5
@@ -165,3 +166,63 @@ def test_margin_is_the_lead_of_the_top_two(logits):
     for row, margin in zip(p, margins(p), strict=True):
         first, second = top(row, 2)
         assert margin == pytest.approx(first[1] - second[1], abs=1e-12)
+
+
+def needed(actual, reference, kind="probabilities", **known):
+    """Give the figures of a comparison by name."""
+    (output,) = compare({"p": actual}, {"p": reference}, WIDE, {"p": kind}, **known).outputs
+    return {f.name: f.needed for f in output.figures}
+
+
+@pytest.mark.parametrize("classes", [2, 3, 1000])
+def test_the_mean_does_not_depend_on_how_many_classes_nothing_happens_in(classes):
+    """The same probability moved between two classes is the same mean, whatever other classes there are."""
+    reference = np.zeros((4, classes), np.float32)
+    reference[:, :2] = 0.5
+    moved = reference + np.eye(1, classes, 0, dtype=np.float32) * 0.25 - np.eye(1, classes, 1, dtype=np.float32) * 0.25
+    assert needed(moved, reference)["mean"] == pytest.approx(0.05)
+
+
+BYTE = Grid(1 / 256, 0.0, 255 / 256)
+"""What eight bits can say of probabilities, as TFLite has it."""
+
+
+@pytest.mark.parametrize("classes", [3, 10, 1000])
+def test_the_best_that_an_integer_output_can_give_needs_nothing(classes):
+    """The reference rounded to the output's step has no mean difference, divergence or sum to be excused."""
+    reference = probabilities(200, classes)
+    rounded = BYTE.nearest(reference).astype(np.float32)
+    found = needed(rounded, reference, grids={"p": BYTE})
+    assert {found[name] for name in ("mean", "kl", "sum")} == {0.0}
+    assert found["max"] <= 1 / 256
+    plain = needed(rounded, reference)
+    assert all(plain[name] > 0 for name in ("mean", "kl", "sum"))
+
+
+def test_an_integer_output_is_judged_by_what_it_says_beyond_rounding():
+    """Probabilities that are off by whole steps differ by them, and sums that are off are told."""
+    reference = probabilities(200, 10)
+    rounded = BYTE.nearest(reference).astype(np.float32)
+    rounded[:, 0] += np.float32(8 / 256)
+    found = needed(rounded, reference, grids={"p": BYTE})
+    assert found["sum"] == pytest.approx(8 / 256)
+    assert found["mean"] == pytest.approx(0.8 / 256)
+    assert found["kl"] > 1e-4
+
+
+def test_a_coarse_output_is_not_excused():
+    """Probabilities in steps of a tenth are no rounding: all that they lose counts."""
+    grid = Grid(0.1, 0.0, 1.0)
+    assert grid.step > COARSEST
+    reference = probabilities(200, 10)
+    rounded = grid.nearest(reference).astype(np.float32)
+    assert needed(rounded, reference, grids={"p": grid}) == needed(rounded, reference)
+
+
+def test_logits_are_measured_by_what_they_are_known_to_reach():
+    """One sample of small logits differs by no more than among others; larger ones of its own count as they are."""
+    reference = np.array([[0.1, 0.2]], np.float32)
+    actual = reference + np.float32(0.01)
+    assert needed(actual, reference, "logits")["max"] == pytest.approx(0.05, rel=1e-5)
+    assert needed(actual, reference, "logits", scales={"p": 10.0})["max"] == pytest.approx(1e-3, rel=1e-5)
+    assert needed(actual * 100, reference * 100, "logits", scales={"p": 10.0})["max"] == pytest.approx(0.05, rel=1e-5)

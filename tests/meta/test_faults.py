@@ -14,8 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformance.compare import compare
-from conformance.tolerances import row
 from engines import datasets
 from engines.brought import brought_engine
 from engines.chain import Chain
@@ -25,8 +23,8 @@ from engines.onnx import OnnxRunner
 from engines.store import Store
 from engines.tflite import TFLiteRunner
 from engines.variant import REFERENCE, Variant
+from fixtures.causes import Outputs, cause, compare_of, rule_of
 from fixtures.chain import CHAINS, Shared
-from fixtures.judge import likely_cause, output_kinds
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT, OUTPUT = "input_1", "dense_1"
@@ -233,14 +231,13 @@ class Verdict:
     def __init__(self, chain, runner, variant):
         self.inputs, self.runner = chain.samples.inputs, runner
         # A name of its own: the run's own reference may be that of other samples.
-        self.reference = chain.reference("faults", self.inputs)
-        self.tolerance = row(str(variant), "samples", chain.spec.tolerances, str(chain.spec.path)).tolerance
-        self.actual = runner(self.inputs)
-        self.comparison = compare(self.actual, self.reference, self.tolerance, output_kinds(chain.spec))
+        self.rule = rule_of(chain, variant, "samples")
+        self.outputs = Outputs(self.inputs, runner(self.inputs), chain.reference("faults", self.inputs))
+        self.comparison = compare_of(runner, self.outputs, self.rule)
 
     def likely(self):
         """Give the diagnosis, as for a failure: it runs the engine again and again."""
-        return likely_cause(self.runner, self.inputs, self.actual, self.reference, self.tolerance)
+        return cause(self.runner, self.outputs, self.rule)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformance.compare import compare
-from conformance.tolerances import row
 from engines import datasets, exchange
 from engines.chain import Chain
 from engines.errors import RunnerError
@@ -19,8 +17,8 @@ from engines.native import PROGRAMS, Told, fed, told
 from engines.native.runner import NativeRunner
 from engines.onnx import OnnxRunner
 from engines.variant import Variant
+from fixtures.causes import Outputs, cause, compare_of, rule_of
 from fixtures.chain import CHAINS, artifact_folder
-from fixtures.judge import likely_cause
 from tests.meta import stand_in
 from tests.meta.stand_in_plugin import SEPARATOR
 
@@ -129,10 +127,10 @@ def test_what_was_fed_is_told_by_the_answers(cifar, inputs, kind):
     """An engine that says nothing of it fails the comparison, and how its answers react names the mistake."""
     few = {INPUT: inputs[INPUT][:FEW]}
     reference = cifar.reference("fed-wrongly", few)
-    tolerance = row(str(VARIANT), "samples", cifar.spec.tolerances).tolerance
-    kinds = {OUTPUT: "probabilities"}
     with FedWrongly(kind, cifar) as runner:
-        likely = judged(runner, few, reference, tolerance, kinds)
+        given, rule = Outputs(few, runner(few), reference), rule_of(cifar, VARIANT, "samples")
+        assert not compare_of(runner, given, rule).passed
+        likely = cause(runner, given, rule)
     assert re.search(CAUSES[kind][1], likely), likely
 
 
@@ -146,13 +144,6 @@ class FedWrongly(OnnxRunner):
     def __call__(self, inputs):
         """Run what the fault makes of the samples."""
         return super().__call__({name: np.ascontiguousarray(self.fed(array)) for name, array in inputs.items()})
-
-
-def judged(runner, inputs, reference, tolerance, kinds):
-    """Compare as the suite does; gives the diagnosis of what failed."""
-    actual = runner(inputs)
-    assert not compare(actual, reference, tolerance, kinds).passed
-    return likely_cause(runner, inputs, actual, reference, tolerance)
 
 
 def test_a_sound_hash_has_no_mistake(inputs):
@@ -287,9 +278,9 @@ def test_the_command_names_what_was_fed(pytestconfig, program):
     assert "Traceback" not in output
     assert f"{len(expected)} failed" in output
     said = causes_by_test(output.partition("conformance: differences")[0])
-    for fault, cause in expected.items():
+    for fault, likely in expected.items():
         (words,) = (words for test, words in said.items() if test.startswith(f"{fault}-cifar10_vgg"))
-        assert re.search(cause, words), words
+        assert re.search(likely, words), words
 
 
 @pytest.mark.slow

@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 
 from conformance.report.document import schema
-from conformance.tolerances import row
 from engines.errors import RunnerError
 from engines.onnx import OnnxRunner
 from engines.variant import Variant
+from fixtures.causes import Outputs, cause, rule_of
 from fixtures.chain import CHAINS, Case, artifact_folder
-from fixtures.judge import likely_cause
 from fixtures.reporting import Results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,10 +68,9 @@ class Refusing(OnnxRunner):
 def test_the_likely_cause_of_an_engine_that_bears_no_trying(digits, kind, likely):
     """Missing answers are counted without another run, and an engine that refuses another one is said to."""
     samples = digits.samples.inputs
-    tolerance = row(str(ONNX), "samples", digits.spec.tolerances).tolerance
     with kind(digits.spec, ONNX, digits.file(ONNX), 32) as runner:
-        actual = runner(samples)
-        found = likely_cause(runner, samples, actual, digits.reference("samples", samples), tolerance)
+        given = Outputs(samples, runner(samples), digits.reference("samples", samples))
+        found = cause(runner, given, rule_of(digits, ONNX, "samples"))
     assert re.search(likely, found), found
 
 
@@ -280,3 +278,53 @@ def test_what_is_wrong_behind_the_first_hundred_samples_fails(pytestconfig, tmp_
     assert output.count("are right in a call of their own: answers depend on the whole call") == 2
     for test in ("test_agrees_with_the_reference_on_more_samples", "test_accuracy_is_kept_and_better_than_chance"):
         assert re.search(rf"^_+ {test}.*(?:\n.*)+?{message}", output, re.M), output
+
+
+@pytest.mark.usefixtures("digits")
+def test_what_is_wrong_beyond_the_first_profile_fails(pytestconfig, tmp_path):
+    """An engine that answers the 33rd sample of a batch wrongly fails at such batches, and is not timed at them."""
+    fault = "outputs = {n: np.concatenate([a[:32], a[32:, ::-1]]) for n, a in outputs.items()}"
+    tests = "batch_gives and (-32 or -33) or throughput and (-64)"
+    files = "tests/test_batching.py tests/test_throughput.py"
+    code, output = planted_run(tmp_path, pytestconfig, "_run", fault, tests, files)
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert "2 failed, 1 passed" in output, output
+    assert re.search(r"^FAILED .*test_a_batch_gives_what_single_samples_give\[digits_vgg-onnx-fp32-33\]", output, re.M)
+    assert re.search(r"^FAILED .*test_throughput\[digits_vgg-onnx-fp32-64\]", output, re.M)
+    assert json.loads((tmp_path / "conformance.json").read_text(encoding="utf-8"))["benchmarks"] == []
+
+
+BRIGHT = {
+    "another answer": ("a[:, ::-1]", "only inputs like these are answered differently, as by a clipped range"),
+    "NaN": ("a * np.float32('nan')", "only inputs like these are answered with NaN or infinity, as by an overflow"),
+}
+
+
+@pytest.mark.parametrize("fault", BRIGHT)
+@pytest.mark.usefixtures("digits")
+def test_what_only_unusual_inputs_show_is_told_so(pytestconfig, tmp_path, fault):
+    """Of a white image alone any usual mistake may seem the cause; that the real samples agree rules them out."""
+    planted, likely = BRIGHT[fault]
+    planted = (
+        "white = (inputs['input_1'].min(axis=(1, 2, 3)) > 0.99)[:, None]\n"
+        f"    outputs = {{n: np.where(white, {planted}, a) for n, a in outputs.items()}}"
+    )
+    code, output = planted_run(
+        tmp_path, pytestconfig, "_run", planted, "on_samples or on_contrast", "tests/test_consistency.py"
+    )
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert "1 failed, 1 passed" in output, output
+    assert f"  likely     the 100 real samples agree, within the tolerance; {likely}" in output, output
+
+
+@pytest.mark.usefixtures("digits")
+def test_an_engine_of_nan_is_not_called_one_of_other_weights(pytestconfig, tmp_path):
+    """Samples that are answered with NaN are counted, and what NaN comes from is named."""
+    planted = (
+        "outputs = {n: np.where(a.argmax(axis=1)[:, None] == 3, np.float32('nan'), a) for n, a in outputs.items()}"
+    )
+    code, output = planted_run(tmp_path, pytestconfig, "_run", planted, "on_samples", "tests/test_consistency.py")
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert re.search(
+        r"likely +\d+ of 100 samples are answered with NaN or infinity, the first is \d+: an overflow", output
+    )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from conformance.floors import SHARE, FloorError, bundled_floors, parse_floor
@@ -275,20 +276,29 @@ def keep():
 
 def test_without_benchmarks_a_variant_is_compared_and_skipped(throughput):
     """Under --benchmark-disable the comparison still counts; nothing is timed, and the skip says by which option."""
-    compared, off = [], SimpleNamespace(disabled=True)
+    compared, off, samples = (
+        [],
+        SimpleNamespace(disabled=True),
+        datasets.Samples({"x": np.ones((3, 1), np.float32)}, None),
+    )
+    runner = SimpleNamespace(in_batches=lambda inputs, batch: {"y": inputs["x"] * batch})
     with pytest.raises(pytest.skip.Exception, match="benchmarks are off: by --benchmark-disable"):
         throughput.test_throughput(
             chain=None,
-            timed_runner=(None, 0.0),
-            samples=SimpleNamespace(inputs={}),
-            reference={},
-            judge=lambda *given: compared.append(given),
+            timed_runner=(runner, 0.0),
+            samples=samples,
+            reference={"y": np.zeros((3, 1))},
+            judge_outputs=lambda *given: compared.append(given),
             machine=MACHINE,
             benchmark=off,
             record_property=None,
-            batch=1,
+            batch=2,
         )
-    assert compared == [({}, {}, "samples")]
+    # The runner that would be timed, three samples and the one that fills the second batch.
+    assert [(by, name, outputs["y"].tolist()) for by, _, outputs, _, name in compared] == [
+        (runner, "samples", [[2.0]] * 3),
+        (runner, "timed samples", [[2.0]]),
+    ]
 
 
 def test_a_slow_engine_misses_its_floor(digits, throughput, keep):
