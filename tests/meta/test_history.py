@@ -447,6 +447,54 @@ def test_a_partial_run_is_compared_as_far_as_it_went():
     assert {(f.what, f.subject) for f in found} == {("larger", "m-onnx-int8"), ("missing", "m-tflite-int8")}
 
 
+def without_an_engine(document, tests):
+    """Leave a variant that cannot run here ``tests`` tests, all skipped; and the suite's own tests as many."""
+    reason = "onnx: not installed"
+    skip(document, reason)
+    entries(document, "variants")[0]["checks"] = {
+        "consistency": {"failed": 0, "xfailed": 0, "passed": 0, "skipped": tests}
+    }
+    document["skips"] = [{"model": m, "variant": v, "reason": reason, "tests": tests} for m, v in OWNERS]
+
+
+OWNERS = [("m", "onnx-int8"), (None, None)]
+
+
+@pytest.mark.parametrize("skipped", [(5, 8), (8, 5)], ids=["more tests", "fewer tests"])
+def test_a_run_of_other_tests_skips_other_numbers_of_them(skipped):
+    """What never ran on either side is neither newly skipped nor no longer, however many tests each run selected."""
+    old, new = results(), results()
+    for document, tests in zip((old, new), skipped, strict=True):
+        without_an_engine(document, tests)
+    assert not {f.what for f in compare_results([old], [new], partial=True).findings} & {
+        "newly skipped",
+        "no longer skipped",
+    }
+
+
+def test_a_variant_that_cannot_run_any_more_is_found_in_a_partial_run():
+    """Of two tests that are left, one was skipped before and both are now: fewer skips than before, one of them new."""
+    old, new = results(), results()
+    old["skips"] = [{"model": "m", "variant": "onnx-int8", "reason": "no labels", "tests": 4}]
+    without_an_engine(new, 2)
+    new["skips"] = new["skips"][:1]
+    found = compare_results([old], [new], partial=True).of(REGRESSION)
+    assert [(f.what, f.subject, f.why) for f in found] == [("newly skipped", "m-onnx-int8", "onnx: not installed")]
+    found = compare_results([new], [old], partial=True).of(IMPROVEMENT)
+    assert ("no longer skipped", "m-onnx-int8") in {(f.what, f.subject) for f in found}
+
+
+def test_tests_of_the_suite_itself_that_are_newly_skipped_are_found():
+    """They belong to no variant: those of them that ran are what the variants' tests leave of all."""
+    old, new = results(), results()
+    new["skips"] = [{"model": None, "variant": None, "reason": "no browser", "tests": 3}]
+    new["tests"].update(passed=57, skipped=3)
+    found = compare_results([old], [new]).of(REGRESSION)
+    assert [(f.what, f.subject, f.old, f.new) for f in found] == [
+        ("newly skipped", "the suite's own tests", "12 tests ran", "9")
+    ]
+
+
 def test_others_are_watched_on_the_own_cores(tmp_path, monkeypatch):
     """Ticks of other processes on this process' cores count, idle ones, other cores and its own do not."""
     counts = tmp_path / "stat"
