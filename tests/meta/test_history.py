@@ -384,6 +384,30 @@ def test_across_machines_losing_what_batches_gain_is_found():
     assert [f.what for f in found if "single samples" in f.old] == ["slower"]
 
 
+WIDENED = {
+    "a figure": (lambda d: entries(d, "comparisons")[0]["figures"]["max"], 3.1e-3, "max on samples 1.0e-02 → 4.0e-02"),
+    "batching": (lambda d: entries(d, "batching")[0], 5e-7, "batching 1.0e-06 → 4.0e-06"),
+}
+
+
+@pytest.mark.parametrize("what", WIDENED)
+def test_a_wider_tolerance_hides_no_loss_and_is_noted(what):
+    """What grew is judged by the narrower tolerance of both runs; that more is allowed now is said in any case."""
+    place, worse, said = WIDENED[what]
+    needed, allowed = ("largest", "allowed") if what == "batching" else (0, 1)
+    old, new = results(), results()
+    place(new)[allowed] *= 4
+    difference = compare_results([old], [new])
+    assert [(f.kind, f.what, f.subject, f.change) for f in difference.findings] == [
+        (NOTE, "wider tolerance", "m-onnx-int8", said)
+    ]
+    place(new)[needed] = worse
+    assert [(f.what, f.subject) for f in compare_results([old], [new]).of(REGRESSION)] == [
+        ("less accurate", "m-onnx-int8")
+    ]
+    assert "wider tolerance" not in {f.what for f in compare_results([new], [old]).findings}
+
+
 def test_plans_for_another_gpu_may_be_larger():
     """A TensorRT plan is made for one GPU: on another its size is only noted."""
     old, new = results(), results()
