@@ -580,6 +580,11 @@ def test_results_of_the_first_version_are_read(tmp_path):
 UNUSABLE = {
     "no JSON": ("{", "is no JSON"),
     "NaN": (json.dumps(edited("seconds", to=math.nan)), "NaN is no number"),
+    "lists in lists": ("[" * 100_000, "is no JSON (maximum recursion depth"),
+    "lists in lists in a place of text": (
+        json.dumps(results()).replace('"pytest"', "[" * 500 + "]" * 500),
+        "command is a list of 1; allowed: string",
+    ),
     "a list": ("[]", "holds a list; allowed: results of schema_version 1 or 2"),
     "another version": (edited("schema_version", to=3), "schema_version is 3; allowed: results of schema_version 1 or"),
     "no version": (edited("schema_version", to=...), "schema_version is None"),
