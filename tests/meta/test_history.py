@@ -833,6 +833,13 @@ def test_an_unusable_baseline_stops_the_run_at_once(run, tmp_path):
     assert "passed" not in done.stdout
 
 
+def test_collecting_only_compares_nothing(run, baseline):
+    """`--collect-only` runs no tests, so none of them got worse."""
+    done = run(f"--baseline={baseline}", "--collect-only")
+    assert done.returncode == pytest.ExitCode.OK, done.stdout
+    assert "compared with" not in done.stdout
+
+
 def test_a_baseline_of_another_model_fails_the_run(run, tmp_path):
     """Nothing to compare is an error that names both models, not a pass."""
     done = run(f"--baseline={written(tmp_path, 'other.json', results())}")
