@@ -131,6 +131,24 @@ def test_a_run_without_any_test_of_a_required_variant_fails(words):
     assert "--require onnx-*: no test of these variants ran" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "words, environment",
+    [
+        (["-p", "no:fixtures.gate"], {}),
+        (["-p", "no:fixtures.chain"], {}),
+        (["-p", "no:conformance-gate"], {}),
+        (["-p", "no:conformance-baseline", "--baseline=none.json"], {}),
+        ([], {"PYTEST_ADDOPTS": "-p no:fixtures.baseline"}),
+    ],
+)
+def test_no_part_of_the_suite_can_be_blocked(words, environment):
+    """The option to leave out a plugin is a usage error that names the part, wherever the option comes from."""
+    done = pytest_run(*BUILDS, *words, environment=environment)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    blocked = words[1] if words else "no:fixtures.baseline"
+    assert f"ERROR: -p {blocked}, from the command line, addopts or PYTEST_ADDOPTS, leaves out a part" in done.stderr
+
+
 def test_collecting_only_requires_nothing():
     """`--collect-only` runs no tests, so it misses none."""
     assert pytest_run(*BUILDS, "--collect-only", "--require", "onnx-*").returncode == pytest.ExitCode.OK
