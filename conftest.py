@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.plugins import refuse_blocked
+
 pytest_plugins = [
     "fixtures.parallel",
     "fixtures.live",
@@ -87,3 +89,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "(default: known_failures.toml beside pytest.ini, if it is there)",
     )
     group.addoption("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse to run without one of the plugins, before another one misses it."""
+    refuse_blocked(config, pytest_plugins)

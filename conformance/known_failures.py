@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -21,6 +21,9 @@ else:
 TABLE = "known_failures"
 KINDS = ("assertion", "conversion")
 """How a listed test fails: the test itself finds wrong answers, or the artifact that it needs cannot be built."""
+
+TEST_FILES = "test_*.py"
+"""The names of the files that tests are in."""
 
 _REQUIRED = ("test", "reason", "link")
 _OPTIONAL = ("model", "fails", "versions", "device")
@@ -87,7 +90,7 @@ def load(path: Path, root: Path) -> tuple[KnownFailure, ...]:
     """Read and check a file of known failures; ``root`` is what the paths in its test ids are relative to.
 
     Raises KnownFailureError for a file that cannot be read, a missing, empty, unknown or ill-typed key, a test listed
-    twice, and a test file that does not exist.
+    twice, and a path that no test has.
     """
     try:
         with path.open("rb") as file:
@@ -125,12 +128,24 @@ def _entry(table: Mapping[str, Any], source: str, root: Path) -> KnownFailure:
         raise KnownFailureError(f"{source}: link is {table['link']!r}; allowed: an address, https://…")
     if table.get("fails", KINDS[0]) not in KINDS:
         raise KnownFailureError(f"{source}: fails is {table['fails']!r}; allowed: {', '.join(KINDS)}")
-    path, *names = table["test"].split("::")
-    if not names or not (root / path).is_file():
-        what = f"there is no file {path!r} in {root}" if names else "it names a file and no test"
-        raise KnownFailureError(f"{source}: {what}; allowed: a test id as pytest prints it, tests/test_x.py::test_y[z]")
+    if problem := _path_problem(*table["test"].split("::"), root=root):
+        raise KnownFailureError(
+            f"{source}: {problem}; allowed: a test id as pytest prints it, tests/test_x.py::test_y[z]"
+        )
     rest = {key: value for key, value in table.items() if key != "versions"}
     return KnownFailure(**rest, versions=_versions(table.get("versions", []), source), source=source)
+
+
+def _path_problem(path: str, *names: str, root: Path) -> str | None:
+    """Say why no test could have this path and these names, so that the entry would never be found stale; or None."""
+    parts, name = PurePosixPath(path).parts, PurePosixPath(path).name
+    if not names:
+        return "it names a file and no test"
+    if "/".join(parts) != path or ".." in parts:
+        return f"{path!r} is not the shortest path from {root}"
+    if not fnmatch.fnmatchcase(name, TEST_FILES):
+        return f"{path!r} is no {TEST_FILES}, so no test is looked for in it"
+    return None if (root / path).is_file() else f"there is no file {path!r} in {root}"
 
 
 def _versions(values: Any, source: str) -> tuple[Requirement, ...]:

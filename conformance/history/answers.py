@@ -20,7 +20,8 @@ GROWTH = 2.0
 """Differences from the reference count as larger from twice the old ones,"""
 
 SHARE_OF_TOLERANCE = 0.25
-"""and from this share of their tolerance: tolerances are up to four times what sound engines were seen to need."""
+"""and from this share of their tolerance, of the narrower one where the runs have different ones: tolerances are up to
+four times what sound engines were seen to need."""
 
 FIGURES = ("max", "mean", "kl", "sum")
 """The figures that are compared; flips have a test of their own, and margin is that of a single flip."""
@@ -120,6 +121,7 @@ def _flip_share(old: Report, new: Report, key: Key) -> float:
 def compare_differences(old: Report, new: Report, models: set[str]) -> list[Finding]:
     """Say where outputs are farther from the reference's than before, or top-1 classes flip more often."""
     findings: list[Finding] = []
+    wider: dict[Key, list[str]] = {}
     # Drawn inputs are others wherever Hypothesis or a strategy is.
     before, after = (
         {(c["model"], c["variant"], c["inputs"]): c for c in r["comparisons"] if c["inputs"] != "drawn"}
@@ -127,10 +129,11 @@ def compare_differences(old: Report, new: Report, models: set[str]) -> list[Find
     )
     common = [k for k in before if k in after and k[0] in models and before[k]["samples"] == after[k]["samples"]]
     for key in common:
-        for figure in FIGURES:
-            a, b = (side[key]["figures"].get(figure) for side in (before, after))
-            if a and b:
-                findings += _grown(f"{figure} on {key[2]}", named(*key[:2]), a, b)
+        for figure, a in before[key]["figures"].items():
+            if b := after[key]["figures"].get(figure):
+                wider.setdefault(key[:2], []).extend(_wider(f"{figure} on {key[2]}", a, b))
+                if figure in FIGURES:
+                    findings += _grown(f"{figure} on {key[2]}", named(*key[:2]), a, b)
     for sign, kind, what in ((1, REGRESSION, "more flips"), (-1, IMPROVEMENT, "fewer flips")):
         changes = [(key, before[key]["flips"], after[key]["flips"]) for key in common]
         p_values = [sign_test(sign * (b - a), a + b) for _, a, b in changes]
@@ -143,15 +146,28 @@ def compare_differences(old: Report, new: Report, models: set[str]) -> list[Find
     batching_before, batching_after = by_variant(old["batching"]), by_variant(new["batching"])
     for pair in [k for k in batching_before if k in batching_after and k[0] in models]:
         a, b = ([side[pair]["largest"], side[pair]["allowed"]] for side in (batching_before, batching_after))
+        wider.setdefault(pair, []).extend(_wider("batching", a, b))
         findings += _grown("difference between batched and alone", named(*pair), a, b)
-    return findings
+    why = "the tests of the new run allow more; what this comparison finds is judged by the narrower tolerance of both"
+    return findings + [
+        Finding(NOTE, "wider tolerance", named(*key), "", "", ", ".join(changes), why)
+        for key, changes in wider.items()
+        if changes
+    ]
+
+
+def _wider(what: str, old: Sequence[float | None], new: Sequence[float | None]) -> list[str]:
+    """Say by how much more is allowed than in the old run, of [needed, allowed] of both runs, where it is more."""
+    a, b = old[1] or 0.0, new[1] or 0.0
+    return [f"{what} {a:.1e} → {b:.1e}"] if b > a else []
 
 
 def _grown(what: str, name: str, old: Sequence[float | None], new: Sequence[float | None]) -> list[Finding]:
     """Compare [needed, allowed] of both runs; needed is None where it is not finite."""
     a, b = (float("inf") if side[0] is None else side[0] for side in (old, new))
     for kind, word, less, more in ((REGRESSION, "less accurate", a, b), (IMPROVEMENT, "more accurate", b, a)):
-        allowed = (new if kind == REGRESSION else old)[1] or 0.0
+        # By a tolerance that was widened for it, no loss would count.
+        allowed = min(old[1] or 0.0, new[1] or 0.0)
         if more > GROWTH * less and more > SHARE_OF_TOLERANCE * allowed:
             change = f"{b / a:.2g} times" if a else "from zero"
             share = f"{more / allowed:.0%} of the tolerance" if allowed else "where none is allowed"

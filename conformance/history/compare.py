@@ -10,7 +10,7 @@ from conformance.history.environment import Basis, compare_environments
 from conformance.history.files import HistoryError
 from conformance.history.finding import NOTE, REGRESSION, Finding, Report, named
 from conformance.history.outcomes import compare_failures, compare_presence, compare_sizes, compare_skips
-from conformance.history.speed import compare_speeds, fastest, read_speeds
+from conformance.history.speed import compare_speeds, read_speeds, together
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def compare_results(old: Sequence[Report], new: Sequence[Report], *, partial: bo
     findings += compare_accuracy(before, after, models)
     findings += compare_differences(before, after, models)
     findings += compare_sizes(before, after)
-    speeds = fastest(map(read_speeds, old)), fastest(map(read_speeds, new))
-    findings += compare_speeds(*speeds, basis, (len(old), len(new)), references)
+    speeds = together(map(read_speeds, old)), together(map(read_speeds, new))
+    findings += compare_speeds(*speeds, basis, references)
     return Difference(_described(before, len(old)), _described(after, len(new)), basis, tuple(findings))
 
 

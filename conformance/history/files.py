@@ -34,7 +34,8 @@ def read_results(path: Path) -> dict[str, Any]:
         raise HistoryError(
             f"{path}: cannot be read ({error.strerror}); allowed: the conformance.json that pytest --report=DIR wrote"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        # Lists in lists, a thousand deep, are more than Python reads.
         raise HistoryError(
             f"{path}: is no JSON ({error}); allowed: the conformance.json of pytest --report=DIR"
         ) from error
@@ -105,5 +106,8 @@ def problem_of(value: object, rule: dict[str, Any], place: str) -> str | None:  
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    # What holds others is named only: it may hold more levels than can be written.
+    if isinstance(value, (dict, list)):
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

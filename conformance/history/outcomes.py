@@ -27,6 +27,9 @@ NO_BENCHMARKS = (
 NOT_SELECTED = (ONLY_BENCHMARKS, *NO_BENCHMARKS)
 """What the reasons of tests say that were skipped because the run was told so."""
 
+_Owner = tuple[str | None, str | None]
+"""Whose tests: a model's name and a variant's; none for the suite's own tests."""
+
 
 def compare_sizes(old: Report, new: Report) -> list[Finding]:
     """Say which artifacts are larger or smaller; a TensorRT plan for another GPU is another program, and only noted."""
@@ -79,26 +82,54 @@ def compare_failures(old: Report, new: Report) -> list[Finding]:
 
 
 def compare_skips(old: Report, new: Report) -> list[Finding]:
-    """Say which variants have more or fewer tests skipped; those that the run was told to leave out do not count."""
+    """Say of which variants tests that ran are skipped, and of which tests that were skipped run."""
     findings = []
-    before, after = (_skipped(report) for report in (old, new))
-    for key in dict.fromkeys([*before, *after]):
-        a, b = before.get(key, Counter()), after.get(key, Counter())
-        if a.total() == b.total():
-            continue
-        kind, what = (REGRESSION, "newly skipped") if b.total() > a.total() else (IMPROVEMENT, "no longer skipped")
-        reasons = (b - a) if kind == REGRESSION else (a - b)
-        unit = "tests skipped"
-        findings.append(Finding(kind, what, named(*key), f"{a.total()} {unit}", str(b.total()), "", "; ".join(reasons)))
+    executed = [_executed(report) for report in (old, new)]
+    worse, better = (REGRESSION, "newly skipped", "more"), (IMPROVEMENT, "no longer skipped", "fewer")
+    for (kind, what, word), pair in ((worse, (old, new)), (better, (new, old))):
+        for key, reasons in _skipped_instead(*pair).items():
+            a, b = (side.get(key, Counter()).total() for side in executed)
+            change = f"{reasons.total()} {word} skipped"
+            findings.append(Finding(kind, what, named(*key), f"{a} tests ran", str(b), change, "; ".join(reasons)))
     return findings
 
 
-def _skipped(report: Report) -> dict[tuple[str | None, str | None], Counter[str]]:
-    found: dict[tuple[str | None, str | None], Counter[str]] = {}
+def _skipped_instead(ran: Report, skips: Report) -> dict[_Owner, Counter[str]]:
+    """Give whose tests ran in the one report and are skipped in the other, with the reasons and how many tests each.
+
+    A run of more tests skips more, and one of fewer tests runs fewer: only both together say that tests which ran are
+    skipped. Those that the run was told to leave out do not count.
+    """
+    before, after = (_skipped(report) for report in (ran, skips))
+    executed = [_executed(report) for report in (ran, skips)]
+    found = {}
+    for key, skipped in after.items():
+        reasons = skipped - before.get(key, Counter())
+        if reasons and executed[0].get(key, Counter()) - executed[1].get(key, Counter()):
+            found[key] = reasons
+    return found
+
+
+def _skipped(report: Report) -> dict[_Owner, Counter[str]]:
+    found: dict[_Owner, Counter[str]] = {}
     for entry in report["skips"]:
         if not any(part in entry["reason"] for part in NOT_SELECTED):
             found.setdefault((entry["model"], entry["variant"]), Counter())[entry["reason"]] += entry["tests"]
     return found
+
+
+def _executed(report: Report) -> dict[_Owner, Counter[str]]:
+    """Count the tests that ran, whatever came of them, by check; all others than those of variants are one check."""
+    found: dict[_Owner, Counter[str]] = {
+        (v["model"], v["variant"]): Counter({check: _ran(counts) for check, counts in v["checks"].items()})
+        for v in report["variants"]
+    }
+    others = _ran(report["tests"]) - sum(checks.total() for checks in found.values())
+    return {**found, (None, None): Counter({"other": others})}
+
+
+def _ran(counts: Mapping[str, int]) -> int:
+    return counts["passed"] + counts["failed"] + counts["xfailed"]
 
 
 def compare_presence(old: Report, new: Report, partial: bool) -> list[Finding]:
@@ -149,10 +180,8 @@ def _missing_measurements(old: Report, new: Report, kind: str, what: str, partia
     reasons = [entry["reason"] for entry in new["skips"]]
     only_benchmarks = any(ONLY_BENCHMARKS in reason for reason in reasons)
     no_benchmarks = any(part in reason for reason in reasons for part in NO_BENCHMARKS)
-    # What was skipped instead is a finding already, where more is skipped than was.
-    was = _skipped(old)
-    more = {key for key, found in _skipped(new).items() if found.total() > was.get(key, Counter()).total()}
-    present = {(v["model"], v["variant"]) for v in new["variants"]} - more
+    # What is skipped instead is a finding already.
+    present = {(v["model"], v["variant"]) for v in new["variants"]} - _skipped_instead(old, new).keys()
     for section, detail in (("accuracy", ""), ("comparisons", "inputs"), ("batching", ""), ("benchmarks", "batch")):
         before, after = (
             Counter((e["model"], e["variant"], str(e[detail]) if detail else "") for e in report[section])

@@ -1,9 +1,10 @@
 """Which engines got slower between two runs, told from the noise of measuring them.
 
 A measurement is half a second of one engine at one batch size. What else runs on a shared machine can slow all of it,
-by 1.9 times on 2 cores, and nothing in its rounds shows that. So one measurement proves nothing: an engine counts as
-slower where several that are apart in time agree, its batch sizes or those of further reports; and each has to lose
-more than the processor time that others took meanwhile explains, where that was recorded.
+by 2.2 times on 2 cores, and nothing in its rounds shows that. So an engine counts as slower where several measurements
+agree that are apart in time, its batch sizes or those of further reports; and each has to lose more than the processor
+time that others took meanwhile explains, where that was recorded. One batch size alone proves it where it lost more
+than in any disturbance that was seen, or in each of many reports.
 """
 
 from __future__ import annotations
@@ -28,7 +29,20 @@ NEEDED, NEEDED_OF_SEVERAL = 3, 2
 """Batch sizes that have to agree: of one report of the new state, and where there are several."""
 
 UNCHANGED = 1.08
-"""A measurement within this factor speaks against: something that got slower is slower at every batch."""
+"""A measurement within this factor speaks against those that lost no more than a disturbance may have taken."""
+
+DISTURBED = 2.5
+"""More than so many times what others are recorded to explain is no disturbance, whatever other batch sizes say.
+
+Between any two of 40 runs with one of 2 cores taken most of the time, converted engines took up to 2.2 times as long,
+and up to 1.9 times what was recorded explains (the SavedModel, which is not judged, up to 3.8 times).
+"""
+
+MANY = 4
+"""So many reports of either state judge a batch size alone: where each of the new is slower than each of the old.
+
+Were they alike, each order of their times would be as likely, and this is one of 70.
+"""
 
 MARGIN_OF_SINGLES = 2.0
 """Losing half of the gain over single samples counts: all ratios of a variant share one measurement at batch 1."""
@@ -66,69 +80,91 @@ def disturbance(busy: float | None, cores: int) -> float:
     return 1.0 if busy is None else 1.0 + 2.0 * busy / cores
 
 
-def needed_of(reports: int) -> int:
-    """Say how many batch sizes have to agree, of so many reports."""
-    return NEEDED if reports == 1 else NEEDED_OF_SEVERAL
-
-
 def excess(one: Speed, other: Speed) -> float:
     """Say how many times as long others explain that ``one`` takes, beyond what they did to ``other``."""
     ratio = one.disturbance / other.disturbance
     return ratio if ratio > QUIET else 1.0
 
 
-Speeds = Mapping[tuple[str, str, int, int], Speed]
+Key = tuple[str, str, int, int]
+"""What identifies a measurement in every report: model, variant, batch size and samples in a round."""
+
+Speeds = Mapping[Key, tuple[Speed, ...]]
+"""The measurements of a state, one of each report that has it, the fastest first."""
 
 
-def read_speeds(report: Mapping[str, Any]) -> Speeds:
+def read_speeds(report: Mapping[str, Any]) -> Mapping[Key, Speed]:
     """Give the measurements of a report; of one that is repeated the fastest."""
-    return fastest({speed.key: speed} for entry in report["benchmarks"] for speed in _read(entry, report))
+    slowest_first = sorted(_read(report), key=lambda speed: -speed.median)
+    return {speed.key: speed for speed in slowest_first}
 
 
-def _read(entry: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[Speed]:
-    """Give the one measurement of an entry, or none where it has no rounds."""
-    count = entry.get("samples_per_round", entry["batch"])
-    seconds = np.asarray(entry["rounds_seconds"], dtype=np.float64) / count
-    if len(seconds):
-        disturbed = disturbance(entry.get("busy_elsewhere"), report["environment"]["cores"])
-        median = float(np.median(seconds))
-        yield Speed(entry["model"], entry["variant"], entry["batch"], count, thinned(seconds), median, disturbed)
+def _read(report: Mapping[str, Any]) -> Iterator[Speed]:
+    """Give the measurements of a report, but those that have no rounds."""
+    for entry in report["benchmarks"]:
+        count = entry.get("samples_per_round", entry["batch"])
+        seconds = np.asarray(entry["rounds_seconds"], dtype=np.float64) / count
+        if len(seconds):
+            disturbed = disturbance(entry.get("busy_elsewhere"), report["environment"]["cores"])
+            median = float(np.median(seconds))
+            yield Speed(entry["model"], entry["variant"], entry["batch"], count, thinned(seconds), median, disturbed)
 
 
-def fastest(several: Iterable[Speeds]) -> Speeds:
-    """Give the measurements of several reports of the same state; of one that is repeated the fastest.
+def together(reports: Iterable[Mapping[Key, Speed]]) -> Speeds:
+    """Put the measurements of several reports of the same state together.
 
     Whatever else runs on a machine only ever slows, so that the fastest is the least disturbed (Chen and Revels,
     Robust benchmarking in noisy environments, arXiv:1608.04295).
     """
-    found: dict[tuple[str, str, int, int], Speed] = {}
-    for speeds in several:
+    found: dict[Key, list[Speed]] = {}
+    for speeds in reports:
         for key, speed in speeds.items():
-            if key not in found or speed.median < found[key].median:
-                found[key] = speed
-    return found
+            found.setdefault(key, []).append(speed)
+    return {key: tuple(sorted(speeds, key=lambda speed: speed.median)) for key, speeds in found.items()}
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What one measurement says of a change in one direction.
+
+    ``p`` is the p-value of a change beyond the margin and what others explain, ``p_alone`` that of one which needs no
+    other measurement. ``reports`` is how many measured it. ``most`` is how many times as much changed at most: were the
+    other run's measurement disturbed as far as recorded.
+    """
+
+    p: float
+    p_alone: float
+    reports: int
+    most: float
+
+    @property
+    def shown(self) -> bool:
+        return self.p < ALPHA
+
+    @property
+    def denied(self) -> bool:
+        return not self.shown and self.most < UNCHANGED
 
 
 @dataclass(frozen=True)
 class _Look:
-    """One measurement of both runs: its name, times as long as before, and p-values of slower and of faster."""
+    """One measurement of both runs: its batch size, seconds a sample, and what it says of slower and of faster.
+
+    ``limit`` is how many times what others explain no disturbance reaches.
+    """
 
     batch: int
     old: float
     new: float
-    p_slower: float
-    p_faster: float
+    slower: _Change
+    faster: _Change
     reachable: float
-    disturbed: tuple[float, float]
+    disturbed: bool
+    limit: float
 
     @property
     def factor(self) -> float:
         return self.new / self.old
-
-    def speaks_against(self, slower: bool) -> bool:
-        """Whether nothing changed here, even if the other side of the comparison was disturbed as far as recorded."""
-        change = self.factor * self.disturbed[0] if slower else self.disturbed[1] / self.factor
-        return change < UNCHANGED
 
 
 @dataclass(frozen=True)
@@ -141,13 +177,8 @@ class _Claim:
     margin: float
 
 
-def compare_speeds(
-    old: Speeds, new: Speeds, basis: Basis, counts: tuple[int, int], references: Mapping[str, str]
-) -> list[Finding]:
-    """Say what got slower and faster; ``references`` names each model's reference, ``counts`` are those of reports.
-
-    One old report is enough where seconds are compared: what disturbed it makes nothing seem slower. Ratios need both.
-    """
+def compare_speeds(old: Speeds, new: Speeds, basis: Basis, references: Mapping[str, str]) -> list[Finding]:
+    """Say what got slower and faster; ``references`` names each model's reference."""
     findings: list[Finding] = []
     common = [key for key in old if key in new]
     claims: list[_Claim] = []
@@ -166,47 +197,61 @@ def compare_speeds(
                     unit = "samples/s" if machine == 1.0 else "samples/s (the old ones as on the slower machine)"
                     claims.append(_Claim(f"{model}-{variant}", unit, _looks(keys, old, new, margin, machine), margin))
             else:
-                found_claims, found = _relative(keys, old, new, basis, reference, min(counts) > 1)
+                found_claims, found = _relative(keys, old, new, basis, reference)
                 claims += found_claims
                 findings += found
-    return findings + _judge(claims, counts[1] if basis.absolute else min(counts))
+    return findings + _judge(claims)
 
 
 def _looks(
-    keys: Sequence[tuple[str, str, int, int]],
+    keys: Sequence[Key],
     old: Speeds,
     new: Speeds,
     margin: float,
     machine: float = 1.0,
-    yardstick: Callable[[Speeds, Speed], Speed] | None = None,
-    several: bool = False,
+    yardstick: Callable[[Speeds, Speed], tuple[Speed, ...]] | None = None,
 ) -> tuple[_Look, ...]:
     """Test measurement by measurement; ``machine`` times as long is expected, or each is related to its yardstick."""
     looks = []
     for key in keys:
-        before, after = old[key], new[key]
+        before, after = old[key][0], new[key][0]
         slowed, sped = excess(after, before), excess(before, after)
-        units = [machine, 1.0]
+        # What disturbed the old run makes nothing seem slower: reports of the new one count, and the other way round.
+        reports = len(new[key]), len(old[key])
+        units, limit = [machine, 1.0], DISTURBED
         if yardstick is not None:
-            yards = yardstick(old, before), yardstick(new, after)
-            units = [1 / yard.median for yard in yards]
+            others = yardstick(old, before), yardstick(new, after)
+            yards = others[0][0], others[1][0]
+            units, limit = [1 / yard.median for yard in yards], DISTURBED**2
+            reports = (min(map(len, (old[key], new[key], *others))),) * 2
             # A disturbed yardstick makes what it measures look fast. The same load slows engines differently, now and
             # then: the fastest of several reports have escaped that, a single one may not.
-            if several:
+            if reports[0] > 1:
                 slowed, sped = slowed * excess(*yards), sped * excess(*reversed(yards))
             else:
                 slowed = after.disturbance * yards[0].disturbance
                 sped = before.disturbance * yards[1].disturbance
         first, second = before.seconds * units[0], after.seconds * units[1]
+        factor = after.median * units[1] / (before.median * units[0])
+        p_values = rank_test(second, first, margin * slowed), rank_test(first, second, margin * sped)
+        alone = rank_test(second, first, limit * slowed), rank_test(first, second, limit * sped)
+        if yardstick is None and min(reports) >= MANY:
+            slowest = old[key][-1], new[key][-1]
+            each = (
+                rank_test(second, slowest[0].seconds * units[0], margin * excess(after, slowest[0])),
+                rank_test(first, slowest[1].seconds * units[1], margin * excess(before, slowest[1])),
+            )
+            alone = min(alone[0], max(p_values[0], each[0])), min(alone[1], max(p_values[1], each[1]))
         looks.append(
             _Look(
                 after.batch,
                 before.median * units[0],
                 after.median * units[1],
-                rank_test(second, first, margin * slowed),
-                rank_test(first, second, margin * sped),
+                _Change(p_values[0], alone[0], reports[0], factor * sped),
+                _Change(p_values[1], alone[1], reports[1], slowed / factor),
                 least_p(len(first), len(second)),
-                (sped, slowed),
+                max(slowed, sped) > 1,
+                limit,
             )
         )
     return tuple(looks)
@@ -218,13 +263,13 @@ def _machine(model: str, reference: str, looks: tuple[_Look, ...], margin: float
         return 1.0, []
     factor = float(np.median([look.factor for look in looks]))
     name = f"{model}-{reference}"
-    if _agree(looks, 1, slower=True) is not None:
+    if _agree([look.slower for look in looks], NEEDED) is not None:
         why = (
             f"{name} itself is slower, which nothing converts: the machine was busier or slower in the new run. "
             f"Variants of {model} count as slower only where they lost {MARGIN_OF_RATIOS:.2f} times as much"
         )
         return factor, [_finding(NOTE, "slower machine", _Claim(name, "samples/s", looks, margin), looks, why)]
-    if _agree(looks, 1, slower=False) is not None:
+    if _agree([look.faster for look in looks], NEEDED) is not None:
         why = (
             f"{name} itself is faster: the machine was busier or slower in the old run, so that a variant may have "
             "become slower without showing it; record the baseline again"
@@ -234,7 +279,7 @@ def _machine(model: str, reference: str, looks: tuple[_Look, ...], margin: float
 
 
 def _relative(
-    keys: Sequence[tuple[str, str, int, int]], old: Speeds, new: Speeds, basis: Basis, reference: str, several: bool
+    keys: Sequence[Key], old: Speeds, new: Speeds, basis: Basis, reference: str
 ) -> tuple[list[_Claim], list[Finding]]:
     """Compare the speed-ups of one variant: over another engine of the same run, and over single samples."""
     model, variant = keys[0][:2]
@@ -249,14 +294,13 @@ def _relative(
             new,
             basis.margin,
             yardstick=lambda speeds, s: speeds[(model, other, s.batch, s.samples_per_round)],
-            several=several,
         )
         claims.append(_Claim(name, f"times the samples/s of {other}", looks, basis.margin))
     singles = (model, variant, SINGLE, SINGLE)
     margin = max(basis.margin, MARGIN_OF_SINGLES)
     if singles in keys:
         batches = [key for key in keys if key[2] != SINGLE]
-        looks = _looks(batches, old, new, margin, yardstick=lambda speeds, _: speeds[singles], several=several)
+        looks = _looks(batches, old, new, margin, yardstick=lambda speeds, _: speeds[singles])
         claims.append(_Claim(name, "times the samples/s of its single samples", looks, margin))
     claims = [claim for claim in claims if claim.looks]
     if claims:
@@ -281,55 +325,69 @@ def _yardstick(variant: str, reference: str, basis: Basis, measured: set[str]) -
     return next((other for other in order if other in measured and other != variant), None)
 
 
-def _agree(looks: Sequence[_Look], reports: int, *, slower: bool) -> float | None:
+def _needed(changes: Sequence[_Change]) -> int:
+    """Say how many batch sizes have to agree, of as many reports as all of them have."""
+    return NEEDED if min((change.reports for change in changes), default=1) == 1 else NEEDED_OF_SEVERAL
+
+
+def _agree(changes: Sequence[_Change], needed: int) -> float | None:
     """Give the p-value of the measurements that agree, or None where too few do or one speaks against."""
-    p_values = [look.p_slower if slower else look.p_faster for look in looks]
-    agreeing = [p for p in p_values if p < ALPHA]
-    silent = [look for p, look in zip(p_values, looks, strict=True) if p >= ALPHA]
-    if len(agreeing) < needed_of(reports) or any(look.speaks_against(slower) for look in silent):
-        return None
-    return max(agreeing)
+    shown = [change.p for change in changes if change.shown]
+    return None if len(shown) < needed or any(change.denied for change in changes) else max(shown)
 
 
-def _judge(claims: Sequence[_Claim], reports: int) -> list[Finding]:
+def _proof(changes: Sequence[_Change]) -> float:
+    """Give the p-value of what the measurements show, all together or one alone; 1 where they show nothing."""
+    alone = len(changes) * min(change.p_alone for change in changes)
+    together = _agree(changes, _needed([change for change in changes if change.shown]))
+    return min(alone, 1.0 if together is None else together, 1.0)
+
+
+def _judge(claims: Sequence[_Claim]) -> list[Finding]:
     """Judge all claims together, slower ones and faster ones."""
     findings = []
     suspected: dict[int, list[_Look]] = {}
     for slower, kind, what in ((True, REGRESSION, "slower"), (False, IMPROVEMENT, "faster")):
-        p_values = [_agree(claim.looks, reports, slower=slower) for claim in claims]
-        held = holm([1.0 if p is None else p for p in p_values], ALPHA)
+        changes = [[look.slower if slower else look.faster for look in claim.looks] for claim in claims]
+        held = holm([_proof(of_claim) for of_claim in changes], ALPHA)
         for index, claim in enumerate(claims):
-            looks = [look for look in claim.looks if (look.p_slower if slower else look.p_faster) < ALPHA]
+            shown = [change for change in changes[index] if change.shown]
+            looks = [look for look, change in zip(claim.looks, changes[index], strict=True) if change.shown]
             if held[index]:
-                findings.append(_finding(kind, what, claim, looks, _why(claim, looks, reports)))
+                alone = _agree(changes[index], _needed(shown)) is None
+                findings.append(_finding(kind, what, claim, looks, _why(claim, shown, alone)))
             elif slower and looks:
                 suspected[index] = looks
-    findings += [_suspicion(claims[index], looks, reports) for index, looks in suspected.items()]
+    findings += [_suspicion(claims[index], looks) for index, looks in suspected.items()]
     said = {finding.subject for finding in findings}
     for claim in claims:
-        if claim.name not in said and (why := _undecided(claim, len(claims), reports)):
+        if claim.name not in said and (why := _undecided(claim, len(claims))):
             findings.append(Finding(NOTE, "speed not judged", claim.name, "", "", "", why))
     return findings
 
 
-def _suspicion(claim: _Claim, looks: Sequence[_Look], reports: int) -> Finding:
+def _suspicion(claim: _Claim, looks: Sequence[_Look]) -> Finding:
     rest = ", ".join(str(look.batch) for look in claim.looks if look not in looks)
+    needed = _needed([look.slower for look in looks])
+    alone = f"alone it counts beyond {looks[0].limit:.2g} times what others explain"
+    if looks[0].limit == DISTURBED:
+        alone += f", or where each of {MANY} reports is slower than each of {MANY} old ones"
     why = (
         f"at {len(looks)} of {len(claim.looks)} batch sizes{f', not at {rest}' if rest else ''}: as a measurement that "
-        f"was disturbed looks ({needed_of(reports)} have to agree, and none may contradict); give further reports"
+        f"was disturbed looks ({needed} have to agree, and none may contradict; {alone})"
     )
     return _finding(NOTE, "perhaps slower", claim, looks, why)
 
 
-def _undecided(claim: _Claim, count: int, reports: int) -> str | None:
+def _undecided(claim: _Claim, count: int) -> str | None:
     """Say why the measurements of a claim, of ``count`` in all, can tell nothing; None where they can."""
-    needed = needed_of(reports)
+    needed = _needed([look.slower for look in claim.looks])
     if all(look.reachable > ALPHA / count for look in claim.looks):
         return f"too few rounds to tell a change from noise among {count} comparisons"
     if len(claim.looks) < needed:
         return f"only {len(claim.looks)} measured in both runs, and {needed} have to agree; give further reports"
     # Neither slower nor as fast as before, whatever others took.
-    disturbed = [look for look in claim.looks if max(look.disturbed) > 1 and not look.speaks_against(slower=True)]
+    disturbed = [look for look in claim.looks if look.disturbed and not look.slower.denied]
     if len(claim.looks) - len(disturbed) >= needed:
         return None
     return (
@@ -338,11 +396,13 @@ def _undecided(claim: _Claim, count: int, reports: int) -> str | None:
     )
 
 
-def _why(claim: _Claim, looks: Sequence[_Look], reports: int) -> str:
-    worst = max(min(look.p_slower, look.p_faster) for look in looks)
+def _why(claim: _Claim, shown: Sequence[_Change], alone: bool) -> str:
+    reports = min(change.reports for change in shown)
     against = f"of {len(claim.looks)} batch sizes" + (f" in each of {reports} reports" if reports > 1 else "")
-    return (
-        f"{len(looks)} {against}; beyond a factor of {claim.margin:.2f} with p ≤ {worst:.1g} (rank test of the rounds)"
+    worst = max(change.p for change in shown)
+    noise = f"beyond a factor of {claim.margin:.2f} with p ≤ {worst:.1g} (rank test of the rounds)"
+    return f"{len(shown)} {against}; {noise}" + (
+        "; more than disturbance explains, whatever the others say" if alone else ""
     )
 
 

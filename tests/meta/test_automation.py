@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shlex
@@ -23,6 +24,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 NIGHTLY_DOC = ROOT / "docs" / "nightly.md"
 COMPOSE = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES = COMPOSE["services"]
+GITLAB_TEXT = re.search(r"```yaml\n(.*?)```", NIGHTLY_DOC.read_text(encoding="utf-8"), re.S)[1]
+GITLAB = YAML(typ="safe").load(GITLAB_TEXT)
 GPU_SERVICES = {"tensorrt10", "tensorrt8", "trt8_infer", "nightly"}
 
 
@@ -87,7 +90,7 @@ def test_workflows_are_valid(path, schema):
 def test_the_gitlab_example_is_valid(tmp_path):
     """The pipeline in the documentation keeps to GitLab's schema."""
     path = tmp_path / ".gitlab-ci.yml"
-    path.write_text(re.search(r"```yaml\n(.*?)```", NIGHTLY_DOC.read_text(encoding="utf-8"), re.S)[1])
+    path.write_text(GITLAB_TEXT)
     done = validate(path, "vendor.gitlab-ci")
     assert done.returncode == 0, done.stdout
 
@@ -164,6 +167,57 @@ def test_command_lines_are_shell(where, line):
     assert done.returncode == 0, f"{where}: {done.stderr}"
 
 
+GITLAB_COMMANDS = [(f"gitlab: {job}", item) for job in ("test", "nightly") for item in GITLAB[job]["script"]]
+
+
+@pytest.mark.parametrize("where, item", GITLAB_COMMANDS, ids=[where for where, _ in GITLAB_COMMANDS])
+def test_commands_of_the_gitlab_example_are_shell(where, item):
+    """Each command of the pipeline in the documentation is one that the shell can parse."""
+    done = run("bash", "-n", "-c", item)
+    assert done.returncode == 0, f"{where}: {done.stderr}"
+
+
+def test_no_failing_command_is_passed_over():
+    """No command line holds a list: a shell that stops at a failure goes on where `a && b` fails in `a`."""
+    for where, line in COMMANDS + GITLAB_COMMANDS:
+        assert not {"&&", "||"} & set(shlex.shlex(line, posix=True, punctuation_chars=True)), f"{where}: {line}"
+
+
+def test_a_night_on_gitlab_is_the_one_on_github():
+    """After the baseline is fetched, the pipeline in the documentation runs the workflow's commands, in its order."""
+    steps = YAML(typ="safe").load(ROOT / ".github/workflows/nightly.yml")["jobs"]["gpu"]["steps"]
+    assert GITLAB["nightly"]["script"][1:] == [line for step in steps for line in lines(step.get("run", ""))]
+
+
+def test_onnx_and_tflite_are_required_where_tensorflow_is():
+    """What a night builds in TensorFlow's environment it requires: left out, both would only be skipped."""
+    found = [line for _, line in COMMANDS if 'pytest -m "consistency or batching or accuracy" ' in line]
+    assert len(found) == 2
+    for line in found:
+        assert '--require "onnx-*" --require "tflite-*"' in line
+
+
+ENDS = {
+    "well": ({"exit_code": 0, "verdict": {"complete": True}}, 0),
+    "without its tests": ({"exit_code": 0, "verdict": {"complete": False}}, 1),
+    "with another exit code": ({"exit_code": 2, "verdict": {"complete": True}}, 1),
+    "without a report": (None, 1),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_night_whose_report_is_unfinished_is_not_green(tmp_path, end):
+    """Where a run ended early with exit code 0, a command of the night fails for the report that it left."""
+    content, code = ENDS[end]
+    (tmp_path / "report" / "tensorflow").mkdir(parents=True)
+    found = [line for where, line in COMMANDS if where.startswith("nightly: ") and "complete" in line]
+    for line, folder in zip(found, ("tensorflow", ""), strict=True):
+        if content is not None:
+            (tmp_path / "report" / folder / "conformance.json").write_text(json.dumps(content))
+        done = run("bash", "-ec", line, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+
+
 def pytest_words(line):
     """Give the words behind ``pytest`` in a command line, the shell's variables left out."""
     _, _, rest = re.sub(r"\s\$\{BASELINE:.*?\}$", " --baseline=conformance.json", line).partition("pytest")
@@ -235,7 +289,7 @@ esac
     "last, report, code, output, said",
     [
         ("", "", 0, "", "there is no baseline"),
-        ("17", "{}", 0, "file=baseline/conformance.json\n", "compared with run 17"),
+        ("17", "{}", 0, "folder=baseline\n", "compared with run 17"),
         ("17", "", 1, "", "::error::run 17 of nightly.yml succeeded on main, but has no nightly-report"),
     ],
 )

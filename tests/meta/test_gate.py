@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -130,6 +131,60 @@ def test_a_run_without_any_test_of_a_required_variant_fails(words):
     done = pytest_run(*words, "--require", "onnx-*")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "--require onnx-*: no test of these variants ran" in done.stdout
+
+
+CUT_SHORT = {
+    "in a test": "pytest_runtest_call(item)",
+    "after a test": "pytest_runtest_teardown(item)",
+    "while collecting": "pytest_collection(session)",
+    "set-up only": "--setup-only",
+    "a plan, in two processes": "--setup-plan -n 2",
+}
+"""What ends a run with exit code 0 before all of its tests: a hook that calls ``pytest.exit``, or options."""
+
+
+@pytest.mark.parametrize("where", CUT_SHORT)
+def test_a_run_that_ends_before_its_tests_fails(request, tmp_path, where):
+    """Whatever cut it short with exit code 0, the run fails, in its report too, and says how many tests did not run."""
+    words = [f"--artifacts={artifact_folder(request.config)}", f"--report={tmp_path}"]
+    if CUT_SHORT[where].startswith("--"):
+        words += CUT_SHORT[where].split()
+    else:
+        hook = f"import pytest\n\ndef {CUT_SHORT[where]}:\n    pytest.exit('bye', returncode=0)\n"
+        (tmp_path / "ends.py").write_text(hook, encoding="utf-8")
+        words += ["-p", "ends"]
+    done = pytest_run(*BUILDS, *words, environment={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    selected = where != "while collecting"
+    assert ("\n1 of 1 selected tests did not run, the first is " in done.stdout) == selected
+    assert ("\nit ended before any test was selected" in done.stdout) != selected
+    document = json.loads((tmp_path / "conformance.json").read_text(encoding="utf-8"))
+    assert (document["exit_code"], document["verdict"]["status"]) == (1, "failed")
+
+
+def test_listing_fixtures_is_no_run():
+    """`--fixtures` collects tests and runs none, which is no error."""
+    done = pytest_run(*BUILDS, "--fixtures")
+    assert done.returncode == pytest.ExitCode.OK
+    assert "1 error" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words, environment",
+    [
+        (["-p", "no:fixtures.gate"], {}),
+        (["-p", "no:fixtures.chain"], {}),
+        (["-p", "no:conformance-gate"], {}),
+        (["-p", "no:conformance-baseline", "--baseline=none.json"], {}),
+        ([], {"PYTEST_ADDOPTS": "-p no:fixtures.baseline"}),
+    ],
+)
+def test_no_part_of_the_suite_can_be_blocked(words, environment):
+    """The option to leave out a plugin is a usage error that names the part, wherever the option comes from."""
+    done = pytest_run(*BUILDS, *words, environment=environment)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    blocked = words[1] if words else "no:fixtures.baseline"
+    assert f"ERROR: -p {blocked}, from the command line, addopts or PYTEST_ADDOPTS, leaves out a part" in done.stderr
 
 
 def test_collecting_only_requires_nothing():

@@ -21,7 +21,7 @@ from conformance.history.compare import compare_results
 from conformance.history.environment import MARGIN, MARGIN_OF_RATIOS, Basis
 from conformance.history.files import read_results
 from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION
-from conformance.history.speed import compare_speeds, fastest, read_speeds
+from conformance.history.speed import compare_speeds, read_speeds, together
 from conformance.history.statistics import holm, rank_test, share_bound, sign_test
 from conformance.report.document import SCHEMA_VERSION
 from fixtures.chain import artifact_folder
@@ -158,11 +158,11 @@ def slow_down(document, factor, variant="onnx-int8", batches=BATCHES):
             entry["rounds_seconds"] = [seconds * factor for seconds in entry["rounds_seconds"]]
 
 
-def slowed(document, factor):
+def slowed(document, factor, batches=BATCHES):
     """Give results with INT8 slower, and leave the others' as they are."""
     benchmarks = [dict(entry) for entry in document["benchmarks"]]
     changed = {**document, "benchmarks": benchmarks}
-    slow_down(changed, factor)
+    slow_down(changed, factor, batches=batches)
     return changed
 
 
@@ -316,6 +316,68 @@ def test_a_slowdown_of_few_batches_is_named_and_a_second_report_proves_two(batch
     assert not compare_results([old], [new, results()]).regressed
 
 
+@pytest.mark.parametrize(
+    ("factor", "batches", "busy", "regressed"),
+    [
+        (3.0, (1, 32, 64), 0.0, True),
+        (10.0, (1,), 0.0, True),
+        (2.4, (1,), 0.0, False),
+        (6.0, (1,), 1.0, True),
+        (4.0, (1,), 1.0, False),
+    ],
+)
+def test_more_than_any_disturbance_takes_needs_no_other_batch(factor, batches, busy, regressed):
+    """Beyond 2.5 times what others explain, batches that are as fast as before excuse nothing; within, they do."""
+    old, new = results(), results()
+    slow_down(new, factor, batches=batches)
+    for entry in new["benchmarks"]:
+        entry["busy_elsewhere"] = busy
+    difference = compare_results([old], [new])
+    assert {(f.what, f.subject) for f in difference.findings if "slower" in f.what} == {
+        ("slower" if regressed else "perhaps slower", "m-onnx-int8")
+    }
+    assert difference.regressed is regressed
+    said = {"more than disturbance explains, whatever the others say" in f.why for f in difference.of(REGRESSION)}
+    assert said == ({True} if regressed else set())
+
+
+def test_losing_ten_times_at_one_batch_is_found_across_machines():
+    """A ratio has the disturbances of both its engines: four times at one batch is none, ten times is a loss."""
+    old, new = results(), results()
+    move(new, cpu="another CPU")
+    slow_down(new, 4.0, batches=(1,))
+    assert not compare_results([old], [new]).regressed
+    assert not compare_results([old] * 4, [new] * 4).regressed
+    slow_down(new, 2.5, batches=(1,))
+    found = compare_results([old], [new]).of(REGRESSION)
+    assert [(f.what, f.subject) for f in found] == [("slower", "m-onnx-int8")]
+
+
+def test_many_reports_judge_each_batch_alone():
+    """A slowdown of one batch counts where each of four reports shows it against each of four old ones, and is told."""
+    old, new = results(), results()
+    slow_down(new, 1.5, batches=(1,))
+    assert compare_results([old] * 4, [new] * 4).regressed
+    for before, after in (([old] * 3, [new] * 4), ([old] * 4, [new] * 3), ([old] * 4, [new] * 3 + [old])):
+        assert not compare_results(before, after).regressed
+    # One of the old runs was disturbed there as much.
+    difference = compare_results([old] * 3 + [new], [new] * 4)
+    assert not difference.regressed
+    assert [(f.what, f.subject) for f in difference.findings] == [("perhaps slower", "m-onnx-int8")]
+    assert "where each of 4 reports is slower than each of 4 old ones" in difference.findings[0].why
+
+
+def test_reports_that_lack_a_measurement_do_not_confirm_it():
+    """Two slow batches of one report are a suspicion, whatever other reports of the state say of other batches."""
+    old, new = results(), results()
+    slow_down(new, 1.3, batches=(64, 128))
+    slow_down(new, 1.09, batches=(1, 32))
+    other = copy.deepcopy(new)
+    assert compare_results([old], [new, other]).regressed
+    other["benchmarks"] = [entry for entry in other["benchmarks"] if entry["batch"] != 64]
+    assert not compare_results([old], [new, other]).regressed
+
+
 def test_a_slower_machine_is_not_the_engines_fault():
     """Where the SavedModel is slower too, by as much, that is said; and an engine that lost more is still found."""
     old, new = results(), results()
@@ -384,6 +446,30 @@ def test_across_machines_losing_what_batches_gain_is_found():
     assert [f.what for f in found if "single samples" in f.old] == ["slower"]
 
 
+WIDENED = {
+    "a figure": (lambda d: entries(d, "comparisons")[0]["figures"]["max"], 3.1e-3, "max on samples 1.0e-02 → 4.0e-02"),
+    "batching": (lambda d: entries(d, "batching")[0], 5e-7, "batching 1.0e-06 → 4.0e-06"),
+}
+
+
+@pytest.mark.parametrize("what", WIDENED)
+def test_a_wider_tolerance_hides_no_loss_and_is_noted(what):
+    """What grew is judged by the narrower tolerance of both runs; that more is allowed now is said in any case."""
+    place, worse, said = WIDENED[what]
+    needed, allowed = ("largest", "allowed") if what == "batching" else (0, 1)
+    old, new = results(), results()
+    place(new)[allowed] *= 4
+    difference = compare_results([old], [new])
+    assert [(f.kind, f.what, f.subject, f.change) for f in difference.findings] == [
+        (NOTE, "wider tolerance", "m-onnx-int8", said)
+    ]
+    place(new)[needed] = worse
+    assert [(f.what, f.subject) for f in compare_results([old], [new]).of(REGRESSION)] == [
+        ("less accurate", "m-onnx-int8")
+    ]
+    assert "wider tolerance" not in {f.what for f in compare_results([new], [old]).findings}
+
+
 def test_plans_for_another_gpu_may_be_larger():
     """A TensorRT plan is made for one GPU: on another its size is only noted."""
     old, new = results(), results()
@@ -447,6 +533,54 @@ def test_a_partial_run_is_compared_as_far_as_it_went():
     assert {(f.what, f.subject) for f in found} == {("larger", "m-onnx-int8"), ("missing", "m-tflite-int8")}
 
 
+def without_an_engine(document, tests):
+    """Leave a variant that cannot run here ``tests`` tests, all skipped; and the suite's own tests as many."""
+    reason = "onnx: not installed"
+    skip(document, reason)
+    entries(document, "variants")[0]["checks"] = {
+        "consistency": {"failed": 0, "xfailed": 0, "passed": 0, "skipped": tests}
+    }
+    document["skips"] = [{"model": m, "variant": v, "reason": reason, "tests": tests} for m, v in OWNERS]
+
+
+OWNERS = [("m", "onnx-int8"), (None, None)]
+
+
+@pytest.mark.parametrize("skipped", [(5, 8), (8, 5)], ids=["more tests", "fewer tests"])
+def test_a_run_of_other_tests_skips_other_numbers_of_them(skipped):
+    """What never ran on either side is neither newly skipped nor no longer, however many tests each run selected."""
+    old, new = results(), results()
+    for document, tests in zip((old, new), skipped, strict=True):
+        without_an_engine(document, tests)
+    assert not {f.what for f in compare_results([old], [new], partial=True).findings} & {
+        "newly skipped",
+        "no longer skipped",
+    }
+
+
+def test_a_variant_that_cannot_run_any_more_is_found_in_a_partial_run():
+    """Of two tests that are left, one was skipped before and both are now: fewer skips than before, one of them new."""
+    old, new = results(), results()
+    old["skips"] = [{"model": "m", "variant": "onnx-int8", "reason": "no labels", "tests": 4}]
+    without_an_engine(new, 2)
+    new["skips"] = new["skips"][:1]
+    found = compare_results([old], [new], partial=True).of(REGRESSION)
+    assert [(f.what, f.subject, f.why) for f in found] == [("newly skipped", "m-onnx-int8", "onnx: not installed")]
+    found = compare_results([new], [old], partial=True).of(IMPROVEMENT)
+    assert ("no longer skipped", "m-onnx-int8") in {(f.what, f.subject) for f in found}
+
+
+def test_tests_of_the_suite_itself_that_are_newly_skipped_are_found():
+    """They belong to no variant: those of them that ran are what the variants' tests leave of all."""
+    old, new = results(), results()
+    new["skips"] = [{"model": None, "variant": None, "reason": "no browser", "tests": 3}]
+    new["tests"].update(passed=57, skipped=3)
+    found = compare_results([old], [new]).of(REGRESSION)
+    assert [(f.what, f.subject, f.old, f.new) for f in found] == [
+        ("newly skipped", "the suite's own tests", "12 tests ran", "9")
+    ]
+
+
 def test_others_are_watched_on_the_own_cores(tmp_path, monkeypatch):
     """Ticks of other processes on this process' cores count, idle ones, other cores and its own do not."""
     counts = tmp_path / "stat"
@@ -508,6 +642,11 @@ def test_results_of_the_first_version_are_read(tmp_path):
 UNUSABLE = {
     "no JSON": ("{", "is no JSON"),
     "NaN": (json.dumps(edited("seconds", to=math.nan)), "NaN is no number"),
+    "lists in lists": ("[" * 100_000, "is no JSON (maximum recursion depth"),
+    "lists in lists in a place of text": (
+        json.dumps(results()).replace('"pytest"', "[" * 500 + "]" * 500),
+        "command is a list of 1; allowed: string",
+    ),
     "a list": ("[]", "holds a list; allowed: results of schema_version 1 or 2"),
     "another version": (edited("schema_version", to=3), "schema_version is 3; allowed: results of schema_version 1 or"),
     "no version": (edited("schema_version", to=...), "schema_version is None"),
@@ -653,9 +792,9 @@ def simulated_runs(recorded=True):
 
 
 @cache
-def simulated_speeds(recorded=True, factor=1.0):
+def simulated_speeds(recorded=True, factor=1.0, batches=BATCHES):
     """Give the measurements of each of those runs; with INT8 ``factor`` times as slow."""
-    return [read_speeds(slowed(document, factor)) for document in simulated_runs(recorded)]
+    return [read_speeds(slowed(document, factor, batches)) for document in simulated_runs(recorded)]
 
 
 def drawn(counts):
@@ -669,8 +808,7 @@ def drawn(counts):
 def slower_found(old, new, kind="absolute"):
     """Say which variants a comparison of speeds alone finds slower."""
     basis = Basis(kind, MARGIN if kind == "absolute" else MARGIN_OF_RATIOS, (), True)
-    counts, references = (len(old), len(new)), {"m": "savedmodel-fp32"}
-    found = compare_speeds(fastest(old), fastest(new), basis, counts, references)
+    found = compare_speeds(together(old), together(new), basis, {"m": "savedmodel-fp32"})
     return {f.subject for f in found if f.kind == REGRESSION}
 
 
@@ -687,10 +825,20 @@ def test_repeated_sound_runs_hardly_ever_seem_slower(counts, kind, recorded):
     assert sum(map(bool, alarms)) <= PAIRS * (0.01 if recorded else 0.02)
 
 
-@pytest.mark.parametrize(("reports", "least"), [(1, 0.5), (2, 0.9), (4, 0.97)])
-def test_a_slowdown_is_found_on_a_disturbed_machine(reports, least):
-    """Of simulated runs with one engine slower by 20 per cent, most are found; of several reports, nearly all."""
-    before, after, found = simulated_speeds(), simulated_speeds(factor=1.2), 0
+@pytest.mark.parametrize(
+    ("factor", "batches", "reports", "least"),
+    [
+        (1.2, BATCHES, 1, 0.5),
+        (1.2, BATCHES, 2, 0.9),
+        (1.2, BATCHES, 4, 0.97),
+        (3.0, (1, 32, 64), 1, 0.97),
+        (10.0, (1,), 1, 0.97),
+        (1.5, (1,), 4, 0.5),
+    ],
+)
+def test_a_slowdown_is_found_on_a_disturbed_machine(factor, batches, reports, least):
+    """Of simulated runs with one engine slower, most are found; of several reports or large ones, nearly all."""
+    before, after, found = simulated_speeds(), simulated_speeds(factor=factor, batches=batches), 0
     for old, new in drawn((reports, reports)):
         found += "m-onnx-int8" in slower_found([before[i] for i in old], [after[i] for i in new])
     assert found / PAIRS >= least
@@ -754,6 +902,13 @@ def test_an_unusable_baseline_stops_the_run_at_once(run, tmp_path):
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "schema_version is 3; allowed: results of schema_version 1 or 2" in done.stderr
     assert "passed" not in done.stdout
+
+
+def test_collecting_only_compares_nothing(run, baseline):
+    """`--collect-only` runs no tests, so none of them got worse."""
+    done = run(f"--baseline={baseline}", "--collect-only")
+    assert done.returncode == pytest.ExitCode.OK, done.stdout
+    assert "compared with" not in done.stdout
 
 
 def test_a_baseline_of_another_model_fails_the_run(run, tmp_path):

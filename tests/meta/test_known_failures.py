@@ -116,6 +116,12 @@ def project(tmp_path):
         (ENTRY + ENTRY, "entry 2 (test_kinds.py::test_wrong): already listed by"),
         (ENTRY.replace("test_kinds.py::", "test_gone.py::"), "there is no file 'test_gone.py'"),
         (ENTRY.replace("::test_wrong", ""), "it names a file and no test"),
+        (ENTRY.replace("test_kinds.py::", "kinds.py::"), "'kinds.py' is no test_*.py"),
+        (ENTRY.replace("test_kinds.py::", "::"), "'' is no test_*.py"),
+        (ENTRY.replace("test_kinds.py::", "folder/../test_kinds.py::"), "is not the shortest path from"),
+        (ENTRY.replace("test_kinds.py::", "./test_kinds.py::"), "is not the shortest path from"),
+        (ENTRY.replace("test_kinds.py::", "../test_kinds.py::"), "is not the shortest path from"),
+        (ENTRY.replace("test_kinds.py::", "/test_kinds.py::"), "is not the shortest path from"),
         (entry(versions="tensorrt>=10"), "versions is 'tensorrt>=10'; allowed: a list"),
         (entry(versions=["tensorrt>=>10"]), "versions has 'tensorrt>=>10'"),
         (entry(versions=["tensorrt"]), "versions has 'tensorrt'"),
@@ -125,7 +131,9 @@ def project(tmp_path):
 )
 def test_a_malformed_file_is_refused(tmp_path, known, problem):
     """The error names the file, the entry, what was found and what is allowed."""
-    (tmp_path / "test_kinds.py").write_text("")
+    for name in ("test_kinds.py", "kinds.py"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "folder").mkdir()
     path = tmp_path / "known.toml"
     path.write_text(known)
     with pytest.raises(KnownFailureError, match=re.escape(problem)) as caught:
