@@ -3,15 +3,15 @@
 Probabilities saturate and hide errors, so no single figure decides. A comparison needs all of:
 
 - ``max``: the largest absolute difference of any element,
-- ``mean``: the mean absolute difference over all elements; of probabilities, their sum over the classes of a sample,
-  divided by ten and averaged over the samples, so that it is the same thing for three classes, ten, and a thousand,
+- ``mean``: a tenth of the mean absolute difference over the mean magnitude. Ten probabilities have a mean of a tenth:
+  for ten classes it is the mean absolute difference, and for three, for a thousand, and for logits the same thing,
 - ``kl``: the mean over samples of the Kullback-Leibler divergence of the output from the reference, in nats,
 - ``margin``: a top-1 flip is allowed only where the reference itself was undecided, that is, where its lead of the
   first class over the second is at most this,
 - ``flips``: the share of samples whose top-1 class differs,
 - ``sum``: how far the probabilities of a sample are from summing to one.
 
-Differences of logits and values are relative to the largest magnitude of the reference's output, because such outputs
+Largest differences of logits and values are relative to the largest magnitude of the reference's output: such outputs
 have no scale of their own. Probabilities that an engine gives as integers are multiples of a step: mean, divergence and
 sum are then judged by the reference rounded to that step, for no engine can do better. What must never pass does not
 depend on a tolerance: missing, extra or empty outputs, wrong shapes or dtypes, NaN and infinity.
@@ -34,10 +34,13 @@ FIGURES = ("max", "mean", "kl", "margin", "flips", "sum")
 KL_FLOOR = 1e-6
 """Probabilities below this count as this in the divergence: integer outputs have zeros, with infinite logarithms."""
 
+ANY = 1e9
+"""A tolerance of this allows anything finite: the figure is shown and decides nothing."""
+
 KINDS = ("probabilities", "logits", "values")
 
-CLASSES_OF_ROWS = 10
-"""The classes of the models that the rows of tolerances.toml were measured on; see ``mean`` above."""
+MEAN_OF_ROWS = 0.1
+"""The mean of ten probabilities, which the rows of tolerances.toml were measured on; see ``mean`` above."""
 
 COARSEST = 1 / 100
 """Probabilities in larger steps than this are not rounded but lost: eight bits over [0, 1] have steps of 1/255."""
@@ -61,6 +64,24 @@ class Tolerance:
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"tolerance {name} is {value!r}; allowed: a finite number ≥ 0")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The largest and the mean magnitude of logits or values."""
+
+    largest: float
+    mean: float
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Scale:
+        """Measure an output."""
+        magnitudes = np.abs(values.astype(np.float64))
+        return cls(float(magnitudes.max()), float(magnitudes.mean()))
+
+    def or_larger(self, other: Scale | None) -> Scale:
+        """Give the larger of each."""
+        return Scale(max(self.largest, other.largest), max(self.mean, other.mean)) if other else self
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,11 @@ class Figure:
     def passed(self) -> bool:
         """Whether what is needed is allowed; NaN never is."""
         return bool(self.needed <= self.allowed)
+
+    @property
+    def judged(self) -> bool:
+        """Whether it decides: where all classes may change, or anything is allowed, other figures do alone."""
+        return not (self.allowed >= ANY or (self.name == "flips" and self.allowed >= 1))
 
     def __str__(self) -> str:
         """Give ``max 2.1e-03 of 5.0e-03 allowed``."""
@@ -168,8 +194,8 @@ class Comparison:
 
 
 def _usage(figure: Figure) -> float:
-    if figure.name == "flips" and figure.allowed >= 1:
-        return 0.0  # all may flip: the margin decides alone
+    if not figure.judged and np.isfinite(figure.needed):
+        return 0.0
     if figure.allowed == 0:
         return 0.0 if figure.needed == 0 else np.inf
     return figure.needed / figure.allowed if np.isfinite(figure.needed) else np.inf
@@ -181,7 +207,7 @@ def compare(
     tolerance: Tolerance,
     kinds: Mapping[str, str],
     *,
-    scales: Mapping[str, float] | None = None,
+    scales: Mapping[str, Scale] | None = None,
     grids: Mapping[str, Grid] | None = None,
 ) -> Comparison:
     """Compare outputs by name with the reference's.
@@ -202,7 +228,7 @@ def compare(
             found = structural_problems(name, actual[name], reference[name])
             problems += found
             if not found:
-                scale, grid = (scales or {}).get(name, 0.0), (grids or {}).get(name)
+                scale, grid = (scales or {}).get(name), (grids or {}).get(name)
                 outputs.append(
                     _compare_output(name, actual[name], reference[name], tolerance, kinds[name], scale, grid)
                 )
@@ -275,16 +301,18 @@ def _compare_output(
     reference: NDArray[Any],
     tolerance: Tolerance,
     kind: str,
-    scale: float,
+    scale: Scale | None,
     grid: Grid | None,
 ) -> OutputComparison:
     difference = np.abs(actual.astype(np.float64) - reference.astype(np.float64))
-    if kind != "probabilities":
-        # A reference of zeros has no scale; then differences stay as they are.
-        difference /= max(float(np.abs(reference).max()), scale) or 1.0
-    needed = {"max": float(difference.max()), "mean": float(difference.mean())}
     if kind == "probabilities":
+        needed = {"max": float(difference.max())}
         needed |= _of_distributions(actual, reference, grid if grid and grid.step <= COARSEST else None)
+    else:
+        scale = Scale.of(reference).or_larger(scale)
+        # A reference of zeros has no scale; then differences stay as they are.
+        needed = {"max": float(difference.max()) / (scale.largest or 1.0)}
+        needed["mean"] = float(difference.mean()) / (scale.mean or 1.0) * MEAN_OF_ROWS
     flips: tuple[Flip, ...] = ()
     if kind != "values":
         p, q = (softmax(reference), softmax(actual)) if kind == "logits" else (reference, actual)
@@ -313,11 +341,12 @@ def _of_distributions(actual: NDArray[Any], reference: NDArray[Any], grid: Grid 
     """Give the figures of probabilities (N, classes) that depend on the number of classes, and on a grid."""
     q = actual.astype(np.float64)
     p = grid.nearest(reference) if grid else reference.astype(np.float64)
-    # Below half a step an integer output has nothing to say.
+    # Below half a step an integer output has nothing to say, and its steps add up over the classes.
     floor = max(KL_FLOOR, grid.step / 2) if grid else KL_FLOOR
-    total = p.sum(axis=1) if grid else 1.0
+    classes = q.shape[1]
+    off = (q - p).sum(axis=1) / max(1.0, classes * MEAN_OF_ROWS) if grid else q.sum(axis=1) - 1
     return {
-        "mean": float(np.abs(q - p).sum(axis=1).mean() / CLASSES_OF_ROWS),
+        "mean": float(np.abs(q - p).mean()) * classes * MEAN_OF_ROWS,
         "kl": float(kl_divergence(q, p, floor).mean()),
-        "sum": float(np.abs(q.sum(axis=1) - total).max()),
+        "sum": float(np.abs(off).max()),
     }

@@ -63,8 +63,9 @@ def _output_lines(
 ) -> list[str]:
     lines = [f"  output     {output.output}"]
     for figure in output.figures:
-        mark = "ok    " if figure.passed else "FAILED"
-        lines.append(f"    {mark} {figure.name:<7} needed {figure.needed:.3e}   allowed {figure.allowed:.3e}")
+        mark = "FAILED" if not figure.passed else "ok    " if figure.judged else "      "
+        allowed = f"allowed {figure.allowed:.3e}" if figure.judged else "not judged"
+        lines.append(f"    {mark} {figure.name:<7} needed {figure.needed:.3e}   {allowed}")
     index = output.worst_index
     position = ", ".join(map(str, index))
     lines.append(

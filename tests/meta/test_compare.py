@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from conformance.compare import COARSEST, Grid, Tolerance, compare, kl_divergence, margins, softmax, top
+from conformance.compare import COARSEST, Grid, Scale, Tolerance, compare, kl_divergence, margins, softmax, top
 
 KINDS = {"p": "probabilities"}
 TIGHT = Tolerance(max=1e-6, mean=1e-7, kl=1e-9, margin=1e-4, flips=0.01, sum=1e-5)
@@ -224,5 +224,10 @@ def test_logits_are_measured_by_what_they_are_known_to_reach():
     reference = np.array([[0.1, 0.2]], np.float32)
     actual = reference + np.float32(0.01)
     assert needed(actual, reference, "logits")["max"] == pytest.approx(0.05, rel=1e-5)
-    assert needed(actual, reference, "logits", scales={"p": 10.0})["max"] == pytest.approx(1e-3, rel=1e-5)
-    assert needed(actual * 100, reference * 100, "logits", scales={"p": 10.0})["max"] == pytest.approx(0.05, rel=1e-5)
+    known = {"p": Scale(10.0, 2.0)}
+    found = needed(actual, reference, "logits", scales=known)
+    assert found["max"] == pytest.approx(0.01 / 10, rel=1e-5)
+    assert found["mean"] == pytest.approx(0.01 / 2 * 0.1, rel=1e-5)
+    found = needed(actual * 100, reference * 100, "logits", scales=known)
+    assert found["max"] == pytest.approx(1 / 20, rel=1e-5)
+    assert found["mean"] == pytest.approx(1 / 15 * 0.1, rel=1e-5)

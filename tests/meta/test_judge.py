@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -15,6 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from conformance.compare import FIGURES, Figure
 from conformance.report.document import schema
 from engines.errors import RunnerError
 from engines.onnx import OnnxRunner
@@ -328,3 +330,19 @@ def test_an_engine_of_nan_is_not_called_one_of_other_weights(pytestconfig, tmp_p
     assert re.search(
         r"likely +\d+ of 100 samples are answered with NaN or infinity, the first is \d+: an overflow", output
     )
+
+
+def test_int8_of_a_model_that_was_not_measured_is_judged_on_average_under_stress(digits):
+    """Beyond its calibrated range INT8 is the model's own; a bundled one, FP32, and real samples keep every figure."""
+    elsewhere = replace(digits, spec=replace(digits.spec, path=ROOT / "elsewhere.toml"))
+    int8, average = Variant("onnx", "int8"), ("mean", "kl", "sum")
+    for chain, variant, kind, count, judged in (
+        (elsewhere, int8, "stress", 64, average),
+        (elsewhere, int8, "stress", 3, ("sum",)),
+        (elsewhere, int8, "samples", 3, ("max", "mean", "kl", "margin", "flips", "sum")),
+        (elsewhere, ONNX, "stress", 3, ("max", "mean", "kl", "margin", "sum")),
+        (digits, int8, "stress", 3, ("max", "mean", "kl", "margin", "sum")),
+    ):
+        tolerance = rule_of(chain, variant, kind, count).tolerance
+        figures = [Figure(name, 0.0, getattr(tolerance, name)) for name in FIGURES]
+        assert tuple(f.name for f in figures if f.judged) == judged, (variant, kind, count)
