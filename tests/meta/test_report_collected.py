@@ -1,0 +1,100 @@
+"""What `--report` makes of the reports of tests, and of what is in the store, without a run."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from engines import datasets
+from engines.chain import Chain
+from engines.model import find_model, load_model
+from engines.store import Recipe, Store
+from fixtures.chain import CHAINS, Case
+from fixtures.report import Report
+from fixtures.reporting import Results, properties
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """Give the chain of the digits classifier with an ONNX of a user, in a store of its own."""
+    spec = load_model(find_model("digits_vgg"))
+    data = datasets.locate(spec.dataset, input_name=spec.inputs[0].name)
+    return Chain(spec, data, Store(tmp_path / "store"), {"onnx": tmp_path / "mine.onnx"})
+
+
+def put(chain, name, made_from):
+    """Store an artifact of a name, and give it."""
+
+    def build(folder):
+        (folder / "model").write_text(name)
+
+    return chain.store.get(chain.spec.name, name, Recipe(made_from), build)
+
+
+def variant(chain, name):
+    """Give the variant of an id."""
+    return next(v for v in chain.variants if str(v) == name)
+
+
+class Run:
+    """Takes in reports of tests as a run of the digits classifier makes them."""
+
+    def __init__(self, chain):
+        stash = pytest.Stash()
+        stash[CHAINS] = {chain.spec.name: chain}
+        self.config = SimpleNamespace(
+            stash=stash,
+            getoption=lambda name: None,
+            invocation_params=SimpleNamespace(args=("--report=out",)),
+            pluginmanager=SimpleNamespace(getplugin=lambda name: None),
+        )
+        self.chain = chain
+        self.results = Results(self.config, [Case(chain.spec.name, v) for v in chain.variants])
+        self.report = Report(self.config, None, self.results)
+
+    def test(self, name, function="test_agrees", outcome="passed", when="call", longrepr=None):
+        """Take in a test of the variant of an id, which ends in a phase."""
+        case = Case(self.chain.spec.name, variant(self.chain, name))
+        for phase in ("setup", "call", "teardown")[: ("setup", "call").index(when) + 1]:
+            last = phase == when
+            report = pytest.TestReport(
+                f"tests/t.py::{function}[{case}]",
+                ("tests/t.py", 1, function),
+                {"consistency": 1},
+                outcome if last else "passed",
+                longrepr if last else None,
+                phase,
+                user_properties=properties(case),
+            )
+            self.results.pytest_runtest_logreport(report)
+            self.report.pytest_runtest_logreport(report)
+
+    def document(self):
+        """Give the document of what was taken in."""
+        return self.report.document(0)
+
+
+@pytest.mark.parametrize("name", ["tensorrt-fp32-b1.16.32", "cpp8-fp32-b1.16.32"])
+def test_the_plan_of_a_brought_onnx_is_the_one_that_is_recorded(chain, name):
+    """Beside the plan of the converted ONNX, that of the user's file stands in the report, in C++ programs too."""
+    put(chain, "tensorrt-fp32-b1.16.32", {"onnx-fp32": "converted"})
+    mine = put(chain, "tensorrt-fp32-b1.16.32-brought", {"onnx-fp32": "mine"})
+    run = Run(chain)
+    run.test(name)
+    (artifact,) = run.document()["artifacts"]
+    assert (artifact["variant"], artifact["sha256"], artifact["made_from"]) == (
+        name,
+        mine.sha256,
+        {"onnx-fp32": "mine"},
+    )
+
+
+def test_only_what_comes_from_a_users_file_has_a_name_of_its_own(chain):
+    """TensorRT plans and C++ programs come from the ONNX; without a user's file the variant's id is the name."""
+    assert chain.artifact_name(variant(chain, "onnx-fp32")) == "onnx-fp32-brought"
+    assert chain.artifact_name(variant(chain, "cpp10-fp16-b1.16.32")) == "tensorrt-vc-fp16-b1.16.32-brought"
+    others = Chain(chain.spec, chain.dataset, chain.store)
+    for name in ("savedmodel-fp32", "tflite-int8"):
+        assert chain.artifact_name(variant(chain, name)) == others.artifact_name(variant(chain, name)) == name
+    assert others.artifact_name(variant(chain, "tensorrt-fp16-b1.16.32")) == "tensorrt-fp16-b1.16.32"
