@@ -6,19 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, tag
+from conformance.report.numbers import number, plural
 from conformance.report.tested import file_name, of_variant
-from conformance.report.verdict import (
-    Document,
-    Finding,
-    any_of,
-    compared,
-    not_tested,
-    number,
-    plural,
-    skipped,
-    skips,
-)
+from conformance.report.verdict import Finding, compared, not_tested, skipped, skips
 from conformance.report.wording import CHECKS
 
 

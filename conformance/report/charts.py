@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from conformance.report.markup import Markup, join, tag
-from conformance.report.verdict import number, percent
+from conformance.report.numbers import number, percent
 
 WIDTH, HEIGHT = 380, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 20, 38

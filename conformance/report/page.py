@@ -10,11 +10,13 @@ from typing import Any
 
 from conformance.report import charts
 from conformance.report.broken import changed, command_words, not_timed, verdict_section, worst, worst_is_shown
+from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, table, tag
+from conformance.report.numbers import number, percent, plural, ratio
 from conformance.report.speed import speed
 from conformance.report.tested import digest, file_name, tested
-from conformance.report.verdict import Document, also, any_of, findings, number, percent, plural
-from conformance.report.wording import FIGURES, INPUTS, SHORT, decisive, judged, ratio, usage
+from conformance.report.verdict import also, findings
+from conformance.report.wording import FIGURES, INPUTS, SHORT, decisive, judged, usage
 
 STATUS = {"passed": ("✓", "Passed"), "failed": ("✗", "Failed"), "incomplete": ("!", "Incomplete")}
 VERDICTS = {

@@ -7,8 +7,9 @@ from typing import Any
 
 from conformance.report import charts
 from conformance.report.broken import not_timed
+from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, table, tag
-from conformance.report.verdict import Document, any_of, number
+from conformance.report.numbers import number
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq")
 """The order of the precisions' colours and shapes, the same in every chart."""

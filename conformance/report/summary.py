@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from conformance.report.verdict import Document, any_of, findings, plural
-from conformance.report.wording import ratio
+from conformance.report.document import Document, any_of
+from conformance.report.numbers import plural, ratio
+from conformance.report.verdict import findings
 
 SYMBOLS = {"passed": "✅", "failed": "❌", "incomplete": "⚠️"}
 

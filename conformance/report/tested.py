@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, tag
-from conformance.report.verdict import Document, any_of
 
 HASH_SHOWN = 12
 """So many digits of a hash tell files apart for a person; the whole hash is in its title and in the JSON."""

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.report.document import Document, any_of
+from conformance.report.numbers import number, plural
 from conformance.report.wording import FIGURES, INPUTS
-
-Document = Mapping[str, Any]
-"""What ``conformance.schema.json`` describes."""
-
 
 NAMED = 3
 """Up to so many broken variants are named in the headline."""
@@ -52,33 +50,6 @@ class Finding:
         """Give title, extent and likely cause in a line."""
         likely = f" Likely: {self.likely}." if self.likely else ""
         return f"{self.title}: {' '.join(self.extent)}{likely}"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Write a number for a person: plain where it is short (0.042, 3.1, 1,316), else with an exponent (8.9e-06)."""
-    if value is None:
-        return "not finite"
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(value) < 1000:
-        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.{max(digits - 1, 0)}e}"
-
-
-def plural(count: int, word: str) -> str:
-    """Write ``1 test`` or ``3 tests``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
-def percent(part: int, whole: int) -> str:
-    """Write a share in percent; one that is not quite all or not quite nothing is never rounded to that."""
-    share = 100 * part / whole
-    near = part not in {0, whole} and not 0.05 <= share < 99.95
-    return (
-        f"{share:.0f} %"
-        if part in {0, whole}
-        else f"{min(max(share, 0.01), 99.99) if near else share:.{2 if near else 1}f} %"
-    )
 
 
 def compared(document: Document) -> list[Mapping[str, Any]]:
@@ -123,11 +94,6 @@ def also(document: Document) -> str:
 def named(names: Sequence[str]) -> str:
     """Name several variants by the first and the last."""
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-
-
-def any_of(rows: Sequence[Mapping[str, Any]], variant: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Give the rows that belong to a variant, in their order."""
-    return [r for r in rows if r["model"] == variant["model"] and r["variant"] == variant["variant"]]
 
 
 def findings(document: Document) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The words that the report has for what programs call by short names, and how it writes found over allowed."""
+"""The words that the report has for what programs call by short names, and which figure it takes for decisive."""
 
 from __future__ import annotations
 
@@ -31,21 +31,6 @@ SHORT = (
     "In conformance.json, the terminal and the messages of tests, found is called needed, and the figures are max, "
     "mean, kl, margin, flips and sum, in the order of these tables; a changed class is a flip."
 )
-
-LOUD = 100
-"""A ratio above this is only said to be above: a figure whose tolerance is tiny would shout down those that matter."""
-
-
-def ratio(value: float) -> str:
-    """Write found over allowed, such as ``0.26 ×``; a value that rounds to one is not rounded to the other side."""
-    if value > LOUD:
-        return f"> {LOUD} ×"
-    if value >= 10:
-        return f"{value:.0f} ×"
-    places = 2
-    while places < 6 and value != 1 and float(f"{value:.{places}f}") == 1:
-        places += 1
-    return f"{value:.{places}f} ×"
 
 
 def judged(name: str, allowed: float) -> bool:

@@ -23,11 +23,12 @@ from report_documents import (
 from conformance.report.charts import histogram
 from conformance.report.document import as_json, schema
 from conformance.report.markup import Markup, tag
+from conformance.report.numbers import number, percent, ratio
 from conformance.report.page import page
 from conformance.report.pictures import POINTS, picture, with_images
 from conformance.report.summary import summary
-from conformance.report.verdict import findings, number, percent, verdict
-from conformance.report.wording import decisive, ratio
+from conformance.report.verdict import findings, verdict
+from conformance.report.wording import decisive
 from engines.model import find_model, load_model
 from fixtures.pictures import image
 
