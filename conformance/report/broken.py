@@ -8,7 +8,7 @@ from typing import Any
 
 from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, tag
-from conformance.report.numbers import number, plural
+from conformance.report.numbers import apart, number, percent, plural
 from conformance.report.tested import file_name, of_variant
 from conformance.report.verdict import Finding, compared, not_tested, skipped, skips
 from conformance.report.wording import CHECKS
@@ -185,13 +185,14 @@ def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
     elif on_others := [c for c in comparisons if "max" in c["figures"]]:
         largest = max(on_others, key=lambda c: c["figures"]["max"][0] or 0)
         needed, allowed = largest["figures"]["max"]
-        label = f"largest difference, on {largest['inputs']} inputs; allowed {number(allowed)}"
-        tiles.append(_tile(number(needed), label, None if needed is not None and needed <= allowed else "bad"))
+        shown, limit = apart(needed, allowed)
+        label = f"largest difference, on {largest['inputs']} inputs; allowed {limit}"
+        tiles.append(_tile(shown, label, None if needed is not None and needed <= allowed else "bad"))
     tiles += [_accuracy(row) for row in accuracy if row["passed"]]
     for floor in any_of(document["floors"], own):
         if floor["held"] is False:
-            label = f"{floor['ratio']}; the floor is {number(floor['floor'], 3)}"
-            tiles.append(_tile(number(floor["found"], 3), label, "bad"))
+            shown, limit = apart(floor["found"], floor["floor"], 3)
+            tiles.append(_tile(shown, f"{floor['ratio']}; the floor is {limit}", "bad"))
     return tiles
 
 
@@ -223,10 +224,11 @@ def _on_most(on_samples: Mapping[str, Any], picture: Mapping[str, Any] | None) -
     kind = "largest change of a class probability" if "sum" in on_samples["figures"] else "largest difference"
     tiles = []
     if flips:
-        label = f"samples change class ({100 * flips / count:.2g} %){beside}"
+        label = f"samples change class ({percent(flips, count)}){beside}"
         tiles.append(_tile(f"{flips:,} of {count:,}", label, "bad"))
-    label = f"{kind}, {where}; allowed {number(allowed)}{largest_beside}"
-    tiles.append(_tile(number(largest), label, None if largest is not None and largest <= allowed else "bad"))
+    shown, limit = apart(largest, allowed)
+    label = f"{kind}, {where}; allowed {limit}{largest_beside}"
+    tiles.append(_tile(shown, label, None if largest is not None and largest <= allowed else "bad"))
     return tiles
 
 

@@ -12,9 +12,18 @@ def number(value: float | None, digits: int = 2) -> str:
         return "not finite"
     if value == 0:
         return "0"
-    if 1e-3 <= abs(value) < 1000:
-        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.{max(digits - 1, 0)}e}"
+    # What is shown decides on the form: 999.7 is shown as 1,000, and not with an exponent.
+    rounded = float(f"{value:.{digits - 1}e}")
+    if not 1e-3 <= abs(rounded) < 1e7:
+        return f"{value:.{digits - 1}e}"
+    return f"{rounded:,.{digits}g}" if abs(rounded) < 10**digits else f"{value:,.0f}"
+
+
+def apart(found: float | None, allowed: float, digits: int = 2) -> tuple[str, str]:
+    """Write what was found and what is allowed, with as many digits as tell the two apart."""
+    while number(found, digits) == number(allowed, digits) and found != allowed:
+        digits += 1
+    return number(found, digits), number(allowed, digits)
 
 
 def plural(count: int, word: str) -> str:
@@ -40,6 +49,6 @@ def ratio(value: float) -> str:
     if value >= 10:
         return f"{value:.0f} ×"
     places = 2
-    while places < 6 and value != 1 and float(f"{value:.{places}f}") == 1:
+    while places < 15 and value != 1 and float(f"{value:.{places}f}") == 1:
         places += 1
     return f"{value:.{places}f} ×"

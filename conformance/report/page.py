@@ -12,7 +12,7 @@ from conformance.report import charts
 from conformance.report.broken import changed, command_words, not_timed, verdict_section, worst, worst_is_shown
 from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, table, tag
-from conformance.report.numbers import number, percent, plural, ratio
+from conformance.report.numbers import apart, number, percent, plural, ratio
 from conformance.report.speed import speed
 from conformance.report.tested import digest, file_name, tested
 from conformance.report.verdict import also, findings
@@ -280,8 +280,8 @@ def _comparisons(variant: Any, comparisons: Sequence[Any]) -> Markup:
             shown = tag("span", "not judged", class_="muted")
             if decides:
                 shown = _usage(share) if math.isfinite(share) else tag("span", "✗", class_="bad")
-            kept = number(allowed) if decides else "not judged"
-            rows.append([inputs, FIGURES.get(name, name), shown, number(needed), kept])
+            found, limit = apart(needed, allowed)
+            rows.append([inputs, FIGURES.get(name, name), shown, found, limit if decides else "not judged"])
     caption = f"Differences of {variant['variant']} from the reference"
     headings = ["inputs (samples)", "figure", "found / allowed", "found", "allowed"]
     return table(caption, headings, rows, words=(0, 1, 2))
@@ -303,7 +303,7 @@ def _figures(picture: Mapping[str, Any]) -> list[Markup]:
     figures = [
         _figure(
             f"Differences of {elements:,} elements ({plural(count, 'sample')})",
-            f"{data['beyond']:,} ({100 * data['beyond'] / elements:.2g} %) differ by more than is allowed."
+            f"{data['beyond']:,} ({percent(data['beyond'], elements)}) differ by more than is allowed."
             if data["beyond"]
             else "None differs by more than is allowed." + (f" {data['zeros']:,} are equal." if data["zeros"] else ""),
             charts.histogram(picture),
@@ -360,8 +360,9 @@ def _figure(title: str, says: str, chart: Markup, values: Markup) -> Markup:
 def _facts(document: Document, variant: Any) -> Markup | None:
     facts: list[tuple[str, object]] = []
     for row in any_of(document["batching"], variant):
-        value = "bitwise equal" if row["largest"] == 0 else f"differs by at most {number(row['largest'])}"
-        found = "; ".join(row["problems"]) or f"{value}, allowed {number(row['allowed'])}"
+        largest, limit = apart(row["largest"], row["allowed"])
+        value = "bitwise equal" if row["largest"] == 0 else f"differs by at most {largest}"
+        found = "; ".join(row["problems"]) or f"{value}, allowed {limit}"
         facts.append(("batched or alone", found))
     for row in any_of(document["accuracy"], variant):
         right = f"{row['correct']:,} of {row['samples']:,} right, the reference {row['reference_correct']:,}"

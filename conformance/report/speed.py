@@ -9,7 +9,7 @@ from conformance.report import charts
 from conformance.report.broken import not_timed
 from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, table, tag
-from conformance.report.numbers import number
+from conformance.report.numbers import apart, number
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq")
 """The order of the precisions' colours and shapes, the same in every chart."""
@@ -152,8 +152,7 @@ def _floors(document: Document) -> Markup:
     cells = [
         [
             f"{f['model']}: {f['ratio']}",
-            "–" if f["found"] is None else number(f["found"], 3),
-            number(f["floor"], 3),
+            *(("–", number(f["floor"], 3)) if f["found"] is None else apart(f["found"], f["floor"], 3)),
             "–" if f["seen"] is None else number(f["seen"], 3),
             words.get(f["held"]) or f"not applied: {f['reason']}",
         ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.report.document import Document, any_of
-from conformance.report.numbers import number, plural
+from conformance.report.numbers import apart, plural
 from conformance.report.wording import FIGURES, INPUTS
 
 NAMED = 3
@@ -135,13 +135,12 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
         if row["problems"]:
             extent.append(f"What batches give cannot be compared with single samples: {row['problems'][0]}.")
         elif row["largest"] > row["allowed"]:
-            extent.append(
-                f"A sample's answer depends on its batch: by {number(row['largest'])}, "
-                f"allowed {number(row['allowed'])}."
-            )
+            by, limit = apart(row["largest"], row["allowed"])
+            extent.append(f"A sample's answer depends on its batch: by {by}, allowed {limit}.")
     for floor in _judged(any_of(document["floors"], variant)):
         if not floor["held"]:
-            plain.append(f"{floor['ratio']}: {number(floor['found'], 3)}, the floor is {number(floor['floor'], 3)}.")
+            shown, limit = apart(floor["found"], floor["floor"], 3)
+            plain.append(f"{floor['ratio']}: {shown}, the floor is {limit}.")
     if not plain and not extent:
         extent.append(_sentence(tests[0]["summary"]))
     told = next((t for t in tests if t["likely"]), tests[0])
@@ -179,12 +178,10 @@ def _of_comparison(comparison: Mapping[str, Any]) -> str:
         n: (needed, allowed) for n, (needed, allowed) in comparison["figures"].items() if not _held(needed, allowed)
     }
     if "max" in wrong:
-        parts.append(f"the largest difference is {number(wrong['max'][0])}, allowed {number(wrong['max'][1])}")
-    elif wrong:
-        parts += [
-            f"{FIGURES.get(name, name)} is {number(needed)}, allowed {number(allowed)}"
-            for name, (needed, allowed) in wrong.items()
-        ]
+        wrong = {"max": wrong["max"]}
+    for name, figure in wrong.items():
+        shown, limit = apart(*figure)
+        parts.append(f"the {FIGURES.get(name, name)} is {shown}, allowed {limit}")
     return f"{where}: {'; '.join(parts)}."
 
 

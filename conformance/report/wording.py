@@ -12,7 +12,7 @@ FIGURES = {
     "kl": "KL divergence (nats)",
     "margin": "reference's lead where a class changed",
     "flips": "share of classes changed",
-    "sum": "sum of probabilities, off 1 by",
+    "sum": "distance of the sum of probabilities from 1",
 }
 INPUTS = {
     "samples": "real samples",

@@ -23,7 +23,7 @@ from report_documents import (
 from conformance.report.charts import histogram
 from conformance.report.document import as_json, schema
 from conformance.report.markup import Markup, tag
-from conformance.report.numbers import number, percent, ratio
+from conformance.report.numbers import apart, number, percent, ratio
 from conformance.report.page import page
 from conformance.report.pictures import POINTS, picture, with_images
 from conformance.report.summary import summary
@@ -221,12 +221,16 @@ def test_a_failure_beside_the_variants_is_a_finding(phase, words):
     [
         (0, "0"),
         (6.8e-06, "6.8e-06"),
-        (9.999e-4, "1.0e-03"),
+        (9.94e-4, "9.9e-04"),
+        (9.999e-4, "0.001"),
         (0.0421, "0.042"),
         (0.887, "0.89"),
         (3.14, "3.1"),
         (12.3, "12"),
+        (99.7, "100"),
+        (-99.7, "-100"),
         (999.4, "999"),
+        (999.6, "1,000"),
         (130381.2, "130,381"),
         (5.9e8, "5.9e+08"),
         (None, "not finite"),
@@ -235,6 +239,47 @@ def test_a_failure_beside_the_variants_is_a_finding(phase, words):
 def test_numbers_are_written_one_way(value, text):
     """Small and huge numbers have an exponent, others are plain."""
     assert number(value) == text
+
+
+def test_three_digits_are_rounded_before_they_are_written():
+    """A figure of three digits that rounds to a thousand has no exponent either."""
+    assert [number(v, 3) for v in (0.04213, 99.96, 999.6)] == ["0.0421", "100", "1,000"]
+
+
+@pytest.mark.parametrize(
+    ("found", "allowed", "digits", "texts"),
+    [
+        (2e-6, 6.8e-6, 2, ("2.0e-06", "6.8e-06")),
+        (6.84e-6, 6.8e-6, 2, ("6.84e-06", "6.80e-06")),
+        (1.797, 1.8, 3, ("1.797", "1.8")),
+        (1234.25, 1234.5, 3, ("1,234.2", "1,234.5")),
+        (0.30000001, 0.3, 2, ("0.30000001", "0.3")),
+        (0.5, 0.5, 2, ("0.5", "0.5")),
+        (None, 0.5, 2, ("not finite", "0.5")),
+    ],
+)
+def test_what_is_found_never_reads_as_what_is_allowed(found, allowed, digits, texts):
+    """Two numbers that differ get as many digits as show it; equal ones do not."""
+    assert apart(found, allowed, digits) == texts
+
+
+def test_a_figure_just_beyond_is_told_from_its_limit_everywhere(broken):
+    """Boxes, tables and sentences show a difference and a floor that are missed by little as missed."""
+    made = copy.deepcopy(broken)
+    for comparison in made["comparisons"]:
+        if not comparison["passed"]:
+            comparison["figures"] = {"max": [6.84e-6, 6.8e-6], "flips": [0.0, 0.01]}
+    made["floors"][0] |= {"model": "cifar10_vgg", "variant": "onnx-fp32", "found": 1.797, "held": False}
+    made["batching"][1] |= {"largest": 2.04e-7, "passed": False}
+    made["pictures"] = []
+    text, told = page(made), " ".join(findings(made)[0].extent)
+    assert "<dd>6.84e-06</dd>" in text
+    assert "<dd>1.797</dd>" in text
+    assert "<td>6.84e-06</td><td>6.80e-06</td>" in text
+    assert "<td>1.797</td><td>1.8</td>" in text
+    assert "differs by at most 2.04e-07, allowed 2.00e-07" in text
+    for words in ("6.84e-06, allowed 6.80e-06", "1.797, the floor is 1.8", "by 2.04e-07, allowed 2.00e-07"):
+        assert words in told
 
 
 @pytest.mark.parametrize(
@@ -254,6 +299,7 @@ def test_nearly_all_is_never_written_as_all(part, text):
         (0.9999, "0.9999 ×"),
         (1.0, "1.00 ×"),
         (1.004, "1.004 ×"),
+        (1.00000001, "1.00000001 ×"),
         (8.33, "8.33 ×"),
         (47.2, "47 ×"),
         (97668.3, "> 100 ×"),
@@ -522,7 +568,7 @@ def test_headline_tiles_and_sentences_say_the_same(broken):
         ("−12.70 points", "accuracy 76.10 %, reference 88.80 %: 127 more of 1,000 wrong; 5 allowed"),
         (
             f"{drawn['flips']} of 1,000",
-            f"samples change class ({drawn['flips'] / 10:.2g} %); 25 of 100 in the agreement test",
+            f"samples change class ({percent(drawn['flips'], 1000)}); 25 of 100 in the agreement test",
         ),
         (
             number(drawn["worst"][0]["difference"]),
@@ -539,12 +585,22 @@ def test_headline_tiles_and_sentences_say_the_same(broken):
     assert f"label: <b>{drawn['worst'][0]['label']}</b>" in text
 
 
+def test_a_share_of_nearly_all_is_written_plainly(broken):
+    """That almost every sample and element differs is said in percent, without an exponent."""
+    made = copy.deepcopy(broken)
+    drawn = next(p for p in made["pictures"] if p["variant"] == "onnx-fp32")
+    drawn["flips"], drawn["histogram"]["beyond"] = 997, 9_990
+    text = page(made)
+    assert "samples change class (99.7 %)" in text
+    assert "9,990 (99.9 %) differ by more than is allowed" in text
+
+
 def test_figures_on_the_judged_samples_where_no_more_were_run(broken):
     """A picture of the judged samples alone, or none, adds no second count."""
     for pictures in ([], [p | {"samples": 100} for p in broken["pictures"]]):
         found = tiles(Page(box(page(broken | {"pictures": pictures})).split("</dl>")[0] + "</dl>", whole=False))
         assert found[1:] == [
-            ("25 of 100", "samples change class (25 %)"),
+            ("25 of 100", "samples change class (25.0 %)"),
             ("0.89", "largest difference, in 100 samples; allowed 7.0e-06"),
         ]
 
