@@ -131,6 +131,11 @@ class Comparison:
         return max(found, key=_usage, default=None)
 
     @property
+    def flips(self) -> int:
+        """How many samples change class, in one output or in several."""
+        return len({flip.sample for output in self.outputs for flip in output.flips})
+
+    @property
     def usage(self) -> float:
         """The largest needed/allowed of all figures: above one fails; infinite where there is a problem."""
         return np.inf if self.problems else max((_usage(f) for o in self.outputs for f in o.figures), default=np.inf)

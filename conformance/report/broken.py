@@ -9,6 +9,7 @@ from typing import Any
 from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, tag
 from conformance.report.numbers import apart, number, percent, plural
+from conformance.report.samples import OnSamples, kinds, of_output, on_samples, picture_of, reaches
 from conformance.report.tested import file_name, of_variant
 from conformance.report.verdict import Finding, compared, not_tested, skipped, skips
 from conformance.report.wording import CHECKS
@@ -27,10 +28,15 @@ def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[A
 
 
 def worst_is_shown(document: Document, variant: Mapping[str, Any]) -> bool:
-    """Say whether the box of a broken variant shows the samples that differ most."""
-    wrong = any(not c["passed"] for c in any_of(document["comparisons"], variant))
-    pictures = any_of(document["pictures"], variant)
-    return variant["verdict"] == "failed" and wrong and bool(pictures) and bool(pictures[0]["worst"])
+    """Say whether the box of a broken variant shows the samples that differ most: where they show what is wrong."""
+    picture, found = picture_of(document, variant), on_samples(document, variant)
+    lost = any(not row["passed"] for row in any_of(document["accuracy"], variant))
+    return bool(
+        variant["verdict"] == "failed"
+        and picture
+        and (lost or (found and not found.judged["passed"]))
+        and (found is None or reaches(picture, found.judged))
+    )
 
 
 def not_timed(document: Document, variant: Mapping[str, Any]) -> bool:
@@ -45,17 +51,8 @@ def not_timed(document: Document, variant: Mapping[str, Any]) -> bool:
     )
 
 
-def changed(picture: Mapping[str, Any]) -> int:
-    """Count the samples of a picture that change class; an older document says so of up to twenty classes only."""
-    if picture.get("flips") is not None:
-        return int(picture["flips"])
-    return sum(row["samples"] - row["same"] for row in picture["agreement"])
-
-
-def worst(picture: Mapping[str, Any]) -> Markup | None:
-    """Show the worst samples with what either made of them."""
-    if not picture["worst"]:
-        return None
+def worst(document: Document, picture: Mapping[str, Any]) -> Markup:
+    """Show the worst samples of a picture with what either made of them."""
     cards = []
     for row in picture["worst"]:
         described = f"Sample {row['sample']}"
@@ -69,7 +66,8 @@ def worst(picture: Mapping[str, Any]) -> Markup | None:
         else:
             lines.append(tag("span", "differs by ", number(row["difference"])))
         cards.append(tag("li", image, tag("div", *lines)))
-    says = f"Worst of the {picture['samples']:,} test samples that were run, numbered from 0"
+    output = of_output(document, picture, picture["output"])
+    says = f"Worst{output} of the {picture['samples']:,} test samples that were run, numbered from 0"
     return join([tag("p", says, class_="muted caption"), tag("ul", *cards, class_="samples", aria_label=says)])
 
 
@@ -118,7 +116,11 @@ def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any,
         tag("p", tag("strong", "Reproduce"), " (run in the project's folder):", class_="before"),
         tag("pre", tag("code", command_words(finding.replay)), class_="replay", tabindex="0"),
         tag("ul", *(tag("li", sentence) for sentence in finding.more), class_="extent") if finding.more else None,
-        worst(any_of(document["pictures"], own)[0]) if variant and worst_is_shown(document, variant) else None,
+        *(
+            worst(document, p)
+            for p in any_of(document["pictures"], own)
+            if variant and worst_is_shown(document, variant)
+        ),
         _failed_tests(document, finding, variant),
         tag("p", tag("a", f"All figures of {finding.variant}", href=f"#{link}")) if link else None,
         class_="finding",
@@ -174,14 +176,13 @@ def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
     """Show how badly, the loss of accuracy first, on the most samples that were run."""
     accuracy = any_of(document["accuracy"], own)
     comparisons = [c for c in any_of(document["comparisons"], own) if not c["passed"]]
-    on_samples = next((c for c in any_of(document["comparisons"], own) if c["inputs"] == "samples"), None)
+    found = on_samples(document, own)
     lost = any(not row["passed"] for row in accuracy)
     tiles = [_accuracy(row) for row in accuracy if not row["passed"]]
     if broken := next((c for c in comparisons if c["problems"]), None):
         tiles.append(_tile("broken output", f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
-    elif on_samples and (lost or not on_samples["passed"]):
-        picture = next(iter(any_of(document["pictures"], own)), None)
-        tiles += _on_most(on_samples, picture if picture and picture["samples"] > on_samples["samples"] else None)
+    elif found and (lost or not found.judged["passed"]):
+        tiles += _on_samples(document, own, found)
     elif on_others := [c for c in comparisons if "max" in c["figures"]]:
         largest = max(on_others, key=lambda c: c["figures"]["max"][0] or 0)
         needed, allowed = largest["figures"]["max"]
@@ -208,27 +209,22 @@ def _accuracy(row: Mapping[str, Any]) -> Markup:
     return _tile(f"−{100 * lost / row['samples']:.2f} points", label, "bad lead")
 
 
-def _on_most(on_samples: Mapping[str, Any], picture: Mapping[str, Any] | None) -> list[Markup]:
+def _on_samples(document: Document, own: Mapping[str, Any], found: OnSamples) -> list[Markup]:
     """Show changed classes and the largest change on all samples that were run, and beside it in the agreement test."""
-    judged = on_samples["samples"]
-    flips, count, beside = on_samples["flips"], judged, ""
-    needed, allowed = on_samples["figures"].get("max", (None, 0.0))
-    largest, where, largest_beside = needed, f"in {plural(judged, 'sample')}", ""
-    if picture:
-        count, beside = picture["samples"], f"; {flips} of {judged} in the agreement test"
-        flips = changed(picture)
-        where = f"in {count:,} samples"
-        largest_beside = f" ({number(largest)} in the {judged} of the agreement test)"
-        largest = max((row["difference"] for row in picture["worst"]), default=largest)
-    # Only probabilities sum to one.
-    kind = "largest change of a class probability" if "sum" in on_samples["figures"] else "largest difference"
-    tiles = []
-    if flips:
-        label = f"samples change class ({percent(flips, count)}){beside}"
-        tiles.append(_tile(f"{flips:,} of {count:,}", label, "bad"))
-    shown, limit = apart(largest, allowed)
-    label = f"{kind}, {where}; allowed {limit}{largest_beside}"
-    tiles.append(_tile(shown, label, None if largest is not None and largest <= allowed else "bad"))
+    judged, tiles = found.judged["samples"], []
+    needed, allowed = found.judged["figures"].get("max", (None, 0.0))
+    if found.flips:
+        beside = f"; {found.judged['flips']:,} of {judged:,} in the agreement test" if found.more else ""
+        label = f"samples change class ({percent(found.flips, found.samples)}){beside}"
+        tiles.append(_tile(f"{found.flips:,} of {found.samples:,}", label, "bad"))
+    held = kinds(document, own)
+    decided = {held.get(found.output)} if found.output else set(held.values())
+    what = "largest change of a class probability" if decided == {"probabilities"} else "largest difference"
+    beside = f" ({number(needed)} in the {judged:,} of the agreement test)" if found.more else ""
+    shown, limit = apart(found.largest, allowed)
+    where = f"{of_output(document, own, found.output)}, in {plural(found.samples, 'sample')}"
+    good = found.largest is not None and found.largest <= allowed
+    tiles.append(_tile(shown, f"{what}{where}; allowed {limit}{beside}", None if good else "bad"))
     return tiles
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from conformance.report import charts
-from conformance.report.broken import changed, command_words, not_timed, verdict_section, worst, worst_is_shown
+from conformance.report.broken import command_words, not_timed, verdict_section, worst, worst_is_shown
 from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, table, tag
 from conformance.report.numbers import apart, number, percent, plural, ratio
+from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
 from conformance.report.tested import digest, file_name, tested
 from conformance.report.verdict import also, findings
@@ -261,9 +262,9 @@ def _variant(document: Document, variant: Any, id_: str) -> Markup:
     content: list[Markup | None] = [_comparisons(variant, comparisons) if comparisons else nothing]
     content.append(_inputs(comparisons) if comparisons else None)
     if drawn:
-        content.append(tag("div", *_figures(drawn[0]), class_="charts"))
+        content.append(tag("div", *_figures(document, drawn[0]), class_="charts"))
         # Those of a broken variant stand in its box.
-        content.append(None if worst_is_shown(document, variant) else worst(drawn[0]))
+        content.append(None if worst_is_shown(document, variant) else worst(document, drawn[0]))
     content.append(_facts(document, variant))
     heading = tag("summary", tag("h4", variant["variant"]), " ", state)
     return tag("details", heading, *content, id=id_, class_="variant", open=failed)
@@ -297,12 +298,13 @@ def _inputs(comparisons: Sequence[Any]) -> Markup:
     return tag("p", *parts, ". Of several tests on the same inputs the one that did worst counts.", class_="muted")
 
 
-def _figures(picture: Mapping[str, Any]) -> list[Markup]:
+def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
     count, data = picture["samples"], picture["histogram"]
+    output = of_output(document, picture, picture["output"])
     elements = sum(data["counts"]) + data["zeros"]
     figures = [
         _figure(
-            f"Differences of {elements:,} elements ({plural(count, 'sample')})",
+            f"Differences of {elements:,} elements{output} ({plural(count, 'sample')})",
             f"{data['beyond']:,} ({percent(data['beyond'], elements)}) differ by more than is allowed."
             if data["beyond"]
             else "None differs by more than is allowed." + (f" {data['zeros']:,} are equal." if data["zeros"] else ""),
@@ -333,7 +335,7 @@ def _figures(picture: Mapping[str, Any]) -> list[Markup]:
         ]
         figures.append(
             _figure(
-                "Confidence, reference against variant",
+                f"Confidence{output}, reference against variant",
                 f"▲ class changed ({flips:,} of {count:,} samples), ● same class.{shown}",
                 charts.scatter(picture),
                 table("Confidence by sample", ["sample", "reference", "variant", "class"], values, words=(0, 3)),
@@ -343,7 +345,7 @@ def _figures(picture: Mapping[str, Any]) -> list[Markup]:
         values = [[r["class"], f"{r['samples']:,}", f"{r['same']:,}", percent(r["same"], r["samples"])] for r in rows]
         figures.append(
             _figure(
-                "Same class as the reference, by class",
+                f"Same class as the reference{output}, by class",
                 f"{sum(r['same'] for r in rows):,} of {sum(r['samples'] for r in rows):,} samples keep their class.",
                 charts.agreement(rows),
                 table("Agreement by the reference's class", ["class", "samples", "same", "share"], values),

@@ -7,6 +7,7 @@ from typing import Any
 
 from conformance.report.document import Document, any_of
 from conformance.report.numbers import plural, ratio
+from conformance.report.samples import on_samples
 from conformance.report.verdict import findings
 
 SYMBOLS = {"passed": "✅", "failed": "❌", "incomplete": "⚠️"}
@@ -69,8 +70,8 @@ def row_of(document: Document, variant: Any) -> list[str]:
     cells.append(
         "∞" if comparisons and variant["usage"] is None else "-" if not comparisons else ratio(variant["usage"])
     )
-    on_samples = next((c for c in comparisons if c["inputs"] == "samples"), None)
-    cells.append(f"{on_samples['flips']}/{on_samples['samples']}" if on_samples else "-")
+    found = on_samples(document, variant)
+    cells.append(f"{found.flips:,} of {found.samples:,}" if found else "-")
     accuracy = any_of(document["accuracy"], variant)
     cells.append(f"{100 * accuracy[0]['correct'] / accuracy[0]['samples']:.2f} %" if accuracy else "-")
     timed = next((b for b in any_of(document["benchmarks"], variant) if b["batch"] == SPEED_BATCH), None)

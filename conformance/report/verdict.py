@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.report.document import Document, any_of
-from conformance.report.numbers import apart, plural
+from conformance.report.numbers import apart, number, plural
+from conformance.report.samples import OnSamples, on_samples
 from conformance.report.wording import FIGURES, INPUTS
 
 NAMED = 3
@@ -116,10 +117,11 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
     comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
     plain: list[str] = []
     extent: list[str] = []
+    found = on_samples(document, variant)
     if comparisons:
         what = "does not give the reference's answers"
-        plain += [_of_comparison(c) for c in comparisons if shown_in_tiles(c)]
-        extent += [_of_comparison(c) for c in comparisons if not shown_in_tiles(c)]
+        plain += [_of_comparison(c, found) for c in comparisons if shown_in_tiles(c)]
+        extent += [_of_comparison(c, None) for c in comparisons if not shown_in_tiles(c)]
     elif any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
         what = "is slower than its floor"
     elif all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests):
@@ -131,6 +133,7 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
             shares = (row[key] / row["samples"] for key in ("correct", "reference_correct"))
             own, reference = (f"{100 * share:.2f} %" for share in shares)
             plain.append(f"Accuracy is {own}, the reference's {reference}, on {plural(row['samples'], 'sample')}.")
+            plain += [_of_comparison(found.judged, found)] if found and found.judged["passed"] else []
     for row in any_of(document["batching"], variant):
         if row["problems"]:
             extent.append(f"What batches give cannot be compared with single samples: {row['problems'][0]}.")
@@ -166,22 +169,26 @@ def shown_in_tiles(comparison: Mapping[str, Any]) -> bool:
     return comparison["inputs"] == "samples" and not comparison["problems"] and max_ is not None and not _held(*max_)
 
 
-def _of_comparison(comparison: Mapping[str, Any]) -> str:
+def _of_comparison(comparison: Mapping[str, Any], found: OnSamples | None) -> str:
+    """Say what is wrong in a comparison, and, of that on the samples, how it is on all that were run."""
     where = f"On {INPUTS.get(comparison['inputs'], comparison['inputs'])}"
     if comparison["problems"]:
         return f"{where}: {'; '.join(comparison['problems'])}."
-    parts = []
+    parts, wrong = [], {n: f for n, f in comparison["figures"].items() if not _held(*f)}
     if "flips" in comparison["figures"]:
-        verb = "changes" if comparison["flips"] == 1 else "change"
-        parts.append(f"{comparison['flips']:,} of {comparison['samples']:,} {verb} class")
-    wrong = {
-        n: (needed, allowed) for n, (needed, allowed) in comparison["figures"].items() if not _held(needed, allowed)
-    }
-    if "max" in wrong:
+        flips, samples = (found.flips, found.samples) if found else (comparison["flips"], comparison["samples"])
+        verb = "changes" if flips == 1 else "change"
+        parts.append(f"{flips:,} of {samples:,} {verb} class")
+    if found:
+        wrong = {"max": (found.largest, comparison["figures"]["max"][1])}
+    elif "max" in wrong:
         wrong = {"max": wrong["max"]}
     for name, figure in wrong.items():
         shown, limit = apart(*figure)
         parts.append(f"the {FIGURES.get(name, name)} is {shown}, allowed {limit}")
+    if found and found.more:
+        needed = number(comparison["figures"]["max"][0])
+        parts.append(f"in the agreement test {comparison['flips']:,} of {comparison['samples']:,}, and {needed}")
     return f"{where}: {'; '.join(parts)}."
 
 

@@ -94,6 +94,7 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
                 "description": "a classifier",
                 "reference": "savedmodel-fp32",
                 "reference_run_by": "TensorFlow 2.21.0",
+                "outputs": [{"name": "dense_1", "kind": "probabilities"}],
                 "data": {"source": "some images", "samples": 100, "labelled": True},
                 "reference_accuracy": {"correct": 888, "samples": 1000},
             }

@@ -195,8 +195,8 @@ def test_a_finding_says_what_where_how_badly_why_and_how_to_see_it_again(broken)
     """One broken variant is one finding, with all of that in words."""
     (finding,) = findings(broken)
     assert finding.title == "onnx-fp32 of cifar10_vgg does not give the reference's answers"
-    assert "On real samples: 25 of 100 change class" in finding.extent[0]
-    assert "0.89, allowed 7.0e-06" in finding.extent[0]
+    assert "On real samples: 362 of 1,000 change class; the largest difference is 0.98" in finding.extent[0]
+    assert "allowed 7.0e-06; in the agreement test 25 of 100, and 0.89." in finding.extent[0]
     assert "76.10 %, the reference's 88.80 %" in finding.extent[1]
     assert finding.likely == "the channels are swapped"
     assert finding.replay.startswith("pytest 'tests/")
@@ -572,7 +572,8 @@ def test_headline_tiles_and_sentences_say_the_same(broken):
         ),
         (
             number(drawn["worst"][0]["difference"]),
-            "largest difference, in 1,000 samples; allowed 7.0e-06 (0.89 in the 100 of the agreement test)",
+            "largest change of a class probability, in 1,000 samples; allowed 7.0e-06 "
+            "(0.89 in the 100 of the agreement test)",
         ),
     ]
     assert Page(text).all("h1")[0]["text"].startswith("1 of 17 tested variants is broken")
@@ -601,8 +602,59 @@ def test_figures_on_the_judged_samples_where_no_more_were_run(broken):
         found = tiles(Page(box(page(broken | {"pictures": pictures})).split("</dl>")[0] + "</dl>", whole=False))
         assert found[1:] == [
             ("25 of 100", "samples change class (25.0 %)"),
-            ("0.89", "largest difference, in 100 samples; allowed 7.0e-06"),
+            ("0.89", "largest change of a class probability, in 100 samples; allowed 7.0e-06"),
         ]
+
+
+def with_a_broken_second_output(made):
+    """Give a document of a model with boxes beside its scores: the charts are of the scores, which are sound."""
+    made = copy.deepcopy(made)
+    made["models"][0]["outputs"].append({"name": "boxes", "kind": "logits"})
+    sound = next(p for p in made["pictures"] if p["variant"] == "onnx-int8")
+    for i, drawn in enumerate(made["pictures"]):
+        if drawn["variant"] == "onnx-fp32":
+            made["pictures"][i] = {**copy.deepcopy(sound), "variant": "onnx-fp32"}
+    return made
+
+
+def test_a_box_never_shows_sound_figures_for_an_output_that_is_broken(broken):
+    """Where the charts are of another output, the tiles are of what was judged, and no sound samples stand there."""
+    made = with_a_broken_second_output(broken)
+    text = page(made)
+    found = tiles(Page(box(text).split("</dl>")[0] + "</dl>", whole=False))
+    assert found[1:] == [
+        ("25 of 100", "samples change class (25.0 %)"),
+        ("0.89", "largest difference, in 100 samples; allowed 7.0e-06"),
+    ]
+    assert box(text).count('class="tile bad') == 3
+    assert 'class="samples"' not in box(text)
+    assert "On real samples: 25 of 100 change class; the largest difference is 0.89" in summary(made)
+    assert "| 25 of 100 |" in summary(made)
+
+
+def test_the_output_that_is_shown_is_named_where_there_are_several(broken):
+    """Titles of charts and worst samples say of which output they are; of a model with one output they need not."""
+    titles = [e["text"] for e in Page(page(broken)).all("figcaption", "p")]
+    assert not any("output 'dense_1'" in title for title in titles)
+    several = [e["text"] for e in Page(page(with_a_broken_second_output(broken))).all("figcaption", "p")]
+    for words in (
+        "elements of output 'dense_1' (1,000 samples)",
+        "Confidence of output 'dense_1', reference",
+        "reference of output 'dense_1', by class",
+        "Worst of output 'dense_1' of the 1,000",
+    ):
+        assert sum(words in title for title in several) == 18
+
+
+def test_the_samples_in_the_box_are_those_of_what_is_wrong(broken):
+    """A variant that is wrong on contrast inputs alone has no sound samples in its box; one that loses accuracy has."""
+    made = copy.deepcopy(broken)
+    made["comparisons"] = [c | {"passed": c["passed"] or c["inputs"] == "samples"} for c in made["comparisons"]]
+    assert 'class="samples"' in box(page(made))
+    made["accuracy"] = [row | {"passed": True} for row in made["accuracy"]]
+    text = page(made)
+    assert 'class="samples"' not in box(text)
+    assert text.count('class="samples"') == 18
 
 
 def test_what_passed_does_not_stand_in_the_failing_verdict(broken):
@@ -688,7 +740,7 @@ def test_results_of_an_earlier_version_still_make_a_page(broken):
     made = copy.deepcopy(broken)
     for key, names in {
         "variants": ["supplied"],
-        "models": ["reference_run_by"],
+        "models": ["reference_run_by", "outputs"],
         "comparisons": ["test"],
         "pictures": ["flips"],
     }.items():
@@ -717,4 +769,4 @@ def test_the_summary_has_verdict_failures_and_a_table(broken):
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 1 + 18
     (row,) = (r for r in rows if r.startswith("| onnx-fp32"))
-    assert [c.strip() for c in row.split("|")[1:6]] == ["onnx-fp32", "**FAILED**", "> 100 ×", "25/100", "76.10 %"]
+    assert [c.strip() for c in row.split("|")[1:6]] == ["onnx-fp32", "**FAILED**", "> 100 ×", "362 of 1,000", "76.10 %"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from report_documents import outputs
 
 from engines import datasets
 from engines.chain import Chain
-from engines.model import find_model, load_model
+from engines.model import OutputSpec, find_model, load_model
 from engines.store import Recipe, Store
 from fixtures.chain import CHAINS, Case
+from fixtures.pictures import PICTURE, shown
 from fixtures.report import Report
-from fixtures.reporting import Results, properties
+from fixtures.reporting import RECORDS, Results, properties
 
 
 @pytest.fixture
@@ -53,10 +56,12 @@ class Run:
         self.results = Results(self.config, [Case(chain.spec.name, v) for v in chain.variants])
         self.report = Report(self.config, None, self.results)
 
-    def test(self, name, function="test_agrees", outcome="passed", when="call", longrepr=None):
-        """Take in a test of the variant of an id, which ends in a phase."""
+    def test(self, name, function="test_agrees", outcome="passed", when="call", longrepr=None, records=()):
+        """Take in a test of the variant of an id, which ends in a phase, and what it recorded."""
         case = Case(self.chain.spec.name, variant(self.chain, name))
-        for phase in ("setup", "call", "teardown")[: ("setup", "call").index(when) + 1]:
+        for phase in ("setup", "call", "teardown"):
+            if when == "setup" and phase == "call":
+                continue
             last = phase == when
             report = pytest.TestReport(
                 f"tests/t.py::{function}[{case}]",
@@ -67,6 +72,7 @@ class Run:
                 phase,
                 user_properties=properties(case),
             )
+            setattr(report, RECORDS, records if phase == "teardown" else ())
             self.results.pytest_runtest_logreport(report)
             self.report.pytest_runtest_logreport(report)
 
@@ -98,3 +104,54 @@ def test_only_what_comes_from_a_users_file_has_a_name_of_its_own(chain):
     for name in ("savedmodel-fp32", "tflite-int8"):
         assert chain.artifact_name(variant(chain, name)) == others.artifact_name(variant(chain, name)) == name
     assert others.artifact_name(variant(chain, "tensorrt-fp16-b1.16.32")) == "tensorrt-fp16-b1.16.32"
+
+
+# What the charts show.
+
+ALLOWED = 1e-4
+BOXES, SCORES = (
+    OutputSpec(name, ("batch", 10), "float32", kind, name)
+    for name, kind in (("boxes", "values"), ("scores", "probabilities"))
+)
+SPEC = SimpleNamespace(outputs=(BOXES, SCORES), probabilities=SCORES)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [((), "scores"), (("scores",), "scores"), (("boxes",), "boxes"), (("boxes", "scores"), "scores")],
+)
+def test_the_charts_are_of_what_differs(wrong, name):
+    """They show the class scores, and another output where only that differs by more than is allowed."""
+    reference, other = outputs(50, noise=1.0)
+    expected = {"boxes": reference, "scores": reference}
+    actual = expected | dict.fromkeys(wrong, other)
+    drawn = shown(SPEC, actual, expected, ALLOWED, (), None)
+    assert drawn["output"] == name
+    assert (drawn["histogram"]["beyond"] > 0) == bool(wrong)
+
+
+def test_the_charts_are_of_an_output_that_was_compared_and_is_finite():
+    """A test of the class scores alone draws them; where no output is finite there is nothing to draw."""
+    reference, _ = outputs(50)
+    drawn = shown(SPEC, {"boxes": reference, "scores": reference}, {"scores": reference}, ALLOWED, (), None)
+    assert drawn["output"] == "scores"
+    lost = dict.fromkeys(("boxes", "scores"), reference * np.nan)
+    assert shown(SPEC, lost, dict.fromkeys(lost, reference), ALLOWED, (), None) is None
+
+
+def test_of_several_pictures_the_one_that_shows_what_is_wrong_is_kept(chain):
+    """In any order: what differs by too much before what does not, then the one with the most samples."""
+    reference, other = outputs(300, noise=1.0)
+
+    def drawn(count, name, actual):
+        arrays = dict.fromkeys(("boxes", "scores"), reference[:count])
+        return shown(SPEC, arrays | {name: actual[:count]}, arrays, ALLOWED, (), None)
+
+    wrong, longer, sound = drawn(100, "boxes", other), drawn(200, "boxes", other), drawn(300, "scores", reference)
+    for pictures, kept in (([wrong, sound], wrong), ([wrong, longer, sound], longer), ([sound], sound)):
+        for order in (pictures, pictures[::-1]):
+            run = Run(chain)
+            for i, record in enumerate(order):
+                run.test("onnx-fp32", f"test_{i}", records=[(PICTURE, record)])
+            (found,) = run.document()["pictures"]
+            assert (found["output"], found["samples"]) == (kept["output"], kept["samples"])
