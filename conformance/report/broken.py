@@ -104,12 +104,12 @@ def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any,
         name = f"{finding.variant} {finding.what}"
     tiles = _tiles(document, own) if finding.variant else []
     # The user's own file stands at the top of the page.
-    made_here = variant is not None and not variant.get("supplied")
+    tested = of_variant(document, variant) if variant and not variant.get("supplied") else None
     link = ids.get((finding.model, finding.variant))
     return tag(
         "article",
         tag("h3", tag("span", "✗ ", class_="bad", aria_hidden="true"), name, id=title),
-        tag("p", tag("strong", "Tested: "), of_variant(document, variant)) if variant and made_here else None,
+        tag("p", tag("strong", "Tested: "), tested) if tested else None,
         tag("dl", *tiles, class_="tiles") if tiles else None,
         tag("p", tag("strong", "Likely cause: "), finding.likely) if finding.likely else None,
         tag("p", tag("strong", "Next: "), *_next(document, finding, variant)),

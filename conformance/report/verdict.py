@@ -15,6 +15,10 @@ NAMED = 3
 """Up to so many broken variants are named in the headline."""
 
 
+NOT_BUILT = "cannot be built or run"
+"""What is wrong with a variant of which no test got as far as running it."""
+
+
 NOT_TESTED = ("skipped", "not run")
 """The verdicts of variants that nothing is known of."""
 
@@ -88,8 +92,10 @@ def not_tested(document: Document) -> list[Mapping[str, Any]]:
 
 def also(document: Document) -> str:
     """Say how many variants were not tested, beside those that the headline speaks of; empty where all were."""
-    count = len(not_tested(document))
-    return f"{count} more {'was' if count == 1 else 'were'} not tested" if count else ""
+    count, failures = len(not_tested(document)), document["failures"]
+    counted = any(f["variant"] for f in failures) if failures else not document["tests"]["failed"]
+    which = f"{count} more" if counted else plural(count, "variant")
+    return f"{which} {'was' if count == 1 else 'were'} not tested" if count else ""
 
 
 def named(names: Sequence[str]) -> str:
@@ -125,7 +131,7 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
     elif any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
         what = "is slower than its floor"
     elif all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests):
-        what = "cannot be built or run"
+        what = NOT_BUILT
     else:
         what = f"fails {plural(len(tests), 'test')}"
     for row in any_of(document["accuracy"], variant):
@@ -209,24 +215,8 @@ def verdict(document: Document) -> dict[str, Any]:
     tests, found = document["tests"], findings(document)
     finished = tests["not_run"] == 0 and document["exit_code"] in {0, 1, 5} and not _uncollected(document)
     told = [str(f) for f in found]
-    references = {m["name"]: m["reference"] for m in document["models"]}
-    wrong = {(f.model, f.variant) for f in found}
-    # The reference is no variant that is tested, but where it breaks its own promises.
-    tested = [
-        v
-        for v in document["variants"]
-        if (v["variant"] != references[v["model"]] and v["verdict"] not in NOT_TESTED)
-        or (v["model"], v["variant"]) in wrong
-    ]
     if tests["failed"] or found:
-        broken = sum(f.variant is not None for f in found)
-        others = len(found) - broken
-        names = [f"{f.variant} of {f.model}" for f in found if f.variant is not None]
-        which = f": {', '.join(names)}" if len(names) <= NAMED else ""
-        verb = "is" if broken == 1 else "are"
-        parts = [f"{broken} of {plural(len(tested), 'tested variant')} {verb} broken{which}"] if broken else []
-        parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
-        status, headline = "failed", (" and ".join(parts) or f"{plural(tests['failed'], 'test')} failed")
+        status, headline = "failed", _broken(document, found)
     elif not finished or document["exit_code"] not in {0, 5} or not compared(document):
         status = "incomplete"
         headline = "Not a verdict: " + (
@@ -253,6 +243,28 @@ def verdict(document: Document) -> dict[str, Any]:
     if tests["deselected"]:
         told.append(f"{plural(tests['deselected'], 'test')} deselected by options: this is not the whole suite.")
     return {"status": status, "complete": finished, "sentences": [headline + ".", *told]}
+
+
+def _broken(document: Document, found: Sequence[Finding]) -> str:
+    """Count what is broken, beside what is tested: what was not built, or did not run, is not."""
+    unbuilt = [f for f in found if f.what == NOT_BUILT]
+    broken = [f for f in found if f.variant is not None and f.what != NOT_BUILT]
+    others = len(found) - len(unbuilt) - len(broken)
+    references = {(m["name"], m["reference"]) for m in document["models"]}
+    ran = {(v["model"], v["variant"]) for v in document["variants"] if v["verdict"] not in NOT_TESTED}
+    # The reference is no variant that is tested, but where it breaks its own promises.
+    tested = ran - references - {(f.model, f.variant) for f in unbuilt} | {(f.model, f.variant) for f in broken}
+    verb = "is" if len(broken) == 1 else "are"
+    counted = plural(len(tested), "tested variant")
+    parts = [f"{len(broken)} of {counted} {verb} broken{_which(broken)}"] if broken else []
+    parts += [f"{plural(len(unbuilt), 'variant')} {NOT_BUILT}{_which(unbuilt)}"] if unbuilt else []
+    parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
+    return "; ".join(parts) or f"{plural(document['tests']['failed'], 'test')} failed"
+
+
+def _which(found: Sequence[Finding]) -> str:
+    """Name the variants of findings, where they are few."""
+    return f": {', '.join(f'{f.variant} of {f.model}' for f in found)}" if len(found) <= NAMED else ""
 
 
 def _good(document: Document) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from report_documents import (
     CLASSES,
+    GPU,
     ROWS,
     document,
     outputs,
@@ -559,6 +560,70 @@ def test_what_the_suite_made_itself_is_not_taken_for_a_file(broken):
     )
 
 
+@pytest.mark.parametrize(
+    ("variant", "made_from", "words"),
+    [
+        ("onnx-fp32", {"savedmodel": "ef" * 32}, "onnx-fp32, made by the suite from the SavedModel (15.00 MB"),
+        (
+            "tflite-int8",
+            {"savedmodel": "ef" * 32, "calibration": "ab" * 32},
+            "tflite-int8, made by the suite from the SavedModel (15.00 MB",
+        ),
+        ("onnx-int8", {"onnx-fp32": "ef" * 32}, "made by the suite from the SavedModel, by way of onnx-fp32 (15.00 MB"),
+        ("savedmodel-fp32", {"weights": "ef" * 32}, "made by the suite from the weights that come with the model (15"),
+        ("savedmodel-fp32", {"training samples": "ef" * 32}, "savedmodel-fp32, trained by the suite (15.00 MB"),
+        ("savedmodel-fp32", {"saved_model.pb": "ef" * 32}, "savedmodel-fp32, made by the suite (15.00 MB"),
+    ],
+)
+def test_the_box_says_what_a_variant_was_made_from(variant, made_from, words):
+    """By what is recorded of the artifact: a reference is not made from itself, nor a plan from what was not used."""
+    made = document(broken=variant)
+    for artifact in made["artifacts"]:
+        artifact["made_from"] = made_from
+    (first, *_) = Page(box(page(made)), whole=False).all("p")
+    assert first["text"].startswith("Tested: ")
+    assert words in first["text"]
+
+
+def test_what_is_made_from_a_users_onnx_is_said_to_be():
+    """With --onnx a TensorRT engine is made from that file, and not from the SavedModel."""
+    made = with_supplied_file(document(broken=GPU[0]))
+    for artifact in made["artifacts"]:
+        artifact["made_from"] = {"onnx-fp32": "cd" * 32}
+    (first, *_) = Page(box(page(made)), whole=False).all("p")
+    assert first["text"].startswith(f"Tested: {GPU[0]}, made by the suite from classifier v7.onnx (15.00 MB")
+
+
+def without_a_run(made, variant):
+    """Give a document in which no test of a broken variant got as far as running it."""
+    made = copy.deepcopy(made)
+    for section in ("artifacts", "comparisons", "batching", "accuracy", "benchmarks", "pictures"):
+        made[section] = [row for row in made[section] if row["variant"] != variant]
+    made["failures"] = [f | {"phase": "setup"} for f in made["failures"]]
+    made["verdict"] = verdict(made)
+    return made
+
+
+def test_a_variant_that_never_ran_is_neither_tested_nor_made(broken):
+    """It fails the run, but is not counted among the tested ones, and nothing is said to have made or run it."""
+    made = without_a_run(broken, "onnx-fp32")
+    text = page(made)
+    assert made["verdict"]["status"] == "failed"
+    assert made["verdict"]["sentences"][0] == "1 variant cannot be built or run: onnx-fp32 of cifar10_vgg."
+    assert "Tested: " not in text
+    assert "run by ONNX Runtime" not in box(text)
+    also = copy.deepcopy(made)
+    also["failures"].append({**broken["failures"][0], "variant": "onnx-int8"})
+    assert verdict(also)["sentences"][0] == (
+        "1 of 16 tested variants is broken: onnx-int8 of cifar10_vgg; "
+        "1 variant cannot be built or run: onnx-fp32 of cifar10_vgg."
+    )
+    given = with_supplied_file(made)
+    given["artifacts"] = [a for a in given["artifacts"] if a["variant"] != "onnx-fp32"]
+    (file, _) = (e["text"] for e in Page(page(given).split("<article")[0], whole=False).all("dd"))
+    assert file.endswith("given by --onnx")
+
+
 def test_headline_tiles_and_sentences_say_the_same(broken):
     """Tiles begin with the accuracy lost, count on all samples that were run, and agree with data and headline."""
     text = page(broken)
@@ -733,6 +798,24 @@ def test_variants_that_were_not_tested_stand_in_one_line(broken):
     assert note["text"].startswith("3 variants were not tested")
     assert all(words in note["text"] for words in ("no GPU", "no program", "none of their tests was selected"))
     assert len([e for e in Page(text).elements if e.get("class") == "note"]) == 1
+
+
+def test_more_is_said_only_of_what_was_counted_before():
+    """Variants that were not tested do not read as further failures where the headline counts no variants."""
+    made = document(broken=None)
+    for row in made["variants"][-3:]:
+        row |= {"verdict": "skipped", "reason": "no GPU"}
+        made["comparisons"] = [c for c in made["comparisons"] if c["variant"] != row["variant"]]
+    assert verdict(made)["sentences"][0].endswith("reference's answers. 3 more were not tested.")
+    made["failures"] = [
+        {"test": "tests/x.py", "model": None, "variant": None, "phase": "call"}
+        | {"summary": "E", "likely": None, "message": "E", "replay": "pytest x"}
+    ]
+    made["verdict"] = verdict(made)
+    assert made["verdict"]["sentences"][0] == "1 failure beside the variants. 3 variants were not tested."
+    (h1,) = Page(page(made)).all("h1")
+    assert h1["text"] == "1 failure beside the variants. 3 variants were not tested."
+    assert "<small>3 variants were not tested.</small>" in page(made)
 
 
 def test_results_of_an_earlier_version_still_make_a_page(broken):

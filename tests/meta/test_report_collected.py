@@ -106,6 +106,18 @@ def test_only_what_comes_from_a_users_file_has_a_name_of_its_own(chain):
     assert others.artifact_name(variant(chain, "tensorrt-fp16-b1.16.32")) == "tensorrt-fp16-b1.16.32"
 
 
+def test_a_variant_that_was_not_built_has_no_artifact_of_an_earlier_run(chain):
+    """Where its build failed, or no test got past its set-up, what an earlier run stored is not what was tested."""
+    name = "tensorrt-fp32-b1.16.32"
+    put(chain, f"{name}-brought", {"onnx-fp32": "another file"})
+    refused, unset, compared = Run(chain), Run(chain), Run(chain)
+    refused.test(name, "test_builds", "failed", longrepr="ConversionError: no")
+    refused.test(name, "test_unparsable_onnx_is_a_conversion_error")
+    unset.test(name, outcome="failed", when="setup", longrepr="ConversionError: no")
+    compared.test(name, outcome="failed", longrepr="it does not give the reference's answers")
+    assert [len(run.document()["artifacts"]) for run in (refused, unset, compared)] == [0, 0, 1]
+
+
 # What the charts show.
 
 ALLOWED = 1e-4
