@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from report_documents import outputs
 
+from conformance.diagnose import diagnose
 from engines import datasets
 from engines.chain import Chain
 from engines.model import OutputSpec, find_model, load_model
@@ -116,6 +117,33 @@ def test_a_variant_that_was_not_built_has_no_artifact_of_an_earlier_run(chain):
     unset.test(name, outcome="failed", when="setup", longrepr="ConversionError: no")
     compared.test(name, outcome="failed", longrepr="it does not give the reference's answers")
     assert [len(run.document()["artifacts"]) for run in (refused, unset, compared)] == [0, 0, 1]
+
+
+def unexplained():
+    """Have the cause looked for of what nothing explains, in a model without class scores."""
+    values = {"x": np.zeros((2, 3), np.float32)}
+    return diagnose(
+        values, values, values, run=lambda _: values, alone=lambda _: values, agrees=lambda _: False, scores=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "likely"),
+    [
+        ("the classes are permuted", "the classes are permuted"),
+        ("not found out: the engine refused what was tried (lost)", None),
+        (unexplained(), None),
+    ],
+)
+def test_a_cause_that_was_not_found_is_none(chain, said, likely):
+    """The message may say why no cause was found; the report has none, and does not call for mending it."""
+    run = Run(chain)
+    run.test("onnx-fp32", outcome="failed", longrepr=f"it differs\n  likely     {said}\n  replay     pytest x")
+    document = run.document()
+    (failure,) = document["failures"]
+    assert failure["likely"] == likely
+    assert said in failure["message"]
+    assert ("Likely" in document["verdict"]["sentences"][1]) == bool(likely)
 
 
 # What the charts show.
