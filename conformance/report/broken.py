@@ -11,7 +11,7 @@ from conformance.report.markup import Markup, join, tag
 from conformance.report.numbers import apart, number, percent, plural
 from conformance.report.samples import OnSamples, kinds, of_output, on_samples, picture_of, reaches
 from conformance.report.tested import file_name, of_variant
-from conformance.report.verdict import Finding, compared, not_tested, skipped, skips
+from conformance.report.verdict import Finding, compared, depends_on_batch, drop, inaccurate, not_tested, skipped, skips
 from conformance.report.wording import CHECKS
 
 
@@ -30,7 +30,7 @@ def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[A
 def worst_is_shown(document: Document, variant: Mapping[str, Any]) -> bool:
     """Say whether the box of a broken variant shows the samples that differ most: where they show what is wrong."""
     picture, found = picture_of(document, variant), on_samples(document, variant)
-    lost = any(not row["passed"] for row in any_of(document["accuracy"], variant))
+    lost = any(inaccurate(row) for row in any_of(document["accuracy"], variant))
     return bool(
         variant["verdict"] == "failed"
         and picture
@@ -129,13 +129,18 @@ def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any,
 
 
 def _failed_tests(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> Markup:
+    shared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for test in finding.tests:
+        # Each test has a command of its own, in a message that may else be the same.
+        kept = "\n".join(line for line in test["message"].splitlines() if not line.lstrip().startswith("replay "))
+        shared.setdefault((test["phase"], kept), []).append(test)
     tests = [
         tag(
             "details",
-            tag("summary", tag("code", test["test"]), f" – {test['phase']}"),
-            tag("pre", test["message"], tabindex="0"),
+            tag("summary", *_listed([tag("code", test["test"]) for test in same]), f" – {phase}"),
+            tag("pre", same[0]["message"], tabindex="0"),
         )
-        for test in finding.tests
+        for (phase, _), same in shared.items()
     ]
     counts = {} if variant is None else {c: n["failed"] for c, n in variant["checks"].items() if n["failed"]}
     says = f"{plural(len(finding.tests), 'failed test')} with messages"
@@ -147,18 +152,24 @@ def _failed_tests(document: Document, finding: Finding, variant: Mapping[str, An
     return tag("details", tag("summary", says), *tests, class_="tests")
 
 
+def _listed(names: Sequence[Markup]) -> list[object]:
+    return [part for i, name in enumerate(names) for part in (*([", "] if i else []), name)]
+
+
 def _next(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> list[str]:
     """Say what to do: only what holds for any finding of the kind."""
     if variant is None:
         return ["read the message below, mend what it names, and run the command below again."]
     comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
-    if not comparisons and all(row["passed"] for row in any_of(document["accuracy"], variant)):
+    lost = any(inaccurate(row) for row in any_of(document["accuracy"], variant))
+    if not (comparisons or lost or any(depends_on_batch(row) for row in any_of(document["batching"], variant))):
         if any(f["held"] is False for f in any_of(document["floors"], variant)):
             return ["run the command below again while nothing else runs on the machine; a slow engine stays below."]
         return ["read the message below, mend what it names, and run the command below again."]
     supplied = variant.get("supplied")
     what = file_name(supplied) if supplied else f"this {variant['variant']}"
-    mend = "mend the cause" if finding.likely else "find the cause (the messages below say where answers differ)"
+    where = " (the messages below say where answers differ)" if comparisons else ""
+    mend = "mend the cause" if finding.likely else f"find the cause{where}"
     steps = [f"do not ship {what}; {mend}, then run the command below again, and all tests before it is shipped."]
     same = [
         v["variant"]
@@ -177,8 +188,8 @@ def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
     accuracy = any_of(document["accuracy"], own)
     comparisons = [c for c in any_of(document["comparisons"], own) if not c["passed"]]
     found = on_samples(document, own)
-    lost = any(not row["passed"] for row in accuracy)
-    tiles = [_accuracy(row) for row in accuracy if not row["passed"]]
+    lost = [row for row in accuracy if inaccurate(row)]
+    tiles = [_accuracy(row) for row in lost]
     if broken := next((c for c in comparisons if c["problems"]), None):
         tiles.append(_tile("broken output", f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
     elif found and (lost or not found.judged["passed"]):
@@ -189,7 +200,7 @@ def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
         shown, limit = apart(needed, allowed)
         label = f"largest difference, on {largest['inputs']} inputs; allowed {limit}"
         tiles.append(_tile(shown, label, None if needed is not None and needed <= allowed else "bad"))
-    tiles += [_accuracy(row) for row in accuracy if row["passed"]]
+    tiles += [_accuracy(row) for row in accuracy if not inaccurate(row)]
     for floor in any_of(document["floors"], own):
         if floor["held"] is False:
             shown, limit = apart(floor["found"], floor["floor"], 3)
@@ -200,10 +211,10 @@ def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
 def _accuracy(row: Mapping[str, Any]) -> Markup:
     own, reference = (f"{100 * row[key] / row['samples']:.2f} %" for key in ("correct", "reference_correct"))
     lost = row["reference_correct"] - row["correct"]
-    if row["passed"] or lost <= 0:
-        least = "" if row["passed"] or row["least"] is None else f"; guessing stays below {row['least']:,} right"
+    if not inaccurate(row) or drop(row) <= 0:
+        least = "" if not inaccurate(row) else f"; guessing stays below {row['least']:,} right"
         label = f"accuracy; the reference has {reference}, on {row['samples']:,} samples{least}"
-        return _tile(own, label, None if row["passed"] else "bad lead")
+        return _tile(own, label, "bad lead" if inaccurate(row) else None)
     allowed = "" if row["allowed_drop"] is None else f"; {row['allowed_drop']:,} allowed"
     label = f"accuracy {own}, reference {reference}: {lost:,} more of {row['samples']:,} wrong{allowed}"
     return _tile(f"−{100 * lost / row['samples']:.2f} points", label, "bad lead")

@@ -119,23 +119,27 @@ def findings(document: Document) -> list[Finding]:
     return found
 
 
+def _what(document: Document, variant: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> str:
+    """Say what is wrong with a variant: the worst that is known of it."""
+    if any(not c["passed"] for c in any_of(document["comparisons"], variant)):
+        return "does not give the reference's answers"
+    if lost := [row for row in any_of(document["accuracy"], variant) if inaccurate(row)]:
+        return _inaccuracy(lost[0])
+    if any(depends_on_batch(row) for row in any_of(document["batching"], variant)):
+        return "gives answers that depend on the batch"
+    if any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
+        return "is slower than its floor"
+    never = all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests)
+    return NOT_BUILT if never else f"fails {plural(len(tests), 'test')}"
+
+
 def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Finding:
     comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
-    plain: list[str] = []
-    extent: list[str] = []
     found = on_samples(document, variant)
-    if comparisons:
-        what = "does not give the reference's answers"
-        plain += [_of_comparison(c, found) for c in comparisons if shown_in_tiles(c)]
-        extent += [_of_comparison(c, None) for c in comparisons if not shown_in_tiles(c)]
-    elif any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
-        what = "is slower than its floor"
-    elif all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests):
-        what = NOT_BUILT
-    else:
-        what = f"fails {plural(len(tests), 'test')}"
+    plain = [_of_comparison(c, found) for c in comparisons if shown_in_tiles(c)]
+    extent = [_of_comparison(c, None) for c in comparisons if not shown_in_tiles(c)]
     for row in any_of(document["accuracy"], variant):
-        if not row["passed"]:
+        if inaccurate(row):
             shares = (row[key] / row["samples"] for key in ("correct", "reference_correct"))
             own, reference = (f"{100 * share:.2f} %" for share in shares)
             plain.append(f"Accuracy is {own}, the reference's {reference}, on {plural(row['samples'], 'sample')}.")
@@ -143,7 +147,7 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
     for row in any_of(document["batching"], variant):
         if row["problems"]:
             extent.append(f"What batches give cannot be compared with single samples: {row['problems'][0]}.")
-        elif row["largest"] > row["allowed"]:
+        elif depends_on_batch(row):
             by, limit = apart(row["largest"], row["allowed"])
             extent.append(f"A sample's answer depends on its batch: by {by}, allowed {limit}.")
     for floor in _judged(any_of(document["floors"], variant)):
@@ -154,7 +158,7 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
         extent.append(_sentence(tests[0]["summary"]))
     told = next((t for t in tests if t["likely"]), tests[0])
     return Finding(
-        what,
+        _what(document, variant, tests),
         variant["model"],
         variant["variant"],
         tuple(plain),
@@ -163,6 +167,28 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
         told["replay"],
         tuple(tests),
     )
+
+
+def inaccurate(row: Mapping[str, Any]) -> bool:
+    """Say whether too much accuracy was lost, or there is none; not where the labels are too few to tell."""
+    return not row["passed"] and (row["least"] is not None or drop(row) > 0)
+
+
+def _inaccuracy(row: Mapping[str, Any]) -> str:
+    if drop(row) > 0:
+        return "loses accuracy"
+    guesses = "is no more accurate than guessing"
+    return guesses if row["correct"] < row["least"] else f"is judged by a reference that {guesses}"
+
+
+def drop(row: Mapping[str, Any]) -> int:
+    """Count the right answers that are lost beyond what is allowed."""
+    return int(row["reference_correct"] - row["correct"] - (row["allowed_drop"] or 0))
+
+
+def depends_on_batch(row: Mapping[str, Any]) -> bool:
+    """Say whether batches give something else than single samples, or nothing that can be compared with it."""
+    return bool(row["problems"] or row["largest"] > row["allowed"])
 
 
 def _judged(floors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

@@ -17,6 +17,7 @@ from report_documents import (
     ROWS,
     document,
     outputs,
+    with_every_variant_broken,
     with_supplied_file,
     with_wrong_answers_everywhere,
 )
@@ -202,6 +203,64 @@ def test_a_finding_says_what_where_how_badly_why_and_how_to_see_it_again(broken)
     assert finding.likely == "the channels are swapped"
     assert finding.replay.startswith("pytest 'tests/")
     assert broken["verdict"]["sentences"][0] == "1 of 17 tested variants is broken: onnx-fp32 of cifar10_vgg."
+
+
+def failing_otherwise(kind, **changes):
+    """Give a document in which a variant gives the reference's answers, but fails by a row of another kind."""
+    made = document()
+    made["comparisons"] = [c | {"passed": True} for c in made["comparisons"]]
+    made["accuracy"] = [row | {"correct": 888, "passed": True} for row in made["accuracy"]]
+    made["failures"][0]["likely"] = None
+    for row in made[kind]:
+        if row["variant"] == "onnx-fp32":
+            row.update(changes)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "title"),
+    [
+        ("accuracy", {"correct": 800, "passed": False}, "onnx-fp32 of cifar10_vgg loses accuracy"),
+        (
+            "accuracy",
+            {"correct": 138, "reference_correct": 140, "passed": False},
+            "onnx-fp32 of cifar10_vgg is no more accurate than guessing",
+        ),
+        (
+            "accuracy",
+            {"correct": 142, "reference_correct": 140, "passed": False},
+            "onnx-fp32 of cifar10_vgg is judged by a reference that is no more accurate than guessing",
+        ),
+        ("accuracy", {"least": None, "passed": False}, "onnx-fp32 of cifar10_vgg fails 1 test"),
+        (
+            "batching",
+            {"largest": 0.1, "passed": False},
+            "onnx-fp32 of cifar10_vgg gives answers that depend on the batch",
+        ),
+        (
+            "batching",
+            {"largest": None, "problems": ["batches of 7: NaN"], "passed": False},
+            "onnx-fp32 of cifar10_vgg gives answers that depend on the batch",
+        ),
+    ],
+)
+def test_what_fails_beside_the_comparison_is_named(kind, changes, title):
+    """Lost accuracy and answers that depend on the batch are said to be that, and no message is promised of answers."""
+    made = failing_otherwise(kind, **changes)
+    (finding,) = findings(made)
+    assert finding.title == title
+    part = box(page(made))
+    assert "where answers differ" not in part
+    wrong = "fails 1 test" not in title
+    assert ("do not ship this onnx-fp32; find the cause, then run" in part) == wrong
+    assert ('class="tile bad lead"' in part) == (wrong and kind == "accuracy")
+    assert ("; guessing stays below 141 right" in part) == ("guessing" in title)
+
+
+def test_messages_say_where_answers_differ_only_where_they_do(broken):
+    """Without a likely cause, a failed comparison is what points to the messages."""
+    failures = [f | {"likely": None} for f in broken["failures"]]
+    assert "find the cause (the messages below say where answers differ), then" in page(broken | {"failures": failures})
 
 
 @pytest.mark.parametrize(("phase", "words"), [("collect", "cannot be collected"), ("call", "failed"), ("run", "stale")])
@@ -502,10 +561,35 @@ def test_verdict_comes_first_and_figures_of_a_gpu_are_there(broken):
 
 
 def test_two_models_with_all_variants_stay_small():
-    """The page of two models and 36 variants, with every chart, table and picture, takes less than 3 MB."""
+    """The page of two models and 36 variants, with every chart, table and picture, takes less than 3 MB.
+
+    So it does where every variant fails nine tests, each with its message.
+    """
     made = document(models=("cifar10_vgg", "digits_vgg"))
     assert len(made["variants"]) == 36
     assert len(page(made).encode()) < 3_000_000
+    made = with_every_variant_broken(made)
+    VALIDATOR.validate(made)
+    assert len(made["failures"]) == 36 * 9
+    assert min(len(f["message"]) for f in made["failures"] if "accuracy" not in f["test"]) > 1_350
+    assert len(page(made).encode()) < 3_000_000
+
+
+def test_tests_that_say_the_same_share_a_message():
+    """All are named, beside one message with the command of the first; of what differs in more, each is shown."""
+    made = with_every_variant_broken(document(variants=("savedmodel-fp32", "onnx-fp32")))
+    part = box(page(made).split("</article>", 1)[1])
+    assert "9 failed tests with messages: 4 agreement, 1 accuracy, 4 speed" in part
+    own = [f for f in made["failures"] if f["variant"] == "onnx-fp32"]
+    for failure in own:
+        assert part.count(f"<code>{failure['test']}</code>") == 1
+    messages = [e["text"] for e in Page(part, whole=False).all("pre") if e.get("class") != "replay"]
+    assert messages == [f["message"] for f in own[:6]]
+    other = copy.deepcopy(made)
+    other["failures"][-1]["message"] = other["failures"][-1]["message"].replace("worst sample", "worst sample of all")
+    other["failures"][-2] |= {"phase": "teardown"}
+    part = box(page(other).split("</article>", 1)[1])
+    assert len([e for e in Page(part, whole=False).all("pre") if e.get("class") != "replay"]) == 8
 
 
 @pytest.mark.parametrize("empty", [True, False])
