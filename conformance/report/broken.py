@@ -11,7 +11,17 @@ from conformance.report.markup import Markup, join, tag
 from conformance.report.numbers import apart, number, percent, plural
 from conformance.report.samples import OnSamples, kinds, of_output, on_samples, picture_of, reaches
 from conformance.report.tested import file_name, of_variant
-from conformance.report.verdict import Finding, compared, depends_on_batch, drop, inaccurate, not_tested, skipped, skips
+from conformance.report.verdict import (
+    Finding,
+    agreeing,
+    compared,
+    depends_on_batch,
+    drop,
+    inaccurate,
+    not_tested,
+    skipped,
+    skips,
+)
 from conformance.report.wording import CHECKS
 
 
@@ -260,7 +270,7 @@ def _left_out(document: Document) -> Markup | None:
 def _passed(document: Document) -> Markup | None:
     """Say in a few figures how it went with what passed: how many, what came closest, floors; tests, if all passed."""
     failed = document["verdict"]["status"] == "failed"
-    good = [v for v in compared(document) if v["verdict"] == "passed"]
+    good = [v for v in agreeing(document) if v["verdict"] != "failed"]
     if failed and not good:
         return None
     label = "variants agree with the reference; the reference itself is not counted"

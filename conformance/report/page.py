@@ -16,10 +16,10 @@ from conformance.report.numbers import apart, number, percent, plural, ratio
 from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
 from conformance.report.tested import digest, file_name, tested
-from conformance.report.verdict import also, findings
-from conformance.report.wording import FIGURES, INPUTS, SHORT, decisive, judged, usage
+from conformance.report.verdict import also, findings, outcome
+from conformance.report.wording import FIGURES, INPUTS, SHORT, STATUS, decisive, judged, usage
 
-STATUS = {"passed": ("✓", "Passed"), "failed": ("✗", "Failed"), "incomplete": ("!", "Incomplete")}
+SYMBOLS = {"passed": "✓", "known": "!", "failed": "✗", "incomplete": "!"}
 VERDICTS = {
     "passed": "✓ passed",
     "failed": "✗ failed",
@@ -48,8 +48,8 @@ NO_CASE = "got empty parameter set"
 
 def page(document: Document) -> str:
     """Write the page."""
-    status = document["verdict"]["status"]
-    symbol, word = STATUS[status]
+    status = outcome(document)
+    symbol, word = SYMBOLS[status], STATUS[status]
     names = ", ".join(m["name"] for m in document["models"])
     found = findings(document)
     ids = {(v["model"], v["variant"]): f"variant-{i}" for i, v in enumerate(document["variants"])}

@@ -8,9 +8,10 @@ from typing import Any
 from conformance.report.document import Document, any_of
 from conformance.report.numbers import plural, ratio
 from conformance.report.samples import on_samples
-from conformance.report.verdict import findings
+from conformance.report.verdict import findings, outcome
+from conformance.report.wording import STATUS
 
-SYMBOLS = {"passed": "✅", "failed": "❌", "incomplete": "⚠️"}
+SYMBOLS = {"passed": "✅", "known": "⚠️", "failed": "❌", "incomplete": "⚠️"}
 
 SPEED_BATCH = 32
 """The batch whose samples a second a row shows."""
@@ -20,9 +21,9 @@ COLUMNS = ("variant", "verdict", "found/allowed", "classes changed", "accuracy",
 
 def summary(document: Document) -> str:
     """Write verdict, failures and the table of variants; the variants that were skipped in a line for each reason."""
-    judged = document["verdict"]
+    judged, status = document["verdict"], outcome(document)
     lines = [
-        f"## {SYMBOLS[judged['status']]} Conformance: {judged['status']}",
+        f"## {SYMBOLS[status]} Conformance: {STATUS[status].lower()}",
         "",
         f"**{text(judged['sentences'][0])}**",
         "",

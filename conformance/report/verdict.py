@@ -65,6 +65,17 @@ def compared(document: Document) -> list[Mapping[str, Any]]:
     ]
 
 
+def agreeing(document: Document) -> list[Mapping[str, Any]]:
+    """List the compared variants that give the reference's answers, whatever else of them fails."""
+    return [v for v in compared(document) if all(c["passed"] for c in any_of(document["comparisons"], v))]
+
+
+def outcome(document: Document) -> str:
+    """Give the verdict's status, or ``known`` for a run that passed although tests failed as known."""
+    status = str(document["verdict"]["status"])
+    return "known" if status == "passed" and document["tests"]["xfailed"] else status
+
+
 def skipped(document: Document) -> dict[str, list[str]]:
     """Group the skipped variants by their reason."""
     reasons: dict[str, list[str]] = {}
@@ -236,22 +247,15 @@ def verdict(document: Document) -> dict[str, Any]:
     """Judge a whole run: its ``verdict`` section, from all the other sections.
 
     A run that nothing failed in passes only where it came to its end and a variant other than the reference was
-    compared: a report of nothing is not a good report.
+    compared and gives its answers: a report of nothing, or of known failures alone, is not a good report.
     """
     tests, found = document["tests"], findings(document)
     finished = tests["not_run"] == 0 and document["exit_code"] in {0, 1, 5} and not _uncollected(document)
     told = [str(f) for f in found]
     if tests["failed"] or found:
         status, headline = "failed", _broken(document, found)
-    elif not finished or document["exit_code"] not in {0, 5} or not compared(document):
-        status = "incomplete"
-        headline = "Not a verdict: " + (
-            "the run did not finish"
-            if not finished
-            else "no outputs of a variant were compared with the reference's"
-            if document["exit_code"] in {0, 5}
-            else f"pytest ended with exit code {document['exit_code']}, and no failure was reported"
-        )
+    elif problem := _undecided(document, finished):
+        status, headline = "incomplete", f"Not a verdict: {problem}"
     else:
         status, headline = "passed", _good(document)
     if status != "incomplete" and (left := also(document)):
@@ -294,13 +298,26 @@ def _which(found: Sequence[Finding]) -> str:
 
 
 def _good(document: Document) -> str:
-    judged = compared(document)
-    good = sum(v["verdict"] == "passed" for v in judged)
+    judged, good = compared(document), len(agreeing(document))
+    known = sum(v["verdict"] == "known failure" for v in judged)
+    also_known = f"; {known} {'has' if known == 1 else 'have'} known failures" if known else ""
     if good < len(judged):
-        return f"{good} of {len(judged)} compared variants give the reference's answers, the others fail as known"
+        give = "gives" if good == 1 else "give"
+        return f"{good} of {len(judged)} variants that were compared {give} the reference's answers{also_known}"
     if good == 1:
-        return "The variant that was compared gives the reference's answers"
-    return f"All {good} variants that were compared give the reference's answers"
+        return f"The variant that was compared gives the reference's answers{also_known and ', and has known failures'}"
+    return f"All {good} variants that were compared give the reference's answers{also_known}"
+
+
+def _undecided(document: Document, finished: bool) -> str:
+    """Say why a run that nothing failed in proves nothing; empty where it does."""
+    if not finished:
+        return "the run did not finish"
+    if document["exit_code"] not in {0, 5}:
+        return f"pytest ended with exit code {document['exit_code']}, and no failure was reported"
+    if not compared(document):
+        return "no outputs of a variant were compared with the reference's"
+    return "" if agreeing(document) else "no variant gives the reference's answers, and all that differ are known to"
 
 
 def _uncollected(document: Document) -> bool:

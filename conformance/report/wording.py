@@ -6,6 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+STATUS = {
+    "passed": "Passed",
+    "known": "Passed with known failures",
+    "failed": "Failed",
+    "incomplete": "Incomplete",
+}
 FIGURES = {
     "max": "largest difference",
     "mean": "mean difference",

@@ -184,6 +184,62 @@ def test_an_interrupted_run_that_failed_has_failed(broken):
     assert "50 selected tests never ran" in judged["sentences"][-1]
 
 
+def with_known_failures(made, *variants, wrong=False):
+    """Give a good document in which a test of these variants failed as known; with wrong answers, or right ones."""
+    made = copy.deepcopy(made)
+    for row in made["variants"]:
+        if row["variant"] in variants:
+            row["verdict"] = "known failure"
+    for row in made["comparisons"]:
+        row["passed"] = not (wrong and row["variant"] in variants)
+    made["tests"]["xfailed"] = len(variants)
+    made["verdict"] = verdict(made)
+    return made
+
+
+def test_known_failures_are_not_shown_as_green():
+    """The run passes, but headline, badge and summary say that there are some, and of how many variants."""
+    made = with_known_failures(document(broken=None), "onnx-int8", "onnx-fp16", wrong=True)
+    assert made["verdict"]["status"] == "passed"
+    assert made["verdict"]["sentences"][0] == (
+        "15 of 17 variants that were compared give the reference's answers; 2 have known failures."
+    )
+    assert '<span class="badge known">! Passed with known failures</span>' in page(made)
+    assert "<title>! Passed with known failures: " in page(made)
+    assert "<dd>15 of 17</dd>" in page(made)
+    assert summary(made).startswith("## ⚠️ Conformance: passed with known failures\n")
+    VALIDATOR.validate(made)
+
+
+def test_a_known_failure_beside_right_answers_does_not_make_them_wrong():
+    """Of a variant that is known to be slow, and gives the reference's answers, both is said."""
+    made = with_known_failures(document(broken=None), "onnx-int8")
+    assert made["verdict"]["sentences"][0] == (
+        "All 17 variants that were compared give the reference's answers; 1 has known failures."
+    )
+    made = with_known_failures(document(variants=("savedmodel-fp32", "onnx-int8"), broken=None), "onnx-int8")
+    assert made["verdict"]["status"] == "passed"
+    assert made["verdict"]["sentences"][0] == (
+        "The variant that was compared gives the reference's answers, and has known failures."
+    )
+    assert "Passed with known failures" in page(made)
+
+
+def test_a_run_in_which_all_that_was_compared_is_known_to_be_wrong_proves_nothing():
+    """No variant gives the reference's answers: there is no failure, and no green report either."""
+    made = document(variants=("savedmodel-fp32", "onnx-int8", "onnx-fp16"), broken=None)
+    made = with_known_failures(made, "onnx-int8", "onnx-fp16", wrong=True)
+    assert made["verdict"]["status"] == "incomplete"
+    assert "no variant gives the reference's answers" in made["verdict"]["sentences"][0]
+    assert "! Incomplete" in page(made)
+
+
+def test_a_variant_that_fails_otherwise_is_not_among_those_that_passed():
+    """What loses accuracy and agrees on the judged samples is broken, and not counted as one that passed."""
+    text = page(failing_otherwise("accuracy", correct=800, passed=False))
+    assert "<dd>16 of 17</dd>" in text
+
+
 def test_what_was_left_out_is_said():
     """A run of a part of the suite, or without some variants, passes and says what it left out."""
     made = document(broken=None)
