@@ -512,6 +512,20 @@ def test_what_cannot_be_drawn_is_refused():
     assert "All 50 elements equal" in histogram(picture(reference, reference, "probabilities", 1e-4))
 
 
+def test_bars_of_the_histogram_fit_its_axis():
+    """A bar ends at the line of its count, in all decades, and one of a single element can be seen."""
+    counts = [0] * 48
+    counts[10:14] = [1, 10, 100, 1000]
+    edges = [float(e) for e in np.linspace(-10, 2, 49)]
+    data = {"edges_log10": edges, "counts": counts, "zeros": 0, "beyond": 0}
+    found = Page(histogram({"histogram": data, "allowed_max": 1e-3}))
+    bars = [(float(e["y"]), float(e["height"])) for e in found.all("rect")]
+    lines = sorted((float(e["y1"]) for e in found.all("line") if e["y1"] == e["y2"]), reverse=True)
+    assert [y for y, _ in bars] == pytest.approx(lines, abs=0.11)
+    assert min(height for _, height in bars) > 5
+    assert len({round(y + height, 1) for y, height in bars}) == 1
+
+
 # The page.
 
 
