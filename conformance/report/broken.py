@@ -22,7 +22,7 @@ from conformance.report.verdict import (
     skipped,
     skips,
 )
-from conformance.report.wording import CHECKS
+from conformance.report.wording import BROKEN, CHECKS
 
 
 def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[Any, str]) -> Markup:
@@ -201,7 +201,7 @@ def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
     lost = [row for row in accuracy if inaccurate(row)]
     tiles = [_accuracy(row) for row in lost]
     if broken := next((c for c in comparisons if c["problems"]), None):
-        tiles.append(_tile("broken output", f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
+        tiles.append(_tile(BROKEN, f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
     elif found and (lost or not found.judged["passed"]):
         tiles += _on_samples(document, own, found)
     elif on_others := [c for c in comparisons if "max" in c["figures"]]:

@@ -26,6 +26,12 @@ def apart(found: float | None, allowed: float, digits: int = 2) -> tuple[str, st
     return number(found, digits), number(allowed, digits)
 
 
+def duration(seconds: float) -> str:
+    """Write ``42 s`` or, from two minutes on, ``3 min 0 s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes > 1 else f"{round(seconds)} s"
+
+
 def plural(count: int, word: str) -> str:
     """Write ``1 test`` or ``3 tests``."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"

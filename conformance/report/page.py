@@ -12,12 +12,22 @@ from conformance.report import charts
 from conformance.report.broken import command_words, not_timed, verdict_section, worst, worst_is_shown
 from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, table, tag
-from conformance.report.numbers import apart, number, percent, plural, ratio
+from conformance.report.numbers import apart, duration, number, percent, plural, ratio
 from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
 from conformance.report.tested import digest, file_name, tested
 from conformance.report.verdict import also, findings, outcome
-from conformance.report.wording import FIGURES, INPUTS, SHORT, STATUS, decisive, judged, usage
+from conformance.report.wording import (
+    BROKEN,
+    FIGURES,
+    INPUTS,
+    NONE_ALLOWED,
+    SHORT,
+    STATUS,
+    decisive,
+    judged,
+    usage,
+)
 
 SYMBOLS = {"passed": "✓", "known": "!", "failed": "✗", "incomplete": "!"}
 VERDICTS = {
@@ -57,7 +67,7 @@ def page(document: Document) -> str:
         ("verdict", "Verdict", verdict_section(document, found, ids)),
         ("matrix", "Checks", _matrix(document, ids)),
         ("variants", "Variants", _variants(document, ids)),
-        ("speed", "Speed", speed(document)),
+        ("speed", "Speed and size", speed(document)),
         ("skipped", "Skipped", _skipped(document)),
         ("known", "Known failures", _known(document)),
         ("run", "This run", _run(document)),
@@ -134,13 +144,13 @@ def _headline(document: Document) -> list[object]:
 
 
 def _about(document: Document) -> list[object]:
-    environment, seconds = document["environment"], document["seconds"]
-    took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    environment = document["environment"]
     day, _, clock = document["started"].partition("T")
     gpu = f", {environment['gpu']['name']}" if environment["gpu"] else ""
     machine = f" ({environment['cpu']}, {plural(environment['cores'], 'core')}{gpu})"
     # On a phone the verdict is worth more than what stands under "This run" too.
-    took, machine = tag("span", f", {took}", class_="desk"), tag("span", machine, class_="desk")
+    took = tag("span", f", {duration(document['seconds'])}", class_="desk")
+    machine = tag("span", machine, class_="desk")
     return [f"{day} {clock[:5]} UTC", took, f", on {environment['host']}", machine]
 
 
@@ -196,10 +206,12 @@ def _closest(found: float | None, comparisons: Sequence[Any]) -> Markup:
     """Show a variant's found / allowed, and, where it failed, of which figure."""
     if not comparisons:
         return tag("span", "–", class_="muted")
-    shown = _usage(found)
-    name = decisive(comparisons)
-    beyond = found is not None and found > 1 and name is not None
-    return join([shown, tag("span", FIGURES.get(name, name), class_="muted under")]) if beyond and name else shown
+    if found is None and any(c["problems"] for c in comparisons):
+        return tag("span", BROKEN, class_="bad")
+    shown, name = _usage(found), decisive(comparisons)
+    if name is None or (found is not None and found <= 1):
+        return shown
+    return join([shown, tag("span", FIGURES.get(name, name), class_="muted under")])
 
 
 def _shown(document: Document, model: str) -> list[Any]:
@@ -222,9 +234,9 @@ def _check(counts: dict[str, int] | None) -> Markup:
 
 
 def _usage(found: float | None) -> Markup:
-    """Show found / allowed as a number and a bar that is full at what is allowed."""
+    """Show found / allowed as a number and a bar that is full at what is allowed; None is beyond any number."""
     if found is None:
-        return tag("span", "broken output", class_="bad")
+        return tag("span", f"✗ {NONE_ALLOWED}", class_="bad")
     bad = found > 1
     # A bar that shows a small share at all.
     bar = tag("i", style=f"width:{min(100.0, max(2.0, 100 * found)):.0f}%", class_="over" if bad else None)
@@ -280,7 +292,7 @@ def _comparisons(variant: Any, comparisons: Sequence[Any]) -> Markup:
             share = usage(needed, allowed)
             shown = tag("span", "not judged", class_="muted")
             if decides:
-                shown = _usage(share) if math.isfinite(share) else tag("span", "✗", class_="bad")
+                shown = _usage(share if math.isfinite(share) else None)
             found, limit = apart(needed, allowed)
             rows.append([inputs, FIGURES.get(name, name), shown, found, limit if decides else "not judged"])
     caption = f"Differences of {variant['variant']} from the reference"

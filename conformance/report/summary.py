@@ -9,7 +9,7 @@ from conformance.report.document import Document, any_of
 from conformance.report.numbers import plural, ratio
 from conformance.report.samples import on_samples
 from conformance.report.verdict import findings, outcome
-from conformance.report.wording import STATUS
+from conformance.report.wording import BROKEN, NONE_ALLOWED, STATUS
 
 SYMBOLS = {"passed": "✅", "known": "⚠️", "failed": "❌", "incomplete": "⚠️"}
 
@@ -68,9 +68,10 @@ def row_of(document: Document, variant: Any) -> list[str]:
     """Give the cells of a variant, as Markdown."""
     cells = [text(variant["variant"]), "**FAILED**" if variant["verdict"] == "failed" else variant["verdict"]]
     comparisons = any_of(document["comparisons"], variant)
-    cells.append(
-        "∞" if comparisons and variant["usage"] is None else "-" if not comparisons else ratio(variant["usage"])
-    )
+    if comparisons and variant["usage"] is None:
+        cells.append(BROKEN if any(c["problems"] for c in comparisons) else NONE_ALLOWED)
+    else:
+        cells.append(ratio(variant["usage"]) if comparisons else "-")
     found = on_samples(document, variant)
     cells.append(f"{found.flips:,} of {found.samples:,}" if found else "-")
     accuracy = any_of(document["accuracy"], variant)

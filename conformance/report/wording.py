@@ -44,6 +44,12 @@ def judged(name: str, allowed: float) -> bool:
     return not (name == "flips" and allowed >= 1)
 
 
+BROKEN = "broken output"
+"""What is said for found over allowed where outputs cannot be compared: NaN, another shape, no output."""
+NONE_ALLOWED = "none allowed"
+"""What is said for it where something was found, and nothing is allowed."""
+
+
 def usage(needed: float | None, allowed: float) -> float:
     """Give found over allowed; infinite where nothing is allowed, or what was found is not finite."""
     if needed is None or (allowed == 0 and needed > 0):

@@ -25,7 +25,7 @@ from report_documents import (
 from conformance.report.charts import histogram
 from conformance.report.document import as_json, schema
 from conformance.report.markup import Markup, tag
-from conformance.report.numbers import apart, number, percent, ratio
+from conformance.report.numbers import apart, duration, number, percent, ratio
 from conformance.report.page import page
 from conformance.report.pictures import POINTS, picture, with_images
 from conformance.report.summary import summary
@@ -399,6 +399,15 @@ def test_a_figure_just_beyond_is_told_from_its_limit_everywhere(broken):
 
 
 @pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "60 s"), (119.4, "119 s"), (119.6, "2 min 0 s"), (179.7, "3 min 0 s"), (3725, "62 min 5 s")],
+)
+def test_no_minute_has_sixty_seconds(seconds, text):
+    """Seconds are rounded before they become minutes."""
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
     ("part", "text"),
     [(0, "0 %"), (100_000, "100 %"), (99_999, "99.99 %"), (1, "0.01 %"), (50_000, "50.0 %"), (99_940, "99.9 %")],
 )
@@ -660,6 +669,37 @@ def test_tests_that_say_the_same_share_a_message():
     other["failures"][-2] |= {"phase": "teardown"}
     part = box(page(other).split("</article>", 1)[1])
     assert len([e for e in Page(part, whole=False).all("pre") if e.get("class") != "replay"]) == 8
+
+
+def test_sizes_are_shown_where_nothing_was_timed(broken):
+    """Processes that share cores time nothing, and artifacts have a size all the same."""
+    text = page(broken | {"benchmarks": [], "floors": []})
+    assert "Size and build time of cifar10_vgg" in text
+    assert "Timed after" not in text
+    assert "load ms" not in text
+    assert "Size, load time and build time of cifar10_vgg" in page(broken)
+    assert 'href="#speed"' not in page(broken | {"benchmarks": [], "floors": [], "artifacts": []})
+
+
+def test_a_figure_of_which_nothing_is_allowed_is_no_broken_output(broken):
+    """Page and summary tell a difference where none is allowed from outputs that cannot be compared at all."""
+    made = copy.deepcopy(broken)
+    for row in made["variants"] + made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row["usage"] = None
+    for row in made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row["figures"]["max"] = [1e-9, 0.0]
+    matrix = page(made).split('<a href="#variant-1">onnx-fp32</a>')[-1].split("</tr>")[0]
+    assert '<span class="bad">✗ none allowed</span><span class="muted under">largest difference</span>' in matrix
+    assert page(made).count("✗ none allowed") == 3
+    assert "broken output" not in page(made)
+    assert "| none allowed |" in summary(made)
+    for row in made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row |= {"figures": {}, "problems": ["dense_1: shape (3,)"]}
+    assert '<td class="w"><span class="bad">broken output</span></td>' in page(made)
+    assert "| broken output |" in summary(made)
 
 
 @pytest.mark.parametrize("empty", [True, False])
