@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conformance.report.document import Document, any_of
+from conformance.report.document import Document, any_of, name_of
 from conformance.report.markup import Markup, join, tag
 from conformance.report.numbers import apart, number, percent, plural
 from conformance.report.samples import OnSamples, kinds, of_output, on_samples, picture_of, reaches
@@ -109,9 +109,7 @@ def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any,
     title = f"finding-{index}"
     own = {"model": finding.model, "variant": finding.variant}
     variant = next(iter(any_of(document["variants"], own)), None)
-    name = finding.title
-    if finding.variant and len(document["models"]) == 1:
-        name = f"{finding.variant} {finding.what}"
+    name = f"{name_of(document, own)} {finding.what}" if finding.variant else finding.title
     tiles = _tiles(document, own) if finding.variant else []
     # The user's own file stands at the top of the page.
     tested = of_variant(document, variant) if variant and not variant.get("supplied") else None
@@ -157,8 +155,8 @@ def _failed_tests(document: Document, finding: Finding, variant: Mapping[str, An
     # A test may fail in two phases, with a message each.
     if sum(counts.values()) == len(finding.tests):
         late = " (not timed: its answers are wrong)" if variant and not_timed(document, variant) else ""
-        kinds = [f"{n} {CHECKS.get(c, c)}{late if c == 'benchmark' else ''}" for c, n in counts.items()]
-        says += f": {', '.join(kinds)}"
+        names = {c: CHECKS[c].name if c in CHECKS else c for c in counts}
+        says += ": " + ", ".join(f"{n} {names[c]}{late if c == 'benchmark' else ''}" for c, n in counts.items())
     return tag("details", tag("summary", says), *tests, class_="tests")
 
 
@@ -276,7 +274,7 @@ def _passed(document: Document) -> Markup | None:
     label = "variants agree with the reference; the reference itself is not counted"
     tiles = [_tile(f"{len(good)} of {len(compared(document))}", label)]
     if near := max((v for v in good if v["usage"] is not None), key=lambda v: v["usage"], default=None):
-        which = near["variant"] + (f" of {near['model']}" if len(document["models"]) > 1 else "")
+        which = name_of(document, near)
         tiles.append(
             _tile(f"{100 * near['usage']:.0f} %", f"of what is allowed was used by {which}, the closest to it")
         )

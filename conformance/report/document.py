@@ -30,6 +30,11 @@ def any_of(rows: Sequence[Mapping[str, Any]], variant: Mapping[str, Any]) -> lis
     return [r for r in rows if r["model"] == variant["model"] and r["variant"] == variant["variant"]]
 
 
+def name_of(document: Document, row: Mapping[str, Any]) -> str:
+    """Name a row's variant, and its model where several are under test."""
+    return f"{row['variant']} of {row['model']}" if len(document["models"]) > 1 else str(row["variant"])
+
+
 def as_json(document: Any) -> str:
     """Write a document as JSON for programs and people; ValueError for a number that is not finite."""
     return _written(document, 0) + "\n"

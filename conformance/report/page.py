@@ -10,15 +10,16 @@ from typing import Any
 
 from conformance.report import charts
 from conformance.report.broken import command_words, not_timed, verdict_section, worst, worst_is_shown
-from conformance.report.document import Document, any_of
+from conformance.report.document import Document, any_of, name_of
 from conformance.report.markup import Markup, join, table, tag
 from conformance.report.numbers import apart, duration, number, percent, plural, ratio
 from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
-from conformance.report.tested import digest, file_name, tested
+from conformance.report.tested import file_name, tested
 from conformance.report.verdict import also, findings, outcome
 from conformance.report.wording import (
     BROKEN,
+    CHECKS,
     FIGURES,
     INPUTS,
     NONE_ALLOWED,
@@ -36,14 +37,6 @@ VERDICTS = {
     "known failure": "! known failure",
     "not compared": "– not compared",
     "not run": "– not run",
-}
-CHECKS = {
-    "consistency": "gives the reference's answers",
-    "batching": "does not depend on the batch",
-    "accuracy": "against labels",
-    "benchmark": "speed and floors",
-    "tensorrt": "promises of TensorRT engines",
-    "other": "",
 }
 FAMILIES = {
     "tensorrt-vc": "TensorRT plans that other versions can run too",
@@ -124,7 +117,7 @@ def page(document: Document) -> str:
         Markup('<link rel="icon" href="data:,">'),
         tag("style", _file("style.css")),
     )
-    skip = tag("a", "Skip to the verdict", href="#main", class_="skip")
+    skip = tag("a", "Skip to the details", href="#main", class_="skip")
     body = tag("body", skip, header, main, footer, tag("script", _file("script.js")))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
@@ -158,10 +151,11 @@ def _about(document: Document) -> list[object]:
 
 
 def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
-    parts, late = [], False
+    parts, late, seen = [], False, set()
     for model in document["models"]:
         rows = _shown(document, model["name"])
         checks = [c for c in CHECKS if any(c in v["checks"] for v in rows)]
+        seen |= set(checks)
         if not rows or not checks:
             continue
         cells = []
@@ -181,7 +175,7 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
                 for c in checks
             ]
             cells.append([name, verdict, _closest(v["usage"], comparisons), *found])
-        head = [tag("span", c, title=CHECKS[c]) if CHECKS[c] else c for c in checks]
+        head = [CHECKS[c].name for c in checks]
         parts.append(tag("h3", model["name"]))
         parts.append(
             table(
@@ -199,7 +193,18 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
     )
     if late:
         explained += " Not timed: the speed tests fail before they time anything, because the answers are wrong."
-    return join([tag("p", tag("b", "found / allowed"), explained, class_="muted"), *parts])
+    meanings = [
+        tag("div", tag("dt", check.name), tag("dd", check.meaning, *_marker(marker)))
+        for marker, check in CHECKS.items()
+        if marker in seen
+    ]
+    first = tag("p", tag("b", "found / allowed"), explained, class_="muted")
+    return join([first, *parts, tag("dl", *meanings, class_="facts")])
+
+
+def _marker(marker: str) -> list[object]:
+    """Say how the tests of a check are run alone; those of other kinds have no marker in common."""
+    return [] if marker == "other" else [" (", tag("code", f"pytest -m {marker}"), ")"]
 
 
 def _closest(found: float | None, comparisons: Sequence[Any]) -> Markup:
@@ -271,7 +276,7 @@ def _variant(document: Document, variant: Any, id_: str) -> Markup:
         class_="bad" if failed else "good" if variant["verdict"] == "passed" else "muted",
     )
     nothing = tag("p", "Nothing was compared.", class_="note")
-    content: list[Markup | None] = [_comparisons(variant, comparisons) if comparisons else nothing]
+    content: list[Markup | None] = [_comparisons(document, variant, comparisons) if comparisons else nothing]
     content.append(_inputs(comparisons) if comparisons else None)
     if drawn:
         content.append(tag("div", *_figures(document, drawn[0]), class_="charts"))
@@ -282,7 +287,7 @@ def _variant(document: Document, variant: Any, id_: str) -> Markup:
     return tag("details", heading, *content, id=id_, class_="variant", open=failed)
 
 
-def _comparisons(variant: Any, comparisons: Sequence[Any]) -> Markup:
+def _comparisons(document: Document, variant: Any, comparisons: Sequence[Any]) -> Markup:
     rows = []
     for c in comparisons:
         inputs = f"{c['inputs']} ({c['samples']:,})"
@@ -295,7 +300,7 @@ def _comparisons(variant: Any, comparisons: Sequence[Any]) -> Markup:
                 shown = _usage(share if math.isfinite(share) else None)
             found, limit = apart(needed, allowed)
             rows.append([inputs, FIGURES.get(name, name), shown, found, limit if decides else "not judged"])
-    caption = f"Differences of {variant['variant']} from the reference"
+    caption = f"Differences of {name_of(document, variant)} from the reference"
     headings = ["inputs (samples)", "figure", "found / allowed", "found", "allowed"]
     return table(caption, headings, rows, words=(0, 1, 2))
 
@@ -312,7 +317,7 @@ def _inputs(comparisons: Sequence[Any]) -> Markup:
 
 def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
     count, data = picture["samples"], picture["histogram"]
-    output = of_output(document, picture, picture["output"])
+    output, name = of_output(document, picture, picture["output"]), name_of(document, picture)
     elements = sum(data["counts"]) + data["zeros"]
     figures = [
         _figure(
@@ -322,7 +327,7 @@ def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
             else "None differs by more than is allowed." + (f" {data['zeros']:,} are equal." if data["zeros"] else ""),
             charts.histogram(picture),
             table(
-                "Elements by absolute difference",
+                f"Elements of {name} by absolute difference",
                 ["from", "to", "elements"],
                 [
                     [f"{10**a:.1e}", f"{10**b:.1e}", f"{n:,}"]
@@ -350,7 +355,9 @@ def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
                 f"Confidence{output}, reference against variant",
                 f"▲ class changed ({flips:,} of {count:,} samples), ● same class.{shown}",
                 charts.scatter(picture),
-                table("Confidence by sample", ["sample", "reference", "variant", "class"], values, words=(0, 3)),
+                table(
+                    f"Confidence of {name} by sample", ["sample", "reference", "variant", "class"], values, words=(0, 3)
+                ),
             )
         )
     if rows := picture["agreement"]:
@@ -360,7 +367,7 @@ def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
                 f"Same class as the reference{output}, by class",
                 f"{sum(r['same'] for r in rows):,} of {sum(r['samples'] for r in rows):,} samples keep their class.",
                 charts.agreement(rows),
-                table("Agreement by the reference's class", ["class", "samples", "same", "share"], values),
+                table(f"Agreement of {name} by the reference's class", ["class", "samples", "same", "share"], values),
             )
         )
     return figures
@@ -385,13 +392,15 @@ def _facts(document: Document, variant: Any) -> Markup | None:
     for artifact in any_of(document["artifacts"], variant):
         supplied, size = variant.get("supplied"), f"{artifact['bytes'] / 1e6:.2f} MB"
         if supplied:
-            facts += [("size", size), ("made by", f"supplied by {supplied['option']} ({file_name(supplied)})")]
+            hashed = [", SHA-256 ", tag("code", supplied["sha256"])] if supplied["sha256"] else []
+            given = join(["supplied by ", supplied["option"], " (", file_name(supplied), *hashed, ")"])
+            facts += [("size", size), ("made by", given)]
         else:
             facts.append(("size", f"{size}, built in {number(artifact['build_seconds'])} s"))
             tools = ", ".join(f"{n} {v}" for n, v in artifact["tools"].items() if v)
             facts.append(("made by", tools or "a file that was supplied"))
         for name, file in artifact["files"].items():
-            facts.append((name, join([f"{file['bytes']:,} bytes, SHA-256 ", digest(file["sha256"])])))
+            facts.append((name, join([f"{file['bytes']:,} bytes, SHA-256 ", tag("code", file["sha256"])])))
     if not facts:
         return None
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts")

@@ -10,7 +10,7 @@ from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, tag
 
 HASH_SHOWN = 12
-"""So many digits of a hash tell files apart for a person; the whole hash is in its title and in the JSON."""
+"""So many digits of a hash tell files apart for a person; the whole hash stands with the variant's figures."""
 
 
 def tested(document: Document) -> Markup | None:
@@ -66,11 +66,6 @@ def file_name(supplied: Mapping[str, Any]) -> str:
     return PurePath(supplied["path"]).name or supplied["path"]
 
 
-def digest(sha256: str) -> Markup:
-    """Show the first digits of a hash; the whole of it stands in the title."""
-    return tag("code", sha256[:HASH_SHOWN], "…", title=sha256)
-
-
 def _is_tested(document: Document, variant: Mapping[str, Any]) -> bool:
     references = {m["name"]: m["reference"] for m in document["models"]}
     return bool(variant.get("supplied")) and variant["variant"] != references[variant["model"]]
@@ -93,7 +88,7 @@ def _path(path: str) -> Markup:
 def _measured(size: int | None, sha256: str | None) -> Markup:
     parts: list[object] = [] if size is None else [f"{size / 1e6:.2f} MB"]
     if sha256:
-        parts += [", SHA-256 " if parts else "SHA-256 ", digest(sha256)]
+        parts += [", SHA-256 " if parts else "SHA-256 ", tag("code", f"{sha256[:HASH_SHOWN]}…")]
     return join([" (", *parts, ")"]) if parts else Markup("")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 STATUS = {
     "passed": "Passed",
@@ -25,14 +25,27 @@ INPUTS = {
     "contrast": "contrast inputs (black, white, checkerboards, single pixels, noise)",
     "drawn": "drawn inputs (random, within the model's range)",
 }
+
+
+class Check(NamedTuple):
+    """What the report calls the tests of a marker, and what they say of a variant that passes them."""
+
+    name: str
+    meaning: str
+
+
 CHECKS = {
-    "consistency": "agreement",
-    "batching": "batching",
-    "accuracy": "accuracy",
-    "benchmark": "speed",
-    "tensorrt": "TensorRT",
-    "other": "other",
+    "consistency": Check("agreement", "it gives the reference's answers"),
+    "batching": Check("batching", "a sample's answer does not depend on its batch"),
+    "accuracy": Check("accuracy", "against labels it is about as accurate as the reference"),
+    "benchmark": Check("speed", "it was timed, and keeps its floors"),
+    "tensorrt": Check("TensorRT", "it keeps what only TensorRT engines promise"),
+    "other": Check("other", "it passes tests of another kind"),
 }
+BROKEN = "broken output"
+"""What is said for found over allowed where outputs cannot be compared: NaN, another shape, no output."""
+NONE_ALLOWED = "none allowed"
+"""What is said for it where something was found, and nothing is allowed."""
 SHORT = (
     "In conformance.json, the terminal and the messages of tests, found is called needed, and the figures are max, "
     "mean, kl, margin, flips and sum, in the order of these tables; a changed class is a flip."
@@ -42,12 +55,6 @@ SHORT = (
 def judged(name: str, allowed: float) -> bool:
     """Say whether a figure decides: where all classes may change, the margin decides alone."""
     return not (name == "flips" and allowed >= 1)
-
-
-BROKEN = "broken output"
-"""What is said for found over allowed where outputs cannot be compared: NaN, another shape, no output."""
-NONE_ALLOWED = "none allowed"
-"""What is said for it where something was found, and nothing is allowed."""
 
 
 def usage(needed: float | None, allowed: float) -> float:

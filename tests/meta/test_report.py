@@ -609,13 +609,44 @@ def test_the_page_can_be_read_without_eyes_or_mouse(broken):
     assert all(e.get("scope") for e in found.all("th"))
     for element in found.elements:
         if element.get("class") == "scroll":
-            assert element["tabindex"] == "0"
+            assert (element["tabindex"], element["role"]) == ("0", "group")
             assert element["aria-label"]
     assert [len(found.all(name)) for name in ("header", "nav", "main", "footer")] == [1, 1, 1, 1]
     ids = [e["id"] for e in found.elements if "id" in e]
     assert len(ids) == len(set(ids))
     links = [e["href"][1:] for e in found.all("a")] + [e["aria-labelledby"] for e in found.all("section", "article")]
     assert set(links) <= set(ids)
+
+
+def test_no_two_tables_are_called_alike():
+    """Captions name the variant, and of several models the model: without eyes, they tell tables apart."""
+    for models in (("cifar10_vgg",), ("cifar10_vgg", "digits_vgg")):
+        captions = [e["text"] for e in Page(page(document(models=models))).all("caption")]
+        assert len(captions) == len(set(captions)) > 50
+
+
+def test_nothing_is_said_to_a_mouse_only(broken):
+    """No words stand in a title that shows under a pointer: hashes are whole in the text, and checks are explained."""
+    found = Page(page(broken))
+    assert not any("title" in element for element in found.elements)
+    hashes = [e["text"] for e in found.all("code") if re.fullmatch("[0-9a-f]{64}", e["text"])]
+    assert hashes.count("cd" * 32) == 18
+    explained = {e["text"] for e in found.all("dd") if "(pytest -m " in e["text"]}
+    assert explained == {
+        "it gives the reference's answers (pytest -m consistency)",
+        "a sample's answer does not depend on its batch (pytest -m batching)",
+        "against labels it is about as accurate as the reference (pytest -m accuracy)",
+    }
+
+
+def test_checks_have_one_name_each(broken):
+    """The heads of the matrix, their explanations and the counts of failed tests use the same words."""
+    text = page(with_wrong_answers_everywhere(broken))
+    heads = [e["text"] for e in Page(text.split("by check</caption>")[1].split("</thead>")[0], whole=False).all("th")]
+    assert heads == ["variant", "verdict", "found / allowed", "agreement", "batching", "accuracy", "speed"]
+    assert "4 agreement, 2 accuracy, 4 speed" in text
+    for name in heads[3:]:
+        assert f"<dt>{name}</dt>" in text
 
 
 def test_every_chart_has_its_values_in_a_table(broken):
@@ -637,6 +668,37 @@ def test_verdict_comes_first_and_figures_of_a_gpu_are_there(broken):
     assert f"<td>{number(row['joules_per_1000_samples'], 3)}</td>" in text
     assert f"<td>{row['limit_samples_per_s']:,.0f}</td>" in text
     assert ">GPU MB<" in text
+
+
+def test_sizes_are_shown_where_nothing_was_timed(broken):
+    """Processes that share cores time nothing, and artifacts have a size all the same."""
+    text = page(broken | {"benchmarks": [], "floors": []})
+    assert "Size and build time of cifar10_vgg" in text
+    assert "Timed after" not in text
+    assert "load ms" not in text
+    assert "Size, load time and build time of cifar10_vgg" in page(broken)
+    assert 'href="#speed"' not in page(broken | {"benchmarks": [], "floors": [], "artifacts": []})
+
+
+def test_a_figure_of_which_nothing_is_allowed_is_no_broken_output(broken):
+    """Page and summary tell a difference where none is allowed from outputs that cannot be compared at all."""
+    made = copy.deepcopy(broken)
+    for row in made["variants"] + made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row["usage"] = None
+    for row in made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row["figures"]["max"] = [1e-9, 0.0]
+    matrix = page(made).split('<a href="#variant-1">onnx-fp32</a>')[-1].split("</tr>")[0]
+    assert '<span class="bad">✗ none allowed</span><span class="muted under">largest difference</span>' in matrix
+    assert page(made).count("✗ none allowed") == 3
+    assert "broken output" not in page(made)
+    assert "| none allowed |" in summary(made)
+    for row in made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row |= {"figures": {}, "problems": ["dense_1: shape (3,)"]}
+    assert '<td class="w"><span class="bad">broken output</span></td>' in page(made)
+    assert "| broken output |" in summary(made)
 
 
 def test_two_models_with_all_variants_stay_small():
@@ -669,37 +731,6 @@ def test_tests_that_say_the_same_share_a_message():
     other["failures"][-2] |= {"phase": "teardown"}
     part = box(page(other).split("</article>", 1)[1])
     assert len([e for e in Page(part, whole=False).all("pre") if e.get("class") != "replay"]) == 8
-
-
-def test_sizes_are_shown_where_nothing_was_timed(broken):
-    """Processes that share cores time nothing, and artifacts have a size all the same."""
-    text = page(broken | {"benchmarks": [], "floors": []})
-    assert "Size and build time of cifar10_vgg" in text
-    assert "Timed after" not in text
-    assert "load ms" not in text
-    assert "Size, load time and build time of cifar10_vgg" in page(broken)
-    assert 'href="#speed"' not in page(broken | {"benchmarks": [], "floors": [], "artifacts": []})
-
-
-def test_a_figure_of_which_nothing_is_allowed_is_no_broken_output(broken):
-    """Page and summary tell a difference where none is allowed from outputs that cannot be compared at all."""
-    made = copy.deepcopy(broken)
-    for row in made["variants"] + made["comparisons"]:
-        if row["variant"] == "onnx-fp32":
-            row["usage"] = None
-    for row in made["comparisons"]:
-        if row["variant"] == "onnx-fp32":
-            row["figures"]["max"] = [1e-9, 0.0]
-    matrix = page(made).split('<a href="#variant-1">onnx-fp32</a>')[-1].split("</tr>")[0]
-    assert '<span class="bad">✗ none allowed</span><span class="muted under">largest difference</span>' in matrix
-    assert page(made).count("✗ none allowed") == 3
-    assert "broken output" not in page(made)
-    assert "| none allowed |" in summary(made)
-    for row in made["comparisons"]:
-        if row["variant"] == "onnx-fp32":
-            row |= {"figures": {}, "problems": ["dense_1: shape (3,)"]}
-    assert '<td class="w"><span class="bad">broken output</span></td>' in page(made)
-    assert "| broken output |" in summary(made)
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -739,7 +770,7 @@ def test_the_supplied_file_is_named_at_the_top(broken):
     assert reference == "the SavedModel of cifar10_vgg, run by TensorFlow 2.21.0"
     assert "do not ship classifier v7.onnx" in box(text)
     own = text.split("<h4>onnx-fp32</h4>")[1].split("</details><details")[0]
-    assert "supplied by --onnx (classifier v7.onnx)" in own
+    assert f"supplied by --onnx (classifier v7.onnx, SHA-256 <code>{'cd' * 32}</code>)" in own
     assert "built in 0.1" not in own
     assert "`/data/classifier v7.onnx`" in summary(made)
     assert "cd" * 32 in summary(made)
