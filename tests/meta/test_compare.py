@@ -53,6 +53,9 @@ def test_a_sample_that_changes_class_in_two_outputs_is_one_sample():
     comparison = compare({"p": other, "q": other}, {"p": p, "q": p}, WIDE, {"p": "probabilities", "q": "logits"})
     assert [len(output.flips) for output in comparison.outputs] == [3, 3]
     assert comparison.flips == 3
+    # Where all may flip: the worst output all the same.
+    comparison = compare({"p": p, "q": other}, {"p": p, "q": p}, WIDE, {"p": "probabilities", "q": "logits"})
+    assert comparison.figure("flips").needed == pytest.approx(3 / 20)
 
 
 @pytest.mark.parametrize("name", ["max", "mean", "kl", "margin", "flips", "sum"])

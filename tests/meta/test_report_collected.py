@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from report_documents import outputs
 
-from conformance.diagnose import diagnose
+from conformance.diagnose import NOT_FOUND, diagnose
 from engines import datasets
 from engines.chain import Chain
 from engines.model import OutputSpec, find_model, load_model
@@ -127,6 +128,22 @@ def unexplained():
     )
 
 
+def test_what_is_wrong_with_another_output_is_not_said_of_the_class_scores():
+    """Where the class scores agree nothing is made of them, however many classes another output changes."""
+    reference, other = outputs(6, noise=3.0)
+    both = {"scores": reference, "boxes": reference}
+    actual = both | {"boxes": other}
+
+    def agrees(found):
+        return all(np.array_equal(found[name], both[name]) for name in both)
+
+    said = diagnose(actual, actual, both, run=lambda _: actual, alone=lambda _: actual, agrees=agrees, scores="scores")
+    assert said == f"{NOT_FOUND}the class scores 'scores' agree, and what differs is another output"
+    wrong = both | {"scores": other}
+    said = diagnose(wrong, wrong, both, run=lambda _: wrong, alone=lambda _: wrong, agrees=agrees, scores="scores")
+    assert "top-1 classes agree" in said
+
+
 @pytest.mark.parametrize(
     ("said", "likely"),
     [
@@ -144,6 +161,16 @@ def test_a_cause_that_was_not_found_is_none(chain, said, likely):
     assert failure["likely"] == likely
     assert said in failure["message"]
     assert ("Likely" in document["verdict"]["sentences"][1]) == bool(likely)
+
+
+def test_figures_stand_in_one_order(chain):
+    """Whichever output was the worst in each, as in the tables that say in which order they are."""
+    run = Run(chain)
+    figures = {"sum": [0.0, 1e-5], "max": [1e-6, 1e-5], "kl": [0.0, 1e-9]}
+    record = {"inputs": "samples", "samples": 100, "flips": 0, "passed": True, "problems": [], "usage": 0.1}
+    run.test("onnx-fp32", records=[("comparison", record | {"figures": figures})])
+    (comparison,) = run.document()["comparisons"]
+    assert list(comparison["figures"].items()) == [(n, figures[n]) for n in ("max", "kl", "sum")]
 
 
 # What the charts show.
@@ -168,6 +195,18 @@ def test_the_charts_are_of_what_differs(wrong, name):
     drawn = shown(SPEC, actual, expected, ALLOWED, (), None)
     assert drawn["output"] == name
     assert (drawn["histogram"]["beyond"] > 0) == bool(wrong)
+
+
+def test_labels_are_those_of_the_class_scores():
+    """Beside the samples of another output stand neither labels nor names of classes, which are not its own."""
+    reference, other = outputs(50, noise=1.0)
+    expected, labels = {"boxes": reference, "scores": reference}, np.zeros(50, int)
+    kinds = SimpleNamespace(outputs=(replace(BOXES, kind="probabilities"), SCORES), probabilities=SCORES)
+    for name, words in (("scores", ("cat", "cat")), ("boxes", (None, "class 0"))):
+        drawn = shown(kinds, expected | {name: other}, expected, ALLOWED, ("cat",), labels)
+        assert drawn["output"] == name
+        assert {w["label"] for w in drawn["worst"]} == {words[0]}
+        assert drawn["agreement"][0]["class"] == words[1]
 
 
 def test_the_charts_are_of_an_output_that_was_compared_and_is_finite():
