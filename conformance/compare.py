@@ -176,7 +176,13 @@ class Comparison:
     def figure(self, name: str) -> Figure | None:
         """Give a figure's worst value over the outputs, by needed over allowed; None where no output has it."""
         found = [f for o in self.outputs if (f := o.figure(name))]
-        return max(found, key=_usage, default=None)
+        # Where all may flip, needed over allowed is none.
+        return max(found, key=lambda f: (_usage(f), f.needed), default=None)
+
+    @property
+    def flips(self) -> int:
+        """How many samples change class, in one output or in several."""
+        return len({flip.sample for output in self.outputs for flip in output.flips})
 
     @property
     def usage(self) -> float:

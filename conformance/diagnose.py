@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
+NOT_FOUND = "not found out: "
+"""How a sentence begins that names no cause, but says why there is none."""
+
 SAME_WEIGHTS_AGREEMENT = 0.5
 """Two trainings of a model share at least this many top-1 classes; unrelated outputs share about one in `classes`."""
 
@@ -32,7 +35,7 @@ def diagnose(
     agrees: Callable[[Arrays], bool],
     scores: str | None,
 ) -> str:
-    """Say in one sentence what most likely is wrong.
+    """Say in one sentence what most likely is wrong, or, after NOT_FOUND, that nothing explains it.
 
     ``run`` runs the engine on other inputs, ``alone`` does so with every sample in a batch of its own, ``agrees``
     judges outputs against the reference as the failed comparison was judged, and ``scores`` names the output of class
@@ -54,7 +57,9 @@ def diagnose(
         count = len(next(iter(inputs.values())))
         if count > 1 and agrees(alone(inputs)):
             return "right one by one and wrong in batches: a batch size is built into the engine"
-        return _not_finite(actual) or _by_agreement(actual, reference, scores)
+        sound = scores is not None and len(reference) > 1 and agrees({**reference, scores: actual[scores]})
+        elsewhere = f"{NOT_FOUND}the class scores {scores!r} agree, and what differs is another output"
+        return _not_finite(actual) or (elsewhere if sound else _by_agreement(actual, reference, scores))
 
 
 def diagnose_answers(
@@ -314,7 +319,7 @@ def _constant(actual: Arrays, reference: Arrays, scores: str | None) -> bool:
 
 def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None) -> str:
     if scores is None:
-        return "no usual mistake explains it; the engine computes something else"
+        return f"{NOT_FOUND}no usual mistake explains it; the engine computes something else"
     p, q = actual[scores], reference[scores]
     same, count = int((p.argmax(axis=1) == q.argmax(axis=1)).sum()), len(q)
     if same >= SAME_WEIGHTS_AGREEMENT * count:

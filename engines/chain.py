@@ -145,6 +145,16 @@ class Chain:
         """The variants of the model, the reference's own first."""
         return variants(self.spec)
 
+    def artifact_name(self, variant: Variant) -> str:
+        """Give the store's name of the variant's artifact, which for a C++ program is the plan that it runs.
+
+        A user's own file, and what is made from one, has a name of its own: it does not replace what the chain
+        converts.
+        """
+        own = plan_of(variant)
+        source = "onnx" if own.format in PLANS.values() else own.format
+        return f"{own}-brought" if source in self.brought else str(own)
+
     def artifact(self, variant: Variant) -> Artifact:
         """Give the variant's artifact, made now where it is missing or stale.
 
@@ -394,8 +404,7 @@ class Chain:
             shutil.copyfile(path, folder / tflite.FILE)
             return {}
 
-        # Under a name of its own, so that the converted artifact stays what it is.
-        return self._get(f"{variant}-brought", Recipe({"file": file_hash(path)}), build, None)
+        return self._get(self.artifact_name(variant), Recipe({"file": file_hash(path)}), build, None)
 
     def _onnx(self, variant: Variant) -> Artifact:
         spec = self.spec
@@ -404,7 +413,7 @@ class Chain:
             tools = {"tf2onnx": installed_version("tf2onnx"), "onnx": installed_version("onnx")}
             tools["tensorflow"] = savedmodel.version()
             return self._get(
-                str(variant),
+                self.artifact_name(variant),
                 Recipe({"savedmodel": source.sha256} | _code(onnx), {"opset": onnx.OPSET}, tools),
                 lambda folder: onnx.build_fp32(source.folder / savedmodel.FILE, spec, folder),
                 savedmodel.unavailable() or missing("tf2onnx"),
@@ -417,7 +426,7 @@ class Chain:
                 "onnx": installed_version("onnx"),
             }
             return self._get(
-                str(variant),
+                self.artifact_name(variant),
                 Recipe({"onnx-fp32": fp32.sha256} | _code(onnx), {}, tools),
                 lambda folder: onnx.build_fp16(path, spec, folder),
                 missing("onnxconverter-common"),
@@ -425,7 +434,7 @@ class Chain:
         inputs = self.calibration.inputs
         parameters = {**vars(spec.calibration), "operators": list(onnx.QUANTIZED_OPERATORS)}
         return self._get(
-            str(variant),
+            self.artifact_name(variant),
             Recipe(
                 {"onnx-fp32": fp32.sha256, "calibration": content_hash(inputs)} | _code(onnx),
                 parameters,
@@ -444,7 +453,7 @@ class Chain:
             made_from["calibration"] = content_hash(inputs)
             parameters = dict(vars(spec.calibration))
         return self._get(
-            str(variant),
+            self.artifact_name(variant),
             Recipe(made_from, parameters, {"tensorflow": savedmodel.version()}),
             lambda folder: tflite.build_tflite(
                 source.folder / savedmodel.FILE,
@@ -478,10 +487,10 @@ class Chain:
             inputs = self.calibration.inputs
             made_from["calibration"] = inputs_sha256 = content_hash(inputs)
             parameters["calibration"] = dict(vars(spec.calibration))
-        caches, before, name = [], None, self._plan_name(variant)
+        caches, before, name = [], None, self.artifact_name(variant)
         if not rebuild:
-            others = (self.store.root / spec.name / self._plan_name(v) for v in self.variants if v.format == "tensorrt")
-            caches = [other / tensorrt.calibration.CACHE for other in others]
+            others = [self.artifact_name(v) for v in self.variants if v.format == "tensorrt"]
+            caches = [self.store.root / spec.name / other / tensorrt.calibration.CACHE for other in others]
             before = self.store.recorded(spec.name, name)
         # Where another environment built it, its versions are as good as any.
         tools = {"tensorrt": builder, "polygraphy": installed_version("polygraphy") if builder else None}
@@ -504,10 +513,6 @@ class Chain:
             f"{tensorrt.versions.OLDEST} is installed, on the same artifact folder",
         )
 
-    def _plan_name(self, variant: Variant) -> str:
-        """Give the store's name of a plan: one made from a user's ONNX does not replace that of the converted one."""
-        return f"{variant}-brought" if "onnx" in self.brought else str(variant)
-
     def _tuned(self, variant: Variant, plan: Path, batch_size: int | None) -> Runner:
         """Open a TensorRT runner with the streams and graphs that were measured best for this plan, once."""
         compatible = variant.format == VERSION_COMPATIBLE
@@ -528,7 +533,7 @@ class Chain:
             recipe = Recipe(made_from, parameters, {"tensorrt": tensorrt.version()}, tensorrt.device())
             # Several runtimes run the same version-compatible plan, from the same store.
             at = f".{tensorrt.versions.runtime_id()}" if compatible else ""
-            name = f"{self._plan_name(variant)}.tuning-{runner.batch_size}{at}"
+            name = f"{self.artifact_name(variant)}.tuning-{runner.batch_size}{at}"
             tuning = self.store.get(self.spec.name, name, recipe, measure).details
             chosen = {name: tuning[name] for name in ("streams", "graphs", "copiers")}
             if chosen != {"streams": runner.streams, "graphs": runner.graphs, "copiers": runner.copier_count}:

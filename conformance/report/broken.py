@@ -6,20 +6,23 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conformance.report.document import Document, any_of, name_of
 from conformance.report.markup import Markup, join, tag
+from conformance.report.numbers import apart, number, percent, plural
+from conformance.report.samples import OnSamples, kinds, of_output, on_samples, picture_of, reaches
 from conformance.report.tested import file_name, of_variant
 from conformance.report.verdict import (
-    Document,
     Finding,
-    any_of,
+    agreeing,
     compared,
+    depends_on_batch,
+    drop,
+    inaccurate,
     not_tested,
-    number,
-    plural,
     skipped,
     skips,
 )
-from conformance.report.wording import CHECKS
+from conformance.report.wording import BROKEN, CHECKS
 
 
 def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[Any, str]) -> Markup:
@@ -35,10 +38,15 @@ def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[A
 
 
 def worst_is_shown(document: Document, variant: Mapping[str, Any]) -> bool:
-    """Say whether the box of a broken variant shows the samples that differ most."""
-    wrong = any(not c["passed"] for c in any_of(document["comparisons"], variant))
-    pictures = any_of(document["pictures"], variant)
-    return variant["verdict"] == "failed" and wrong and bool(pictures) and bool(pictures[0]["worst"])
+    """Say whether the box of a broken variant shows the samples that differ most: where they show what is wrong."""
+    picture, found = picture_of(document, variant), on_samples(document, variant)
+    lost = any(inaccurate(row) for row in any_of(document["accuracy"], variant))
+    return bool(
+        variant["verdict"] == "failed"
+        and picture
+        and (lost or (found and not found.judged["passed"]))
+        and (found is None or reaches(picture, found.judged))
+    )
 
 
 def not_timed(document: Document, variant: Mapping[str, Any]) -> bool:
@@ -53,17 +61,8 @@ def not_timed(document: Document, variant: Mapping[str, Any]) -> bool:
     )
 
 
-def changed(picture: Mapping[str, Any]) -> int:
-    """Count the samples of a picture that change class; an older document says so of up to twenty classes only."""
-    if picture.get("flips") is not None:
-        return int(picture["flips"])
-    return sum(row["samples"] - row["same"] for row in picture["agreement"])
-
-
-def worst(picture: Mapping[str, Any]) -> Markup | None:
-    """Show the worst samples with what either made of them."""
-    if not picture["worst"]:
-        return None
+def worst(document: Document, picture: Mapping[str, Any]) -> Markup:
+    """Show the worst samples of a picture with what either made of them."""
     cards = []
     for row in picture["worst"]:
         described = f"Sample {row['sample']}"
@@ -77,7 +76,8 @@ def worst(picture: Mapping[str, Any]) -> Markup | None:
         else:
             lines.append(tag("span", "differs by ", number(row["difference"])))
         cards.append(tag("li", image, tag("div", *lines)))
-    says = f"Worst of the {picture['samples']:,} test samples that were run, numbered from 0"
+    output = of_output(document, picture, picture["output"])
+    says = f"Worst{output} of the {picture['samples']:,} test samples that were run, numbered from 0"
     return join([tag("p", says, class_="muted caption"), tag("ul", *cards, class_="samples", aria_label=says)])
 
 
@@ -109,24 +109,26 @@ def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any,
     title = f"finding-{index}"
     own = {"model": finding.model, "variant": finding.variant}
     variant = next(iter(any_of(document["variants"], own)), None)
-    name = finding.title
-    if finding.variant and len(document["models"]) == 1:
-        name = f"{finding.variant} {finding.what}"
+    name = f"{name_of(document, own)} {finding.what}" if finding.variant else finding.title
     tiles = _tiles(document, own) if finding.variant else []
     # The user's own file stands at the top of the page.
-    made_here = variant is not None and not variant.get("supplied")
+    tested = of_variant(document, variant) if variant and not variant.get("supplied") else None
     link = ids.get((finding.model, finding.variant))
     return tag(
         "article",
         tag("h3", tag("span", "✗ ", class_="bad", aria_hidden="true"), name, id=title),
-        tag("p", tag("strong", "Tested: "), of_variant(document, variant)) if variant and made_here else None,
+        tag("p", tag("strong", "Tested: "), tested) if tested else None,
         tag("dl", *tiles, class_="tiles") if tiles else None,
         tag("p", tag("strong", "Likely cause: "), finding.likely) if finding.likely else None,
         tag("p", tag("strong", "Next: "), *_next(document, finding, variant)),
         tag("p", tag("strong", "Reproduce"), " (run in the project's folder):", class_="before"),
         tag("pre", tag("code", command_words(finding.replay)), class_="replay", tabindex="0"),
         tag("ul", *(tag("li", sentence) for sentence in finding.more), class_="extent") if finding.more else None,
-        worst(any_of(document["pictures"], own)[0]) if variant and worst_is_shown(document, variant) else None,
+        *(
+            worst(document, p)
+            for p in any_of(document["pictures"], own)
+            if variant and worst_is_shown(document, variant)
+        ),
         _failed_tests(document, finding, variant),
         tag("p", tag("a", f"All figures of {finding.variant}", href=f"#{link}")) if link else None,
         class_="finding",
@@ -135,22 +137,31 @@ def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any,
 
 
 def _failed_tests(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> Markup:
+    shared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for test in finding.tests:
+        # Each test has a command of its own, in a message that may else be the same.
+        kept = "\n".join(line for line in test["message"].splitlines() if not line.lstrip().startswith("replay "))
+        shared.setdefault((test["phase"], kept), []).append(test)
     tests = [
         tag(
             "details",
-            tag("summary", tag("code", test["test"]), f" – {test['phase']}"),
-            tag("pre", test["message"], tabindex="0"),
+            tag("summary", *_listed([tag("code", test["test"]) for test in same]), f" – {phase}"),
+            tag("pre", same[0]["message"], tabindex="0"),
         )
-        for test in finding.tests
+        for (phase, _), same in shared.items()
     ]
     counts = {} if variant is None else {c: n["failed"] for c, n in variant["checks"].items() if n["failed"]}
     says = f"{plural(len(finding.tests), 'failed test')} with messages"
     # A test may fail in two phases, with a message each.
     if sum(counts.values()) == len(finding.tests):
         late = " (not timed: its answers are wrong)" if variant and not_timed(document, variant) else ""
-        kinds = [f"{n} {CHECKS.get(c, c)}{late if c == 'benchmark' else ''}" for c, n in counts.items()]
-        says += f": {', '.join(kinds)}"
+        names = {c: CHECKS[c].name if c in CHECKS else c for c in counts}
+        says += ": " + ", ".join(f"{n} {names[c]}{late if c == 'benchmark' else ''}" for c, n in counts.items())
     return tag("details", tag("summary", says), *tests, class_="tests")
+
+
+def _listed(names: Sequence[Markup]) -> list[object]:
+    return [part for i, name in enumerate(names) for part in (*([", "] if i else []), name)]
 
 
 def _next(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> list[str]:
@@ -158,13 +169,15 @@ def _next(document: Document, finding: Finding, variant: Mapping[str, Any] | Non
     if variant is None:
         return ["read the message below, mend what it names, and run the command below again."]
     comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
-    if not comparisons and all(row["passed"] for row in any_of(document["accuracy"], variant)):
+    lost = any(inaccurate(row) for row in any_of(document["accuracy"], variant))
+    if not (comparisons or lost or any(depends_on_batch(row) for row in any_of(document["batching"], variant))):
         if any(f["held"] is False for f in any_of(document["floors"], variant)):
             return ["run the command below again while nothing else runs on the machine; a slow engine stays below."]
         return ["read the message below, mend what it names, and run the command below again."]
     supplied = variant.get("supplied")
     what = file_name(supplied) if supplied else f"this {variant['variant']}"
-    mend = "mend the cause" if finding.likely else "find the cause (the messages below say where answers differ)"
+    where = " (the messages below say where answers differ)" if comparisons else ""
+    mend = "mend the cause" if finding.likely else f"find the cause{where}"
     steps = [f"do not ship {what}; {mend}, then run the command below again, and all tests before it is shipped."]
     same = [
         v["variant"]
@@ -182,59 +195,55 @@ def _tiles(document: Document, own: Mapping[str, Any]) -> list[Markup]:
     """Show how badly, the loss of accuracy first, on the most samples that were run."""
     accuracy = any_of(document["accuracy"], own)
     comparisons = [c for c in any_of(document["comparisons"], own) if not c["passed"]]
-    on_samples = next((c for c in any_of(document["comparisons"], own) if c["inputs"] == "samples"), None)
-    lost = any(not row["passed"] for row in accuracy)
-    tiles = [_accuracy(row) for row in accuracy if not row["passed"]]
+    found = on_samples(document, own)
+    lost = [row for row in accuracy if inaccurate(row)]
+    tiles = [_accuracy(row) for row in lost]
     if broken := next((c for c in comparisons if c["problems"]), None):
-        tiles.append(_tile("broken output", f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
-    elif on_samples and (lost or not on_samples["passed"]):
-        picture = next(iter(any_of(document["pictures"], own)), None)
-        tiles += _on_most(on_samples, picture if picture and picture["samples"] > on_samples["samples"] else None)
+        tiles.append(_tile(BROKEN, f"on {broken['inputs']}: {broken['problems'][0]}", "bad"))
+    elif found and (lost or not found.judged["passed"]):
+        tiles += _on_samples(document, own, found)
     elif on_others := [c for c in comparisons if "max" in c["figures"]]:
         largest = max(on_others, key=lambda c: c["figures"]["max"][0] or 0)
         needed, allowed = largest["figures"]["max"]
-        label = f"largest difference, on {largest['inputs']} inputs; allowed {number(allowed)}"
-        tiles.append(_tile(number(needed), label, None if needed is not None and needed <= allowed else "bad"))
-    tiles += [_accuracy(row) for row in accuracy if row["passed"]]
+        shown, limit = apart(needed, allowed)
+        label = f"largest difference, on {largest['inputs']} inputs; allowed {limit}"
+        tiles.append(_tile(shown, label, None if needed is not None and needed <= allowed else "bad"))
+    tiles += [_accuracy(row) for row in accuracy if not inaccurate(row)]
     for floor in any_of(document["floors"], own):
         if floor["held"] is False:
-            label = f"{floor['ratio']}; the floor is {number(floor['floor'], 3)}"
-            tiles.append(_tile(number(floor["found"], 3), label, "bad"))
+            shown, limit = apart(floor["found"], floor["floor"], 3)
+            tiles.append(_tile(shown, f"{floor['ratio']}; the floor is {limit}", "bad"))
     return tiles
 
 
 def _accuracy(row: Mapping[str, Any]) -> Markup:
     own, reference = (f"{100 * row[key] / row['samples']:.2f} %" for key in ("correct", "reference_correct"))
     lost = row["reference_correct"] - row["correct"]
-    if row["passed"] or lost <= 0:
-        least = "" if row["passed"] or row["least"] is None else f"; guessing stays below {row['least']:,} right"
+    if not inaccurate(row) or drop(row) <= 0:
+        least = "" if not inaccurate(row) else f"; guessing stays below {row['least']:,} right"
         label = f"accuracy; the reference has {reference}, on {row['samples']:,} samples{least}"
-        return _tile(own, label, None if row["passed"] else "bad lead")
+        return _tile(own, label, "bad lead" if inaccurate(row) else None)
     allowed = "" if row["allowed_drop"] is None else f"; {row['allowed_drop']:,} allowed"
     label = f"accuracy {own}, reference {reference}: {lost:,} more of {row['samples']:,} wrong{allowed}"
     return _tile(f"−{100 * lost / row['samples']:.2f} points", label, "bad lead")
 
 
-def _on_most(on_samples: Mapping[str, Any], picture: Mapping[str, Any] | None) -> list[Markup]:
+def _on_samples(document: Document, own: Mapping[str, Any], found: OnSamples) -> list[Markup]:
     """Show changed classes and the largest change on all samples that were run, and beside it in the agreement test."""
-    judged = on_samples["samples"]
-    flips, count, beside = on_samples["flips"], judged, ""
-    needed, allowed = on_samples["figures"].get("max", (None, 0.0))
-    largest, where, largest_beside = needed, f"in {plural(judged, 'sample')}", ""
-    if picture:
-        count, beside = picture["samples"], f"; {flips} of {judged} in the agreement test"
-        flips = changed(picture)
-        where = f"in {count:,} samples"
-        largest_beside = f" ({number(largest)} in the {judged} of the agreement test)"
-        largest = max((row["difference"] for row in picture["worst"]), default=largest)
-    # Only probabilities sum to one.
-    kind = "largest change of a class probability" if "sum" in on_samples["figures"] else "largest difference"
-    tiles = []
-    if flips:
-        label = f"samples change class ({100 * flips / count:.2g} %){beside}"
-        tiles.append(_tile(f"{flips:,} of {count:,}", label, "bad"))
-    label = f"{kind}, {where}; allowed {number(allowed)}{largest_beside}"
-    tiles.append(_tile(number(largest), label, None if largest is not None and largest <= allowed else "bad"))
+    judged, tiles = found.judged["samples"], []
+    needed, allowed = found.judged["figures"].get("max", (None, 0.0))
+    if found.flips:
+        beside = f"; {found.judged['flips']:,} of {judged:,} in the agreement test" if found.more else ""
+        label = f"samples change class ({percent(found.flips, found.samples)}){beside}"
+        tiles.append(_tile(f"{found.flips:,} of {found.samples:,}", label, "bad"))
+    held = kinds(document, own)
+    decided = {held.get(found.output)} if found.output else set(held.values())
+    what = "largest change of a class probability" if decided == {"probabilities"} else "largest difference"
+    beside = f" ({number(needed)} in the {judged:,} of the agreement test)" if found.more else ""
+    shown, limit = apart(found.largest, allowed)
+    where = f"{of_output(document, own, found.output)}, in {plural(found.samples, 'sample')}"
+    good = found.largest is not None and found.largest <= allowed
+    tiles.append(_tile(shown, f"{what}{where}; allowed {limit}{beside}", None if good else "bad"))
     return tiles
 
 
@@ -259,13 +268,13 @@ def _left_out(document: Document) -> Markup | None:
 def _passed(document: Document) -> Markup | None:
     """Say in a few figures how it went with what passed: how many, what came closest, floors; tests, if all passed."""
     failed = document["verdict"]["status"] == "failed"
-    good = [v for v in compared(document) if v["verdict"] == "passed"]
+    good = [v for v in agreeing(document) if v["verdict"] != "failed"]
     if failed and not good:
         return None
     label = "variants agree with the reference; the reference itself is not counted"
     tiles = [_tile(f"{len(good)} of {len(compared(document))}", label)]
     if near := max((v for v in good if v["usage"] is not None), key=lambda v: v["usage"], default=None):
-        which = near["variant"] + (f" of {near['model']}" if len(document["models"]) > 1 else "")
+        which = name_of(document, near)
         tiles.append(
             _tile(f"{100 * near['usage']:.0f} %", f"of what is allowed was used by {which}, the closest to it")
         )

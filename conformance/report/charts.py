@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from conformance.report.markup import Markup, join, tag
-from conformance.report.verdict import number, percent
+from conformance.report.numbers import number, percent
 
 WIDTH, HEIGHT = 380, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 20, 38
@@ -27,22 +27,22 @@ def histogram(picture: Mapping[str, Any]) -> Markup:
     limit = math.log10(allowed) if allowed > 0 else None
     low = math.floor(min(edges[used[0]], edges[-1] if limit is None else limit))
     high = math.ceil(max(edges[used[-1] + 1], edges[0] if limit is None else limit) + 0.01)
-    x, y = _scale(low, high, LEFT, WIDTH - RIGHT), _scale(0, _decades(max(counts)), HEIGHT - BOTTOM, TOP)
+    decades, bottom = _decades(max(counts)), float(HEIGHT - BOTTOM)
+    # The axis starts below one, so that a bar of one element still shows.
+    x, y = _scale(low, high, LEFT, WIDTH - RIGHT), _scale(-decades / 16, decades, bottom, TOP)
     step = 1 if high - low <= 6 else 2
     marks = [_grid_x(x(d), f"1e{d}" if d else "1") for d in range(low, high + 1, step)]
-    marks += [_grid_y(y(d), short(10**d)) for d in range(_decades(max(counts)) + 1)]
+    marks += [_grid_y(y(d), short(10**d)) for d in range(decades + 1)]
     for i in used:
         over = limit is not None and edges[i] >= limit - 1e-9
-        # A bar of one element still shows: the axis starts below one.
-        top = y(math.log10(counts[i]) * 0.94 + 0.06 * _decades(max(counts)))
-        left, right = x(edges[i]), x(edges[i + 1])
+        top, left, right = y(math.log10(counts[i])), x(edges[i]), x(edges[i + 1])
         marks.append(
-            _mark("rect", class_="over" if over else "bar", x=left, y=top, width=right - left - 1, height=y(0) - top)
+            _mark("rect", class_="over" if over else "bar", x=left, y=top, width=right - left - 1, height=bottom - top)
         )
     if limit is not None:
         at = x(limit)
         right = at > WIDTH / 2
-        marks.append(_mark("line", class_="limit", x1=at, x2=at, y1=TOP - 6, y2=y(0)))
+        marks.append(_mark("line", class_="limit", x1=at, x2=at, y1=TOP - 6, y2=bottom))
         marks.append(
             _text(
                 f"allowed {number(allowed)}", at + (-5 if right else 5), TOP - 8, "end" if right else "start", "limit"

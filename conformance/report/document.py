@@ -1,10 +1,14 @@
-"""The document of a run: its schema, its version, and how it is written."""
+"""The document of a run: its schema, its version, its rows, and how it is written."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+Document = Mapping[str, Any]
+"""What ``conformance.schema.json`` describes."""
 
 SCHEMA = Path(__file__).with_name("conformance.schema.json")
 
@@ -19,6 +23,16 @@ def schema() -> dict[str, Any]:
     """Read the JSON schema of the document."""
     content: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
     return content
+
+
+def any_of(rows: Sequence[Mapping[str, Any]], variant: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Give the rows that belong to a variant, in their order."""
+    return [r for r in rows if r["model"] == variant["model"] and r["variant"] == variant["variant"]]
+
+
+def name_of(document: Document, row: Mapping[str, Any]) -> str:
+    """Name a row's variant, and its model where several are under test."""
+    return f"{row['variant']} of {row['model']}" if len(document["models"]) > 1 else str(row["variant"])
 
 
 def as_json(document: Any) -> str:

@@ -42,7 +42,7 @@ def table(
     *,
     words: Sequence[int] = (0,),
 ) -> Markup:
-    """Write a table in a region of its own that scrolls and takes the keyboard's focus.
+    """Write a table in a group of its own that scrolls and takes the keyboard's focus.
 
     The first cell of a row is its heading. Columns whose numbers are in ``words`` are text, others numbers, set to
     the right.
@@ -61,4 +61,4 @@ def table(
         tag("thead", head),
         tag("tbody", *body),
     )
-    return tag("div", content, class_="scroll", role="region", aria_label=caption, tabindex="0")
+    return tag("div", content, class_="scroll", role="group", aria_label=caption, tabindex="0")

@@ -9,28 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from conformance.report import charts
-from conformance.report.broken import changed, command_words, not_timed, verdict_section, worst, worst_is_shown
+from conformance.report.broken import command_words, not_timed, verdict_section, worst, worst_is_shown
+from conformance.report.document import Document, any_of, name_of
 from conformance.report.markup import Markup, join, table, tag
+from conformance.report.numbers import apart, duration, number, percent, plural, ratio
+from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
-from conformance.report.tested import digest, file_name, tested
-from conformance.report.verdict import Document, also, any_of, findings, number, percent, plural
-from conformance.report.wording import FIGURES, INPUTS, SHORT, decisive, judged, ratio, usage
+from conformance.report.tested import file_name, tested
+from conformance.report.verdict import also, findings, outcome
+from conformance.report.wording import (
+    BROKEN,
+    CHECKS,
+    FIGURES,
+    INPUTS,
+    NONE_ALLOWED,
+    SHORT,
+    STATUS,
+    decisive,
+    judged,
+    usage,
+)
 
-STATUS = {"passed": ("✓", "Passed"), "failed": ("✗", "Failed"), "incomplete": ("!", "Incomplete")}
+SYMBOLS = {"passed": "✓", "known": "!", "failed": "✗", "incomplete": "!"}
 VERDICTS = {
     "passed": "✓ passed",
     "failed": "✗ failed",
     "known failure": "! known failure",
     "not compared": "– not compared",
     "not run": "– not run",
-}
-CHECKS = {
-    "consistency": "gives the reference's answers",
-    "batching": "does not depend on the batch",
-    "accuracy": "against labels",
-    "benchmark": "speed and floors",
-    "tensorrt": "promises of TensorRT engines",
-    "other": "",
 }
 FAMILIES = {
     "tensorrt-vc": "TensorRT plans that other versions can run too",
@@ -45,8 +51,8 @@ NO_CASE = "got empty parameter set"
 
 def page(document: Document) -> str:
     """Write the page."""
-    status = document["verdict"]["status"]
-    symbol, word = STATUS[status]
+    status = outcome(document)
+    symbol, word = SYMBOLS[status], STATUS[status]
     names = ", ".join(m["name"] for m in document["models"])
     found = findings(document)
     ids = {(v["model"], v["variant"]): f"variant-{i}" for i, v in enumerate(document["variants"])}
@@ -54,7 +60,7 @@ def page(document: Document) -> str:
         ("verdict", "Verdict", verdict_section(document, found, ids)),
         ("matrix", "Checks", _matrix(document, ids)),
         ("variants", "Variants", _variants(document, ids)),
-        ("speed", "Speed", speed(document)),
+        ("speed", "Speed and size", speed(document)),
         ("skipped", "Skipped", _skipped(document)),
         ("known", "Known failures", _known(document)),
         ("run", "This run", _run(document)),
@@ -111,7 +117,7 @@ def page(document: Document) -> str:
         Markup('<link rel="icon" href="data:,">'),
         tag("style", _file("style.css")),
     )
-    skip = tag("a", "Skip to the verdict", href="#main", class_="skip")
+    skip = tag("a", "Skip to the details", href="#main", class_="skip")
     body = tag("body", skip, header, main, footer, tag("script", _file("script.js")))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
@@ -131,13 +137,13 @@ def _headline(document: Document) -> list[object]:
 
 
 def _about(document: Document) -> list[object]:
-    environment, seconds = document["environment"], document["seconds"]
-    took = f"{seconds:.0f} s" if seconds < 120 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    environment = document["environment"]
     day, _, clock = document["started"].partition("T")
     gpu = f", {environment['gpu']['name']}" if environment["gpu"] else ""
     machine = f" ({environment['cpu']}, {plural(environment['cores'], 'core')}{gpu})"
     # On a phone the verdict is worth more than what stands under "This run" too.
-    took, machine = tag("span", f", {took}", class_="desk"), tag("span", machine, class_="desk")
+    took = tag("span", f", {duration(document['seconds'])}", class_="desk")
+    machine = tag("span", machine, class_="desk")
     return [f"{day} {clock[:5]} UTC", took, f", on {environment['host']}", machine]
 
 
@@ -145,10 +151,11 @@ def _about(document: Document) -> list[object]:
 
 
 def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
-    parts, late = [], False
+    parts, late, seen = [], False, set()
     for model in document["models"]:
         rows = _shown(document, model["name"])
         checks = [c for c in CHECKS if any(c in v["checks"] for v in rows)]
+        seen |= set(checks)
         if not rows or not checks:
             continue
         cells = []
@@ -168,7 +175,7 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
                 for c in checks
             ]
             cells.append([name, verdict, _closest(v["usage"], comparisons), *found])
-        head = [tag("span", c, title=CHECKS[c]) if CHECKS[c] else c for c in checks]
+        head = [CHECKS[c].name for c in checks]
         parts.append(tag("h3", model["name"]))
         parts.append(
             table(
@@ -186,17 +193,30 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
     )
     if late:
         explained += " Not timed: the speed tests fail before they time anything, because the answers are wrong."
-    return join([tag("p", tag("b", "found / allowed"), explained, class_="muted"), *parts])
+    meanings = [
+        tag("div", tag("dt", check.name), tag("dd", check.meaning, *_marker(marker)))
+        for marker, check in CHECKS.items()
+        if marker in seen
+    ]
+    first = tag("p", tag("b", "found / allowed"), explained, class_="muted")
+    return join([first, *parts, tag("dl", *meanings, class_="facts")])
+
+
+def _marker(marker: str) -> list[object]:
+    """Say how the tests of a check are run alone; those of other kinds have no marker in common."""
+    return [] if marker == "other" else [" (", tag("code", f"pytest -m {marker}"), ")"]
 
 
 def _closest(found: float | None, comparisons: Sequence[Any]) -> Markup:
     """Show a variant's found / allowed, and, where it failed, of which figure."""
     if not comparisons:
         return tag("span", "–", class_="muted")
-    shown = _usage(found)
-    name = decisive(comparisons)
-    beyond = found is not None and found > 1 and name is not None
-    return join([shown, tag("span", FIGURES.get(name, name), class_="muted under")]) if beyond and name else shown
+    if found is None and any(c["problems"] for c in comparisons):
+        return tag("span", BROKEN, class_="bad")
+    shown, name = _usage(found), decisive(comparisons)
+    if name is None or (found is not None and found <= 1):
+        return shown
+    return join([shown, tag("span", FIGURES.get(name, name), class_="muted under")])
 
 
 def _shown(document: Document, model: str) -> list[Any]:
@@ -219,9 +239,9 @@ def _check(counts: dict[str, int] | None) -> Markup:
 
 
 def _usage(found: float | None) -> Markup:
-    """Show found / allowed as a number and a bar that is full at what is allowed."""
+    """Show found / allowed as a number and a bar that is full at what is allowed; None is beyond any number."""
     if found is None:
-        return tag("span", "broken output", class_="bad")
+        return tag("span", f"✗ {NONE_ALLOWED}", class_="bad")
     bad = found > 1
     # A bar that shows a small share at all.
     bar = tag("i", style=f"width:{min(100.0, max(2.0, 100 * found)):.0f}%", class_="over" if bad else None)
@@ -256,18 +276,18 @@ def _variant(document: Document, variant: Any, id_: str) -> Markup:
         class_="bad" if failed else "good" if variant["verdict"] == "passed" else "muted",
     )
     nothing = tag("p", "Nothing was compared.", class_="note")
-    content: list[Markup | None] = [_comparisons(variant, comparisons) if comparisons else nothing]
+    content: list[Markup | None] = [_comparisons(document, variant, comparisons) if comparisons else nothing]
     content.append(_inputs(comparisons) if comparisons else None)
     if drawn:
-        content.append(tag("div", *_figures(drawn[0]), class_="charts"))
+        content.append(tag("div", *_figures(document, drawn[0]), class_="charts"))
         # Those of a broken variant stand in its box.
-        content.append(None if worst_is_shown(document, variant) else worst(drawn[0]))
+        content.append(None if worst_is_shown(document, variant) else worst(document, drawn[0]))
     content.append(_facts(document, variant))
     heading = tag("summary", tag("h4", variant["variant"]), " ", state)
     return tag("details", heading, *content, id=id_, class_="variant", open=failed)
 
 
-def _comparisons(variant: Any, comparisons: Sequence[Any]) -> Markup:
+def _comparisons(document: Document, variant: Any, comparisons: Sequence[Any]) -> Markup:
     rows = []
     for c in comparisons:
         inputs = f"{c['inputs']} ({c['samples']:,})"
@@ -277,10 +297,10 @@ def _comparisons(variant: Any, comparisons: Sequence[Any]) -> Markup:
             share = usage(needed, allowed)
             shown = tag("span", "not judged", class_="muted")
             if decides:
-                shown = _usage(share) if math.isfinite(share) else tag("span", "✗", class_="bad")
-            kept = number(allowed) if decides else "not judged"
-            rows.append([inputs, FIGURES.get(name, name), shown, number(needed), kept])
-    caption = f"Differences of {variant['variant']} from the reference"
+                shown = _usage(share if math.isfinite(share) else None)
+            found, limit = apart(needed, allowed)
+            rows.append([inputs, FIGURES.get(name, name), shown, found, limit if decides else "not judged"])
+    caption = f"Differences of {name_of(document, variant)} from the reference"
     headings = ["inputs (samples)", "figure", "found / allowed", "found", "allowed"]
     return table(caption, headings, rows, words=(0, 1, 2))
 
@@ -295,18 +315,19 @@ def _inputs(comparisons: Sequence[Any]) -> Markup:
     return tag("p", *parts, ". Of several tests on the same inputs the one that did worst counts.", class_="muted")
 
 
-def _figures(picture: Mapping[str, Any]) -> list[Markup]:
+def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
     count, data = picture["samples"], picture["histogram"]
+    output, name = of_output(document, picture, picture["output"]), name_of(document, picture)
     elements = sum(data["counts"]) + data["zeros"]
     figures = [
         _figure(
-            f"Differences of {elements:,} elements ({plural(count, 'sample')})",
-            f"{data['beyond']:,} ({100 * data['beyond'] / elements:.2g} %) differ by more than is allowed."
+            f"Differences of {elements:,} elements{output} ({plural(count, 'sample')})",
+            f"{data['beyond']:,} ({percent(data['beyond'], elements)}) differ by more than is allowed."
             if data["beyond"]
             else "None differs by more than is allowed." + (f" {data['zeros']:,} are equal." if data["zeros"] else ""),
             charts.histogram(picture),
             table(
-                "Elements by absolute difference",
+                f"Elements of {name} by absolute difference",
                 ["from", "to", "elements"],
                 [
                     [f"{10**a:.1e}", f"{10**b:.1e}", f"{n:,}"]
@@ -331,20 +352,22 @@ def _figures(picture: Mapping[str, Any]) -> list[Markup]:
         ]
         figures.append(
             _figure(
-                "Confidence, reference against variant",
+                f"Confidence{output}, reference against variant",
                 f"▲ class changed ({flips:,} of {count:,} samples), ● same class.{shown}",
                 charts.scatter(picture),
-                table("Confidence by sample", ["sample", "reference", "variant", "class"], values, words=(0, 3)),
+                table(
+                    f"Confidence of {name} by sample", ["sample", "reference", "variant", "class"], values, words=(0, 3)
+                ),
             )
         )
     if rows := picture["agreement"]:
         values = [[r["class"], f"{r['samples']:,}", f"{r['same']:,}", percent(r["same"], r["samples"])] for r in rows]
         figures.append(
             _figure(
-                "Same class as the reference, by class",
+                f"Same class as the reference{output}, by class",
                 f"{sum(r['same'] for r in rows):,} of {sum(r['samples'] for r in rows):,} samples keep their class.",
                 charts.agreement(rows),
-                table("Agreement by the reference's class", ["class", "samples", "same", "share"], values),
+                table(f"Agreement of {name} by the reference's class", ["class", "samples", "same", "share"], values),
             )
         )
     return figures
@@ -358,8 +381,9 @@ def _figure(title: str, says: str, chart: Markup, values: Markup) -> Markup:
 def _facts(document: Document, variant: Any) -> Markup | None:
     facts: list[tuple[str, object]] = []
     for row in any_of(document["batching"], variant):
-        value = "bitwise equal" if row["largest"] == 0 else f"differs by at most {number(row['largest'])}"
-        found = "; ".join(row["problems"]) or f"{value}, allowed {number(row['allowed'])}"
+        largest, limit = apart(row["largest"], row["allowed"])
+        value = "bitwise equal" if row["largest"] == 0 else f"differs by at most {largest}"
+        found = "; ".join(row["problems"]) or f"{value}, allowed {limit}"
         facts.append(("batched or alone", found))
     for row in any_of(document["accuracy"], variant):
         right = f"{row['correct']:,} of {row['samples']:,} right, the reference {row['reference_correct']:,}"
@@ -368,13 +392,15 @@ def _facts(document: Document, variant: Any) -> Markup | None:
     for artifact in any_of(document["artifacts"], variant):
         supplied, size = variant.get("supplied"), f"{artifact['bytes'] / 1e6:.2f} MB"
         if supplied:
-            facts += [("size", size), ("made by", f"supplied by {supplied['option']} ({file_name(supplied)})")]
+            hashed = [", SHA-256 ", tag("code", supplied["sha256"])] if supplied["sha256"] else []
+            given = join(["supplied by ", supplied["option"], " (", file_name(supplied), *hashed, ")"])
+            facts += [("size", size), ("made by", given)]
         else:
             facts.append(("size", f"{size}, built in {number(artifact['build_seconds'])} s"))
             tools = ", ".join(f"{n} {v}" for n, v in artifact["tools"].items() if v)
             facts.append(("made by", tools or "a file that was supplied"))
         for name, file in artifact["files"].items():
-            facts.append((name, join([f"{file['bytes']:,} bytes, SHA-256 ", digest(file["sha256"])])))
+            facts.append((name, join([f"{file['bytes']:,} bytes, SHA-256 ", tag("code", file["sha256"])])))
     if not facts:
         return None
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts")

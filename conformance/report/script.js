@@ -11,7 +11,8 @@ if (navigator.clipboard) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = "Copy";
-    button.setAttribute("aria-label", "Copy the command");
+    // What becomes of it is said, too, to those who do not see it.
+    button.setAttribute("aria-live", "polite");
     button.addEventListener("click", () => navigator.clipboard.writeText(block.textContent).then(
       () => { button.textContent = "Copied"; }, () => { button.textContent = "Select and copy it"; }));
     block.before(button);

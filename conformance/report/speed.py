@@ -1,4 +1,4 @@
-"""The part of the page about speed: throughput against batch, latency, sizes and load times, floors, energy."""
+"""The part of the page about speed and size: throughput against batch, latency, load times, floors, energy."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ from typing import Any
 
 from conformance.report import charts
 from conformance.report.broken import not_timed
+from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, table, tag
-from conformance.report.verdict import Document, any_of, number
+from conformance.report.numbers import apart, number
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq")
 """The order of the precisions' colours and shapes, the same in every chart."""
 
 
+TIMED = "Timed after the variant agreed with the reference. A hollow mark or ~: rounds differ by more than a fifth."
 FLOORS = (
     "Each floor is measured on its own, both engines in turns: its ratio is not that of two rows of the table above."
 )
 
 
 def speed(document: Document) -> Markup | None:
-    """Write the section; None where nothing was timed."""
+    """Write the section; None where nothing was built or timed."""
     parts: list[Markup] = []
+    if document["benchmarks"]:
+        parts.append(tag("p", TIMED, class_="muted"))
     for model in document["models"]:
         rows = [b for b in document["benchmarks"] if b["model"] == model["name"]]
-        if rows:
+        sizes = _sizes(document, model, rows)
+        if rows or sizes:
             parts.append(tag("h3", model["name"]))
+        if rows:
             parts.append(tag("div", *_charts(document, rows), class_="charts"))
             parts.append(_table(document, model["name"], rows))
-            if sizes := _sizes(document, model, rows):
-                parts.append(sizes)
+        if sizes:
+            parts.append(sizes)
     if document["floors"]:
         parts.append(_floors(document))
-    if not parts:
-        return None
-    note = "Timed after the variant agreed with the reference. A hollow mark or ~: rounds differ by more than a fifth."
-    return join([tag("p", note, class_="muted"), *parts])
+    return join(parts) if parts else None
 
 
 def _described(document: Document, row: Any) -> Any:
@@ -137,13 +140,14 @@ def _sizes(document: Document, model: Any, rows: Sequence[Any]) -> Markup | None
             a["variant"],
             f"{a['bytes'] / 1e6:.2f}",
             "–" if not reference else f"{100 * a['bytes'] / reference:.0f} %",
-            "–" if a["variant"] not in loads else f"{1e3 * loads[a['variant']]:,.1f}",
+            *(["–" if a["variant"] not in loads else f"{1e3 * loads[a['variant']]:,.1f}"] if loads else []),
             "supplied" if supplied(a) else f"{a['build_seconds']:,.1f}",
         ]
         for a in artifacts
     ]
-    caption = f"Size, load time and build time of {model['name']}"
-    return table(caption, ["variant", "MB", "of the reference", "load ms", "build s"], cells)
+    caption = f"Size{', load time' if loads else ''} and build time of {model['name']}"
+    headings = ["variant", "MB", "of the reference", *(["load ms"] if loads else []), "build s"]
+    return table(caption, headings, cells)
 
 
 def _floors(document: Document) -> Markup:
@@ -151,8 +155,7 @@ def _floors(document: Document) -> Markup:
     cells = [
         [
             f"{f['model']}: {f['ratio']}",
-            "–" if f["found"] is None else number(f["found"], 3),
-            number(f["floor"], 3),
+            *(("–", number(f["floor"], 3)) if f["found"] is None else apart(f["found"], f["floor"], 3)),
             "–" if f["seen"] is None else number(f["seen"], 3),
             words.get(f["held"]) or f"not applied: {f['reason']}",
         ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from conformance.report.verdict import Document, any_of, findings, plural
-from conformance.report.wording import ratio
+from conformance.report.document import Document, any_of
+from conformance.report.numbers import plural, ratio
+from conformance.report.samples import on_samples
+from conformance.report.verdict import findings, outcome
+from conformance.report.wording import BROKEN, NONE_ALLOWED, STATUS
 
-SYMBOLS = {"passed": "✅", "failed": "❌", "incomplete": "⚠️"}
+SYMBOLS = {"passed": "✅", "known": "⚠️", "failed": "❌", "incomplete": "⚠️"}
 
 SPEED_BATCH = 32
 """The batch whose samples a second a row shows."""
@@ -18,9 +21,9 @@ COLUMNS = ("variant", "verdict", "found/allowed", "classes changed", "accuracy",
 
 def summary(document: Document) -> str:
     """Write verdict, failures and the table of variants; the variants that were skipped in a line for each reason."""
-    judged = document["verdict"]
+    judged, status = document["verdict"], outcome(document)
     lines = [
-        f"## {SYMBOLS[judged['status']]} Conformance: {judged['status']}",
+        f"## {SYMBOLS[status]} Conformance: {STATUS[status].lower()}",
         "",
         f"**{text(judged['sentences'][0])}**",
         "",
@@ -65,11 +68,12 @@ def row_of(document: Document, variant: Any) -> list[str]:
     """Give the cells of a variant, as Markdown."""
     cells = [text(variant["variant"]), "**FAILED**" if variant["verdict"] == "failed" else variant["verdict"]]
     comparisons = any_of(document["comparisons"], variant)
-    cells.append(
-        "∞" if comparisons and variant["usage"] is None else "-" if not comparisons else ratio(variant["usage"])
-    )
-    on_samples = next((c for c in comparisons if c["inputs"] == "samples"), None)
-    cells.append(f"{on_samples['flips']}/{on_samples['samples']}" if on_samples else "-")
+    if comparisons and variant["usage"] is None:
+        cells.append(BROKEN if any(c["problems"] for c in comparisons) else NONE_ALLOWED)
+    else:
+        cells.append(ratio(variant["usage"]) if comparisons else "-")
+    found = on_samples(document, variant)
+    cells.append(f"{found.flips:,} of {found.samples:,}" if found else "-")
     accuracy = any_of(document["accuracy"], variant)
     cells.append(f"{100 * accuracy[0]['correct'] / accuracy[0]['samples']:.2f} %" if accuracy else "-")
     timed = next((b for b in any_of(document["benchmarks"], variant) if b["batch"] == SPEED_BATCH), None)

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from conformance.report.document import Document, any_of
 from conformance.report.markup import Markup, join, tag
-from conformance.report.verdict import Document, any_of
 
 HASH_SHOWN = 12
-"""So many digits of a hash tell files apart for a person; the whole hash is in its title and in the JSON."""
+"""So many digits of a hash tell files apart for a person; the whole hash stands with the variant's figures."""
 
 
 def tested(document: Document) -> Markup | None:
     """Name the user's own files and the references, for the top of the page; None where nothing is under test."""
-    rows: list[tuple[str, Markup]] = [
+    rows: list[tuple[str, Markup | None]] = [
         ("Tested file", of_variant(document, variant))
         for variant in document["variants"]
         if _is_tested(document, variant)
@@ -28,30 +28,42 @@ def tested(document: Document) -> Markup | None:
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", text)) for name, text in rows), class_="facts tested")
 
 
-def of_variant(document: Document, variant: Mapping[str, Any]) -> Markup:
-    """Say of a variant which file it is, or that it was made here, and what runs it in which precision."""
+def of_variant(document: Document, variant: Mapping[str, Any]) -> Markup | None:
+    """Say of a variant which file it is, or what the suite made it from, and what ran it in which precision.
+
+    None for a variant that the suite would have made, and that never ran.
+    """
     artifact = next(iter(any_of(document["artifacts"], variant)), None)
     supplied = variant.get("supplied")
-    engine = _engine(document, variant["format"])
-    run = f"run by {engine} as {variant['precision'].upper()}" if engine else f"as {variant['precision'].upper()}"
+    engine, precision = _engine(document, variant["format"]), variant["precision"].upper()
+    run = "" if artifact is None else f"; run by {engine} as {precision}" if engine else f"; as {precision}"
     if supplied:
         measured = _measured(supplied["bytes"], supplied["sha256"])
-        return join([_path(supplied["path"]), measured, f", given by {supplied['option']}; {run}"])
+        return join([_path(supplied["path"]), measured, f", given by {supplied['option']}{run}"])
     if artifact is None:
-        return join([f"{variant['variant']}, made by the suite from the SavedModel; {run}"])
+        return None
     files = list(artifact["files"].values())
     measured = _measured(artifact["bytes"], files[0]["sha256"] if len(files) == 1 else None)
-    return join([f"{variant['variant']}, made by the suite from the SavedModel", measured, f"; {run}"])
+    return join([f"{variant['variant']}, {_made(document, artifact)}", measured, run])
+
+
+def _made(document: Document, artifact: Mapping[str, Any]) -> str:
+    """Say what the suite made an artifact from, by what is recorded of it."""
+    sources = artifact["made_from"]
+    if onnx := next((name for name in sources if name.startswith("onnx-")), None):
+        models = (v for v in document["variants"] if v["model"] == artifact["model"] and v["format"] == "onnx")
+        supplied = next((v["supplied"] for v in models if v.get("supplied")), None)
+        return f"made by the suite from {file_name(supplied) if supplied else f'the SavedModel, by way of {onnx}'}"
+    if "savedmodel" in sources:
+        return "made by the suite from the SavedModel"
+    if "weights" in sources:
+        return "made by the suite from the weights that come with the model"
+    return "trained by the suite" if any(name.startswith("training ") for name in sources) else "made by the suite"
 
 
 def file_name(supplied: Mapping[str, Any]) -> str:
     """Give the last part of a supplied file's path."""
     return PurePath(supplied["path"]).name or supplied["path"]
-
-
-def digest(sha256: str) -> Markup:
-    """Show the first digits of a hash; the whole of it stands in the title."""
-    return tag("code", sha256[:HASH_SHOWN], "…", title=sha256)
 
 
 def _is_tested(document: Document, variant: Mapping[str, Any]) -> bool:
@@ -76,7 +88,7 @@ def _path(path: str) -> Markup:
 def _measured(size: int | None, sha256: str | None) -> Markup:
     parts: list[object] = [] if size is None else [f"{size / 1e6:.2f} MB"]
     if sha256:
-        parts += [", SHA-256 " if parts else "SHA-256 ", digest(sha256)]
+        parts += [", SHA-256 " if parts else "SHA-256 ", tag("code", f"{sha256[:HASH_SHOWN]}…")]
     return join([" (", *parts, ")"]) if parts else Markup("")
 
 

@@ -6,14 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from conformance.report.document import Document, any_of
+from conformance.report.numbers import apart, number, plural
+from conformance.report.samples import REAL, OnSamples, on_samples
 from conformance.report.wording import FIGURES, INPUTS
-
-Document = Mapping[str, Any]
-"""What ``conformance.schema.json`` describes."""
-
 
 NAMED = 3
 """Up to so many broken variants are named in the headline."""
+
+
+NOT_BUILT = "cannot be built or run"
+"""What is wrong with a variant of which no test got as far as running it."""
 
 
 NOT_TESTED = ("skipped", "not run")
@@ -54,39 +57,23 @@ class Finding:
         return f"{self.title}: {' '.join(self.extent)}{likely}"
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """Write a number for a person: plain where it is short (0.042, 3.1, 1,316), else with an exponent (8.9e-06)."""
-    if value is None:
-        return "not finite"
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(value) < 1000:
-        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.{max(digits - 1, 0)}e}"
-
-
-def plural(count: int, word: str) -> str:
-    """Write ``1 test`` or ``3 tests``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
-def percent(part: int, whole: int) -> str:
-    """Write a share in percent; one that is not quite all or not quite nothing is never rounded to that."""
-    share = 100 * part / whole
-    near = part not in {0, whole} and not 0.05 <= share < 99.95
-    return (
-        f"{share:.0f} %"
-        if part in {0, whole}
-        else f"{min(max(share, 0.01), 99.99) if near else share:.{2 if near else 1}f} %"
-    )
-
-
 def compared(document: Document) -> list[Mapping[str, Any]]:
     """List the variants other than the reference whose outputs were compared with it."""
     references = {m["name"]: m["reference"] for m in document["models"]}
     return [
         v for v in document["variants"] if v["variant"] != references[v["model"]] and any_of(document["comparisons"], v)
     ]
+
+
+def agreeing(document: Document) -> list[Mapping[str, Any]]:
+    """List the compared variants that give the reference's answers, whatever else of them fails."""
+    return [v for v in compared(document) if all(c["passed"] for c in any_of(document["comparisons"], v))]
+
+
+def outcome(document: Document) -> str:
+    """Give the verdict's status, or ``known`` for a run that passed although tests failed as known."""
+    status = str(document["verdict"]["status"])
+    return "known" if status == "passed" and document["tests"]["xfailed"] else status
 
 
 def skipped(document: Document) -> dict[str, list[str]]:
@@ -116,18 +103,15 @@ def not_tested(document: Document) -> list[Mapping[str, Any]]:
 
 def also(document: Document) -> str:
     """Say how many variants were not tested, beside those that the headline speaks of; empty where all were."""
-    count = len(not_tested(document))
-    return f"{count} more {'was' if count == 1 else 'were'} not tested" if count else ""
+    count, failures = len(not_tested(document)), document["failures"]
+    counted = any(f["variant"] for f in failures) if failures else not document["tests"]["failed"]
+    which = f"{count} more" if counted else plural(count, "variant")
+    return f"{which} {'was' if count == 1 else 'were'} not tested" if count else ""
 
 
 def named(names: Sequence[str]) -> str:
     """Name several variants by the first and the last."""
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-
-
-def any_of(rows: Sequence[Mapping[str, Any]], variant: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Give the rows that belong to a variant, in their order."""
-    return [r for r in rows if r["model"] == variant["model"] and r["variant"] == variant["variant"]]
 
 
 def findings(document: Document) -> list[Finding]:
@@ -146,41 +130,47 @@ def findings(document: Document) -> list[Finding]:
     return found
 
 
+def _what(document: Document, variant: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> str:
+    """Say what is wrong with a variant: the worst that is known of it."""
+    if any(not c["passed"] for c in any_of(document["comparisons"], variant)):
+        return "does not give the reference's answers"
+    if lost := [row for row in any_of(document["accuracy"], variant) if inaccurate(row)]:
+        return _inaccuracy(lost[0])
+    if any(depends_on_batch(row) for row in any_of(document["batching"], variant)):
+        return "gives answers that depend on the batch"
+    if any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
+        return "is slower than its floor"
+    never = all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests)
+    return NOT_BUILT if never else f"fails {plural(len(tests), 'test')}"
+
+
 def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Finding:
     comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
-    plain: list[str] = []
-    extent: list[str] = []
-    if comparisons:
-        what = "does not give the reference's answers"
-        plain += [_of_comparison(c) for c in comparisons if shown_in_tiles(c)]
-        extent += [_of_comparison(c) for c in comparisons if not shown_in_tiles(c)]
-    elif any(not f["held"] for f in _judged(any_of(document["floors"], variant))):
-        what = "is slower than its floor"
-    elif all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests):
-        what = "cannot be built or run"
-    else:
-        what = f"fails {plural(len(tests), 'test')}"
+    found = on_samples(document, variant)
+    # What fewer of the same samples show says nothing more.
+    plain = [_of_comparison(c, found) for c in comparisons if shown_in_tiles(c) and found and c is found.judged]
+    extent = [_of_comparison(c, None) for c in comparisons if not shown_in_tiles(c)]
     for row in any_of(document["accuracy"], variant):
-        if not row["passed"]:
+        if inaccurate(row):
             shares = (row[key] / row["samples"] for key in ("correct", "reference_correct"))
             own, reference = (f"{100 * share:.2f} %" for share in shares)
             plain.append(f"Accuracy is {own}, the reference's {reference}, on {plural(row['samples'], 'sample')}.")
+            plain += [_of_comparison(found.judged, found)] if found and found.judged["passed"] else []
     for row in any_of(document["batching"], variant):
         if row["problems"]:
             extent.append(f"What batches give cannot be compared with single samples: {row['problems'][0]}.")
-        elif row["largest"] > row["allowed"]:
-            extent.append(
-                f"A sample's answer depends on its batch: by {number(row['largest'])}, "
-                f"allowed {number(row['allowed'])}."
-            )
+        elif depends_on_batch(row):
+            by, limit = apart(row["largest"], row["allowed"])
+            extent.append(f"A sample's answer depends on its batch: by {by}, allowed {limit}.")
     for floor in _judged(any_of(document["floors"], variant)):
         if not floor["held"]:
-            plain.append(f"{floor['ratio']}: {number(floor['found'], 3)}, the floor is {number(floor['floor'], 3)}.")
+            shown, limit = apart(floor["found"], floor["floor"], 3)
+            plain.append(f"{floor['ratio']}: {shown}, the floor is {limit}.")
     if not plain and not extent:
         extent.append(_sentence(tests[0]["summary"]))
     told = next((t for t in tests if t["likely"]), tests[0])
     return Finding(
-        what,
+        _what(document, variant, tests),
         variant["model"],
         variant["variant"],
         tuple(plain),
@@ -191,6 +181,28 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
     )
 
 
+def inaccurate(row: Mapping[str, Any]) -> bool:
+    """Say whether too much accuracy was lost, or there is none; not where the labels are too few to tell."""
+    return not row["passed"] and (row["least"] is not None or drop(row) > 0)
+
+
+def _inaccuracy(row: Mapping[str, Any]) -> str:
+    if drop(row) > 0:
+        return "loses accuracy"
+    guesses = "is no more accurate than guessing"
+    return guesses if row["correct"] < row["least"] else f"is judged by a reference that {guesses}"
+
+
+def drop(row: Mapping[str, Any]) -> int:
+    """Count the right answers that are lost beyond what is allowed."""
+    return int(row["reference_correct"] - row["correct"] - (row["allowed_drop"] or 0))
+
+
+def depends_on_batch(row: Mapping[str, Any]) -> bool:
+    """Say whether batches give something else than single samples, or nothing that can be compared with it."""
+    return bool(row["problems"] or row["largest"] > row["allowed"])
+
+
 def _judged(floors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     return (f for f in floors if f["held"] is not None)
 
@@ -198,27 +210,29 @@ def _judged(floors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 def shown_in_tiles(comparison: Mapping[str, Any]) -> bool:
     """Say whether the tiles of the page tell all of a comparison that failed: how many classes, how far."""
     max_ = comparison["figures"].get("max")
-    return comparison["inputs"] == "samples" and not comparison["problems"] and max_ is not None and not _held(*max_)
+    return comparison["inputs"] in REAL and not comparison["problems"] and max_ is not None and not _held(*max_)
 
 
-def _of_comparison(comparison: Mapping[str, Any]) -> str:
+def _of_comparison(comparison: Mapping[str, Any], found: OnSamples | None) -> str:
+    """Say what is wrong in a comparison, and, of that on the samples, how it is on all that were run."""
     where = f"On {INPUTS.get(comparison['inputs'], comparison['inputs'])}"
     if comparison["problems"]:
         return f"{where}: {'; '.join(comparison['problems'])}."
-    parts = []
+    parts, wrong = [], {n: f for n, f in comparison["figures"].items() if not _held(*f)}
     if "flips" in comparison["figures"]:
-        verb = "changes" if comparison["flips"] == 1 else "change"
-        parts.append(f"{comparison['flips']:,} of {comparison['samples']:,} {verb} class")
-    wrong = {
-        n: (needed, allowed) for n, (needed, allowed) in comparison["figures"].items() if not _held(needed, allowed)
-    }
-    if "max" in wrong:
-        parts.append(f"the largest difference is {number(wrong['max'][0])}, allowed {number(wrong['max'][1])}")
-    elif wrong:
-        parts += [
-            f"{FIGURES.get(name, name)} is {number(needed)}, allowed {number(allowed)}"
-            for name, (needed, allowed) in wrong.items()
-        ]
+        flips, samples = (found.flips, found.samples) if found else (comparison["flips"], comparison["samples"])
+        verb = "changes" if flips == 1 else "change"
+        parts.append(f"{flips:,} of {samples:,} {verb} class")
+    if found:
+        wrong = {"max": (found.largest, comparison["figures"]["max"][1])}
+    elif "max" in wrong:
+        wrong = {"max": wrong["max"]}
+    for name, figure in wrong.items():
+        shown, limit = apart(*figure)
+        parts.append(f"the {FIGURES.get(name, name)} is {shown}, allowed {limit}")
+    if found and found.more:
+        needed = number(comparison["figures"]["max"][0])
+        parts.append(f"in the agreement test {comparison['flips']:,} of {comparison['samples']:,}, and {needed}")
     return f"{where}: {'; '.join(parts)}."
 
 
@@ -234,38 +248,15 @@ def verdict(document: Document) -> dict[str, Any]:
     """Judge a whole run: its ``verdict`` section, from all the other sections.
 
     A run that nothing failed in passes only where it came to its end and a variant other than the reference was
-    compared: a report of nothing is not a good report.
+    compared and gives its answers: a report of nothing, or of known failures alone, is not a good report.
     """
     tests, found = document["tests"], findings(document)
     finished = tests["not_run"] == 0 and document["exit_code"] in {0, 1, 5} and not _uncollected(document)
     told = [str(f) for f in found]
-    references = {m["name"]: m["reference"] for m in document["models"]}
-    wrong = {(f.model, f.variant) for f in found}
-    # The reference is no variant that is tested, but where it breaks its own promises.
-    tested = [
-        v
-        for v in document["variants"]
-        if (v["variant"] != references[v["model"]] and v["verdict"] not in NOT_TESTED)
-        or (v["model"], v["variant"]) in wrong
-    ]
     if tests["failed"] or found:
-        broken = sum(f.variant is not None for f in found)
-        others = len(found) - broken
-        names = [f"{f.variant} of {f.model}" for f in found if f.variant is not None]
-        which = f": {', '.join(names)}" if len(names) <= NAMED else ""
-        verb = "is" if broken == 1 else "are"
-        parts = [f"{broken} of {plural(len(tested), 'tested variant')} {verb} broken{which}"] if broken else []
-        parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
-        status, headline = "failed", (" and ".join(parts) or f"{plural(tests['failed'], 'test')} failed")
-    elif not finished or document["exit_code"] not in {0, 5} or not compared(document):
-        status = "incomplete"
-        headline = "Not a verdict: " + (
-            "the run did not finish"
-            if not finished
-            else "no outputs of a variant were compared with the reference's"
-            if document["exit_code"] in {0, 5}
-            else f"pytest ended with exit code {document['exit_code']}, and no failure was reported"
-        )
+        status, headline = "failed", _broken(document, found)
+    elif problem := _undecided(document, finished):
+        status, headline = "incomplete", f"Not a verdict: {problem}"
     else:
         status, headline = "passed", _good(document)
     if status != "incomplete" and (left := also(document)):
@@ -285,14 +276,49 @@ def verdict(document: Document) -> dict[str, Any]:
     return {"status": status, "complete": finished, "sentences": [headline + ".", *told]}
 
 
+def _broken(document: Document, found: Sequence[Finding]) -> str:
+    """Count what is broken, beside what is tested: what was not built, or did not run, is not."""
+    unbuilt = [f for f in found if f.what == NOT_BUILT]
+    broken = [f for f in found if f.variant is not None and f.what != NOT_BUILT]
+    others = len(found) - len(unbuilt) - len(broken)
+    references = {(m["name"], m["reference"]) for m in document["models"]}
+    ran = {(v["model"], v["variant"]) for v in document["variants"] if v["verdict"] not in NOT_TESTED}
+    # The reference is no variant that is tested, but where it breaks its own promises.
+    tested = ran - references - {(f.model, f.variant) for f in unbuilt} | {(f.model, f.variant) for f in broken}
+    verb = "is" if len(broken) == 1 else "are"
+    counted = plural(len(tested), "tested variant")
+    parts = [f"{len(broken)} of {counted} {verb} broken{_which(broken)}"] if broken else []
+    parts += [f"{plural(len(unbuilt), 'variant')} {NOT_BUILT}{_which(unbuilt)}"] if unbuilt else []
+    parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
+    return "; ".join(parts) or f"{plural(document['tests']['failed'], 'test')} failed"
+
+
+def _which(found: Sequence[Finding]) -> str:
+    """Name the variants of findings, where they are few."""
+    return f": {', '.join(f'{f.variant} of {f.model}' for f in found)}" if len(found) <= NAMED else ""
+
+
 def _good(document: Document) -> str:
-    judged = compared(document)
-    good = sum(v["verdict"] == "passed" for v in judged)
+    judged, good = compared(document), len(agreeing(document))
+    known = sum(v["verdict"] == "known failure" for v in judged)
+    also_known = f"; {known} {'has' if known == 1 else 'have'} known failures" if known else ""
     if good < len(judged):
-        return f"{good} of {len(judged)} compared variants give the reference's answers, the others fail as known"
+        give = "gives" if good == 1 else "give"
+        return f"{good} of {len(judged)} variants that were compared {give} the reference's answers{also_known}"
     if good == 1:
-        return "The variant that was compared gives the reference's answers"
-    return f"All {good} variants that were compared give the reference's answers"
+        return f"The variant that was compared gives the reference's answers{also_known and ', and has known failures'}"
+    return f"All {good} variants that were compared give the reference's answers{also_known}"
+
+
+def _undecided(document: Document, finished: bool) -> str:
+    """Say why a run that nothing failed in proves nothing; empty where it does."""
+    if not finished:
+        return "the run did not finish"
+    if document["exit_code"] not in {0, 5}:
+        return f"pytest ended with exit code {document['exit_code']}, and no failure was reported"
+    if not compared(document):
+        return "no outputs of a variant were compared with the reference's"
+    return "" if agreeing(document) else "no variant gives the reference's answers, and all that differ are known to"
 
 
 def _uncollected(document: Document) -> bool:

@@ -1,18 +1,26 @@
-"""The words that the report has for what programs call by short names, and how it writes found over allowed."""
+"""The words that the report has for what programs call by short names, and which figure it takes for decisive."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from conformance.compare import Figure
+
+STATUS = {
+    "passed": "Passed",
+    "known": "Passed with known failures",
+    "failed": "Failed",
+    "incomplete": "Incomplete",
+}
 FIGURES = {
     "max": "largest difference",
     "mean": "mean difference",
     "kl": "KL divergence (nats)",
     "margin": "reference's lead where a class changed",
     "flips": "share of classes changed",
-    "sum": "sum of probabilities, off 1 by",
+    "sum": "distance of the sum of probabilities from 1",
 }
 INPUTS = {
     "samples": "real samples",
@@ -21,38 +29,36 @@ INPUTS = {
     "contrast": "contrast inputs (black, white, checkerboards, single pixels, noise)",
     "drawn": "drawn inputs (random, within the model's range)",
 }
+
+
+class Check(NamedTuple):
+    """What the report calls the tests of a marker, and what they say of a variant that passes them."""
+
+    name: str
+    meaning: str
+
+
 CHECKS = {
-    "consistency": "agreement",
-    "batching": "batching",
-    "accuracy": "accuracy",
-    "benchmark": "speed",
-    "tensorrt": "TensorRT",
-    "other": "other",
+    "consistency": Check("agreement", "it gives the reference's answers"),
+    "batching": Check("batching", "a sample's answer does not depend on its batch"),
+    "accuracy": Check("accuracy", "against labels it is about as accurate as the reference"),
+    "benchmark": Check("speed", "it was timed, and keeps its floors"),
+    "tensorrt": Check("TensorRT", "it keeps what only TensorRT engines promise"),
+    "other": Check("other", "it passes tests of another kind"),
 }
+BROKEN = "broken output"
+"""What is said for found over allowed where outputs cannot be compared: NaN, another shape, no output."""
+NONE_ALLOWED = "none allowed"
+"""What is said for it where something was found, and nothing is allowed."""
 SHORT = (
     "In conformance.json, the terminal and the messages of tests, found is called needed, and the figures are max, "
     "mean, kl, margin, flips and sum, in the order of these tables; a changed class is a flip."
 )
 
-LOUD = 100
-"""A ratio above this is only said to be above: a figure whose tolerance is tiny would shout down those that matter."""
-
-
-def ratio(value: float) -> str:
-    """Write found over allowed, such as ``0.26 ×``; a value that rounds to one is not rounded to the other side."""
-    if value > LOUD:
-        return f"> {LOUD} ×"
-    if value >= 10:
-        return f"{value:.0f} ×"
-    places = 2
-    while places < 6 and value != 1 and float(f"{value:.{places}f}") == 1:
-        places += 1
-    return f"{value:.{places}f} ×"
-
 
 def judged(name: str, allowed: float) -> bool:
-    """Say whether a figure decides: where all classes may change, the margin decides alone."""
-    return not (name == "flips" and allowed >= 1)
+    """Say whether a figure decides: where all classes may change, or anything is allowed, others do alone."""
+    return Figure(name, 0.0, allowed).judged
 
 
 def usage(needed: float | None, allowed: float) -> float:

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from conformance.report.document import SCHEMA_VERSION
+from conformance.compare import Tolerance, compare
+from conformance.messages import Context, explain
+from conformance.report.document import SCHEMA_VERSION, any_of
 from conformance.report.pictures import picture, with_images
 from conformance.report.verdict import verdict
 
@@ -94,6 +96,7 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
                 "description": "a classifier",
                 "reference": "savedmodel-fp32",
                 "reference_run_by": "TensorFlow 2.21.0",
+                "outputs": [{"name": "dense_1", "kind": "probabilities"}],
                 "data": {"source": "some images", "samples": 100, "labelled": True},
                 "reference_accuracy": {"correct": 888, "samples": 1000},
             }
@@ -199,6 +202,51 @@ def with_wrong_answers_everywhere(made, variant="onnx-fp32"):
         "benchmark": NONE | {"failed": 4},
     }
     made["failures"] = [{**made["failures"][0], "test": f"tests/test_x.py::test_{i}"} for i in range(10)]
+    return made
+
+
+FAILING = [
+    *(f"test_consistency.py::test_agrees_with_the_reference_on_{inputs}" for inputs in ("samples", "contrast")),
+    *(
+        f"test_consistency.py::test_agrees_with_the_reference_on_{inputs}"
+        for inputs in ("stored_draws", "drawn_inputs")
+    ),
+    "test_accuracy.py::test_accuracy_is_kept_and_better_than_chance",
+    *["test_throughput.py::test_throughput"] * 4,
+]
+"""The tests that a variant fails whose answers are wrong: nine, of which four say the same."""
+
+
+def with_every_variant_broken(made, variant="onnx-fp32"):
+    """Give a document in which every variant is as broken as the one, each with all its messages."""
+    made = copy.deepcopy(made)
+    own = {"model": made["models"][0]["name"], "variant": variant}
+    names = [{"model": v["model"], "variant": v["variant"]} for v in made["variants"]]
+    for section in ("comparisons", "accuracy", "pictures"):
+        rows = any_of(made[section], own)
+        made[section] = [{**row, **name} for name in names for row in rows]
+    for row in made["variants"]:
+        row |= {"verdict": "failed", "usage": 130381.2}
+        row["checks"] |= {"consistency": NONE | {"failed": 4}, "accuracy": NONE | {"failed": 1}}
+        row["checks"] |= {"benchmark": NONE | {"failed": 4}}
+    made["benchmarks"], made["failures"] = [], []
+    reference, actual = outputs(100, noise=2.0)
+    tolerance = Tolerance(ALLOWED, 1e-7, 1e-9, ALLOWED, 0.01, 1e-5, "FP32 rounding through 9 layers, " + 80 * "x")
+    comparison = compare({"dense_1": actual}, {"dense_1": reference}, tolerance, {"dense_1": "probabilities"})
+    for name in names:
+        for i, test in enumerate(FAILING):
+            case = f"{name['model']}-{name['variant']}" + (f"-{i}" if i > 4 else "")
+            replay = f"pytest 'tests/{test}[{case}]' --model={name['model']} --onnx=/data/classifier.onnx"
+            kind = test.split("_")[-1] if i < 4 else "samples"
+            context = Context(name["model"], name["variant"], "fp32", kind, 32 if i < 4 else 128, replay, CLASSES)
+            arrays = {"dense_1": actual}, {"dense_1": reference}
+            message = explain(comparison, *arrays, tolerance, context, likely="the classes are permuted, " + 100 * "x")
+            if i == 4:
+                message = f"{name['variant']} of {name['model']}: 761 of 1000 right, by the reference 888"
+            summary, *_ = message.splitlines()
+            failure = {"test": f"tests/{test}[{case}]", **name, "phase": "call", "summary": summary}
+            made["failures"].append({**failure, "likely": None, "message": message, "replay": replay})
+    made["verdict"] = verdict(made)
     return made
 
 

@@ -46,6 +46,19 @@ def test_figures_are_those_of_the_definition():
     assert (output.flips[0].sample, output.flips[0].expected, output.flips[0].actual) == (0, 0, 1)
 
 
+def test_a_sample_that_changes_class_in_two_outputs_is_one_sample():
+    """Of 20 samples never more than 20 change class, however many outputs have classes."""
+    p = probabilities()
+    other = p.copy()
+    other[:3] = p[:3, ::-1]
+    comparison = compare({"p": other, "q": other}, {"p": p, "q": p}, WIDE, {"p": "probabilities", "q": "logits"})
+    assert [len(output.flips) for output in comparison.outputs] == [3, 3]
+    assert comparison.flips == 3
+    # Where all may flip: the worst output all the same.
+    comparison = compare({"p": p, "q": other}, {"p": p, "q": p}, WIDE, {"p": "probabilities", "q": "logits"})
+    assert comparison.figure("flips").needed == pytest.approx(3 / 20)
+
+
 @pytest.mark.parametrize("name", ["max", "mean", "kl", "margin", "flips", "sum"])
 def test_each_figure_alone_can_fail(name):
     """With all other figures wide open, one that is exceeded fails the comparison and is the one that is named."""

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from report_documents import (
     CLASSES,
+    GPU,
     ROWS,
     document,
     outputs,
+    with_every_variant_broken,
     with_supplied_file,
     with_wrong_answers_everywhere,
 )
@@ -23,11 +25,12 @@ from report_documents import (
 from conformance.report.charts import histogram
 from conformance.report.document import as_json, schema
 from conformance.report.markup import Markup, tag
+from conformance.report.numbers import apart, duration, number, percent, ratio
 from conformance.report.page import page
 from conformance.report.pictures import POINTS, picture, with_images
 from conformance.report.summary import summary
-from conformance.report.verdict import findings, number, percent, verdict
-from conformance.report.wording import decisive, ratio
+from conformance.report.verdict import findings, verdict
+from conformance.report.wording import decisive
 from engines.model import find_model, load_model
 from fixtures.pictures import image
 
@@ -181,6 +184,62 @@ def test_an_interrupted_run_that_failed_has_failed(broken):
     assert "50 selected tests never ran" in judged["sentences"][-1]
 
 
+def with_known_failures(made, *variants, wrong=False):
+    """Give a good document in which a test of these variants failed as known; with wrong answers, or right ones."""
+    made = copy.deepcopy(made)
+    for row in made["variants"]:
+        if row["variant"] in variants:
+            row["verdict"] = "known failure"
+    for row in made["comparisons"]:
+        row["passed"] = not (wrong and row["variant"] in variants)
+    made["tests"]["xfailed"] = len(variants)
+    made["verdict"] = verdict(made)
+    return made
+
+
+def test_known_failures_are_not_shown_as_green():
+    """The run passes, but headline, badge and summary say that there are some, and of how many variants."""
+    made = with_known_failures(document(broken=None), "onnx-int8", "onnx-fp16", wrong=True)
+    assert made["verdict"]["status"] == "passed"
+    assert made["verdict"]["sentences"][0] == (
+        "15 of 17 variants that were compared give the reference's answers; 2 have known failures."
+    )
+    assert '<span class="badge known">! Passed with known failures</span>' in page(made)
+    assert "<title>! Passed with known failures: " in page(made)
+    assert "<dd>15 of 17</dd>" in page(made)
+    assert summary(made).startswith("## ⚠️ Conformance: passed with known failures\n")
+    VALIDATOR.validate(made)
+
+
+def test_a_known_failure_beside_right_answers_does_not_make_them_wrong():
+    """Of a variant that is known to be slow, and gives the reference's answers, both is said."""
+    made = with_known_failures(document(broken=None), "onnx-int8")
+    assert made["verdict"]["sentences"][0] == (
+        "All 17 variants that were compared give the reference's answers; 1 has known failures."
+    )
+    made = with_known_failures(document(variants=("savedmodel-fp32", "onnx-int8"), broken=None), "onnx-int8")
+    assert made["verdict"]["status"] == "passed"
+    assert made["verdict"]["sentences"][0] == (
+        "The variant that was compared gives the reference's answers, and has known failures."
+    )
+    assert "Passed with known failures" in page(made)
+
+
+def test_a_run_in_which_all_that_was_compared_is_known_to_be_wrong_proves_nothing():
+    """No variant gives the reference's answers: there is no failure, and no green report either."""
+    made = document(variants=("savedmodel-fp32", "onnx-int8", "onnx-fp16"), broken=None)
+    made = with_known_failures(made, "onnx-int8", "onnx-fp16", wrong=True)
+    assert made["verdict"]["status"] == "incomplete"
+    assert "no variant gives the reference's answers" in made["verdict"]["sentences"][0]
+    assert "! Incomplete" in page(made)
+
+
+def test_a_variant_that_fails_otherwise_is_not_among_those_that_passed():
+    """What loses accuracy and agrees on the judged samples is broken, and not counted as one that passed."""
+    text = page(failing_otherwise("accuracy", correct=800, passed=False))
+    assert "<dd>16 of 17</dd>" in text
+
+
 def test_what_was_left_out_is_said():
     """A run of a part of the suite, or without some variants, passes and says what it left out."""
     made = document(broken=None)
@@ -194,12 +253,70 @@ def test_a_finding_says_what_where_how_badly_why_and_how_to_see_it_again(broken)
     """One broken variant is one finding, with all of that in words."""
     (finding,) = findings(broken)
     assert finding.title == "onnx-fp32 of cifar10_vgg does not give the reference's answers"
-    assert "On real samples: 25 of 100 change class" in finding.extent[0]
-    assert "0.89, allowed 7.0e-06" in finding.extent[0]
+    assert "On real samples: 362 of 1,000 change class; the largest difference is 0.98" in finding.extent[0]
+    assert "allowed 7.0e-06; in the agreement test 25 of 100, and 0.89." in finding.extent[0]
     assert "76.10 %, the reference's 88.80 %" in finding.extent[1]
     assert finding.likely == "the channels are swapped"
     assert finding.replay.startswith("pytest 'tests/")
     assert broken["verdict"]["sentences"][0] == "1 of 17 tested variants is broken: onnx-fp32 of cifar10_vgg."
+
+
+def failing_otherwise(kind, **changes):
+    """Give a document in which a variant gives the reference's answers, but fails by a row of another kind."""
+    made = document()
+    made["comparisons"] = [c | {"passed": True} for c in made["comparisons"]]
+    made["accuracy"] = [row | {"correct": 888, "passed": True} for row in made["accuracy"]]
+    made["failures"][0]["likely"] = None
+    for row in made[kind]:
+        if row["variant"] == "onnx-fp32":
+            row.update(changes)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "title"),
+    [
+        ("accuracy", {"correct": 800, "passed": False}, "onnx-fp32 of cifar10_vgg loses accuracy"),
+        (
+            "accuracy",
+            {"correct": 138, "reference_correct": 140, "passed": False},
+            "onnx-fp32 of cifar10_vgg is no more accurate than guessing",
+        ),
+        (
+            "accuracy",
+            {"correct": 142, "reference_correct": 140, "passed": False},
+            "onnx-fp32 of cifar10_vgg is judged by a reference that is no more accurate than guessing",
+        ),
+        ("accuracy", {"least": None, "passed": False}, "onnx-fp32 of cifar10_vgg fails 1 test"),
+        (
+            "batching",
+            {"largest": 0.1, "passed": False},
+            "onnx-fp32 of cifar10_vgg gives answers that depend on the batch",
+        ),
+        (
+            "batching",
+            {"largest": None, "problems": ["batches of 7: NaN"], "passed": False},
+            "onnx-fp32 of cifar10_vgg gives answers that depend on the batch",
+        ),
+    ],
+)
+def test_what_fails_beside_the_comparison_is_named(kind, changes, title):
+    """Lost accuracy and answers that depend on the batch are said to be that, and no message is promised of answers."""
+    made = failing_otherwise(kind, **changes)
+    (finding,) = findings(made)
+    assert finding.title == title
+    part = box(page(made))
+    assert "where answers differ" not in part
+    wrong = "fails 1 test" not in title
+    assert ("do not ship this onnx-fp32; find the cause, then run" in part) == wrong
+    assert ('class="tile bad lead"' in part) == (wrong and kind == "accuracy")
+    assert ("; guessing stays below 141 right" in part) == ("guessing" in title)
+
+
+def test_messages_say_where_answers_differ_only_where_they_do(broken):
+    """Without a likely cause, a failed comparison is what points to the messages."""
+    failures = [f | {"likely": None} for f in broken["failures"]]
+    assert "find the cause (the messages below say where answers differ), then" in page(broken | {"failures": failures})
 
 
 @pytest.mark.parametrize(("phase", "words"), [("collect", "cannot be collected"), ("call", "failed"), ("run", "stale")])
@@ -220,12 +337,16 @@ def test_a_failure_beside_the_variants_is_a_finding(phase, words):
     [
         (0, "0"),
         (6.8e-06, "6.8e-06"),
-        (9.999e-4, "1.0e-03"),
+        (9.94e-4, "9.9e-04"),
+        (9.999e-4, "0.001"),
         (0.0421, "0.042"),
         (0.887, "0.89"),
         (3.14, "3.1"),
         (12.3, "12"),
+        (99.7, "100"),
+        (-99.7, "-100"),
         (999.4, "999"),
+        (999.6, "1,000"),
         (130381.2, "130,381"),
         (5.9e8, "5.9e+08"),
         (None, "not finite"),
@@ -234,6 +355,56 @@ def test_a_failure_beside_the_variants_is_a_finding(phase, words):
 def test_numbers_are_written_one_way(value, text):
     """Small and huge numbers have an exponent, others are plain."""
     assert number(value) == text
+
+
+def test_three_digits_are_rounded_before_they_are_written():
+    """A figure of three digits that rounds to a thousand has no exponent either."""
+    assert [number(v, 3) for v in (0.04213, 99.96, 999.6)] == ["0.0421", "100", "1,000"]
+
+
+@pytest.mark.parametrize(
+    ("found", "allowed", "digits", "texts"),
+    [
+        (2e-6, 6.8e-6, 2, ("2.0e-06", "6.8e-06")),
+        (6.84e-6, 6.8e-6, 2, ("6.84e-06", "6.80e-06")),
+        (1.797, 1.8, 3, ("1.797", "1.8")),
+        (1234.25, 1234.5, 3, ("1,234.2", "1,234.5")),
+        (0.30000001, 0.3, 2, ("0.30000001", "0.3")),
+        (0.5, 0.5, 2, ("0.5", "0.5")),
+        (None, 0.5, 2, ("not finite", "0.5")),
+    ],
+)
+def test_what_is_found_never_reads_as_what_is_allowed(found, allowed, digits, texts):
+    """Two numbers that differ get as many digits as show it; equal ones do not."""
+    assert apart(found, allowed, digits) == texts
+
+
+def test_a_figure_just_beyond_is_told_from_its_limit_everywhere(broken):
+    """Boxes, tables and sentences show a difference and a floor that are missed by little as missed."""
+    made = copy.deepcopy(broken)
+    for comparison in made["comparisons"]:
+        if not comparison["passed"]:
+            comparison["figures"] = {"max": [6.84e-6, 6.8e-6], "flips": [0.0, 0.01]}
+    made["floors"][0] |= {"model": "cifar10_vgg", "variant": "onnx-fp32", "found": 1.797, "held": False}
+    made["batching"][1] |= {"largest": 2.04e-7, "passed": False}
+    made["pictures"] = []
+    text, told = page(made), " ".join(findings(made)[0].extent)
+    assert "<dd>6.84e-06</dd>" in text
+    assert "<dd>1.797</dd>" in text
+    assert "<td>6.84e-06</td><td>6.80e-06</td>" in text
+    assert "<td>1.797</td><td>1.8</td>" in text
+    assert "differs by at most 2.04e-07, allowed 2.00e-07" in text
+    for words in ("6.84e-06, allowed 6.80e-06", "1.797, the floor is 1.8", "by 2.04e-07, allowed 2.00e-07"):
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "60 s"), (119.4, "119 s"), (119.6, "2 min 0 s"), (179.7, "3 min 0 s"), (3725, "62 min 5 s")],
+)
+def test_no_minute_has_sixty_seconds(seconds, text):
+    """Seconds are rounded before they become minutes."""
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -253,6 +424,7 @@ def test_nearly_all_is_never_written_as_all(part, text):
         (0.9999, "0.9999 ×"),
         (1.0, "1.00 ×"),
         (1.004, "1.004 ×"),
+        (1.00000001, "1.00000001 ×"),
         (8.33, "8.33 ×"),
         (47.2, "47 ×"),
         (97668.3, "> 100 ×"),
@@ -349,6 +521,20 @@ def test_what_cannot_be_drawn_is_refused():
     assert "All 50 elements equal" in histogram(picture(reference, reference, "probabilities", 1e-4))
 
 
+def test_bars_of_the_histogram_fit_its_axis():
+    """A bar ends at the line of its count, in all decades, and one of a single element can be seen."""
+    counts = [0] * 48
+    counts[10:14] = [1, 10, 100, 1000]
+    edges = [float(e) for e in np.linspace(-10, 2, 49)]
+    data = {"edges_log10": edges, "counts": counts, "zeros": 0, "beyond": 0}
+    found = Page(histogram({"histogram": data, "allowed_max": 1e-3}))
+    bars = [(float(e["y"]), float(e["height"])) for e in found.all("rect")]
+    lines = sorted((float(e["y1"]) for e in found.all("line") if e["y1"] == e["y2"]), reverse=True)
+    assert [y for y, _ in bars] == pytest.approx(lines, abs=0.11)
+    assert min(height for _, height in bars) > 5
+    assert len({round(y + height, 1) for y, height in bars}) == 1
+
+
 # The page.
 
 
@@ -423,13 +609,44 @@ def test_the_page_can_be_read_without_eyes_or_mouse(broken):
     assert all(e.get("scope") for e in found.all("th"))
     for element in found.elements:
         if element.get("class") == "scroll":
-            assert element["tabindex"] == "0"
+            assert (element["tabindex"], element["role"]) == ("0", "group")
             assert element["aria-label"]
     assert [len(found.all(name)) for name in ("header", "nav", "main", "footer")] == [1, 1, 1, 1]
     ids = [e["id"] for e in found.elements if "id" in e]
     assert len(ids) == len(set(ids))
     links = [e["href"][1:] for e in found.all("a")] + [e["aria-labelledby"] for e in found.all("section", "article")]
     assert set(links) <= set(ids)
+
+
+def test_no_two_tables_are_called_alike():
+    """Captions name the variant, and of several models the model: without eyes, they tell tables apart."""
+    for models in (("cifar10_vgg",), ("cifar10_vgg", "digits_vgg")):
+        captions = [e["text"] for e in Page(page(document(models=models))).all("caption")]
+        assert len(captions) == len(set(captions)) > 50
+
+
+def test_nothing_is_said_to_a_mouse_only(broken):
+    """No words stand in a title that shows under a pointer: hashes are whole in the text, and checks are explained."""
+    found = Page(page(broken))
+    assert not any("title" in element for element in found.elements)
+    hashes = [e["text"] for e in found.all("code") if re.fullmatch("[0-9a-f]{64}", e["text"])]
+    assert hashes.count("cd" * 32) == 18
+    explained = {e["text"] for e in found.all("dd") if "(pytest -m " in e["text"]}
+    assert explained == {
+        "it gives the reference's answers (pytest -m consistency)",
+        "a sample's answer does not depend on its batch (pytest -m batching)",
+        "against labels it is about as accurate as the reference (pytest -m accuracy)",
+    }
+
+
+def test_checks_have_one_name_each(broken):
+    """The heads of the matrix, their explanations and the counts of failed tests use the same words."""
+    text = page(with_wrong_answers_everywhere(broken))
+    heads = [e["text"] for e in Page(text.split("by check</caption>")[1].split("</thead>")[0], whole=False).all("th")]
+    assert heads == ["variant", "verdict", "found / allowed", "agreement", "batching", "accuracy", "speed"]
+    assert "4 agreement, 2 accuracy, 4 speed" in text
+    for name in heads[3:]:
+        assert f"<dt>{name}</dt>" in text
 
 
 def test_every_chart_has_its_values_in_a_table(broken):
@@ -453,11 +670,67 @@ def test_verdict_comes_first_and_figures_of_a_gpu_are_there(broken):
     assert ">GPU MB<" in text
 
 
+def test_sizes_are_shown_where_nothing_was_timed(broken):
+    """Processes that share cores time nothing, and artifacts have a size all the same."""
+    text = page(broken | {"benchmarks": [], "floors": []})
+    assert "Size and build time of cifar10_vgg" in text
+    assert "Timed after" not in text
+    assert "load ms" not in text
+    assert "Size, load time and build time of cifar10_vgg" in page(broken)
+    assert 'href="#speed"' not in page(broken | {"benchmarks": [], "floors": [], "artifacts": []})
+
+
+def test_a_figure_of_which_nothing_is_allowed_is_no_broken_output(broken):
+    """Page and summary tell a difference where none is allowed from outputs that cannot be compared at all."""
+    made = copy.deepcopy(broken)
+    for row in made["variants"] + made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row["usage"] = None
+    for row in made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row["figures"]["max"] = [1e-9, 0.0]
+    matrix = page(made).split('<a href="#variant-1">onnx-fp32</a>')[-1].split("</tr>")[0]
+    assert '<span class="bad">✗ none allowed</span><span class="muted under">largest difference</span>' in matrix
+    assert page(made).count("✗ none allowed") == 3
+    assert "broken output" not in page(made)
+    assert "| none allowed |" in summary(made)
+    for row in made["comparisons"]:
+        if row["variant"] == "onnx-fp32":
+            row |= {"figures": {}, "problems": ["dense_1: shape (3,)"]}
+    assert '<td class="w"><span class="bad">broken output</span></td>' in page(made)
+    assert "| broken output |" in summary(made)
+
+
 def test_two_models_with_all_variants_stay_small():
-    """The page of two models and 36 variants, with every chart, table and picture, takes less than 3 MB."""
+    """The page of two models and 36 variants, with every chart, table and picture, takes less than 3 MB.
+
+    So it does where every variant fails nine tests, each with its message.
+    """
     made = document(models=("cifar10_vgg", "digits_vgg"))
     assert len(made["variants"]) == 36
     assert len(page(made).encode()) < 3_000_000
+    made = with_every_variant_broken(made)
+    VALIDATOR.validate(made)
+    assert len(made["failures"]) == 36 * 9
+    assert min(len(f["message"]) for f in made["failures"] if "accuracy" not in f["test"]) > 1_350
+    assert len(page(made).encode()) < 3_000_000
+
+
+def test_tests_that_say_the_same_share_a_message():
+    """All are named, beside one message with the command of the first; of what differs in more, each is shown."""
+    made = with_every_variant_broken(document(variants=("savedmodel-fp32", "onnx-fp32")))
+    part = box(page(made).split("</article>", 1)[1])
+    assert "9 failed tests with messages: 4 agreement, 1 accuracy, 4 speed" in part
+    own = [f for f in made["failures"] if f["variant"] == "onnx-fp32"]
+    for failure in own:
+        assert part.count(f"<code>{failure['test']}</code>") == 1
+    messages = [e["text"] for e in Page(part, whole=False).all("pre") if e.get("class") != "replay"]
+    assert messages == [f["message"] for f in own[:6]]
+    other = copy.deepcopy(made)
+    other["failures"][-1]["message"] = other["failures"][-1]["message"].replace("worst sample", "worst sample of all")
+    other["failures"][-2] |= {"phase": "teardown"}
+    part = box(page(other).split("</article>", 1)[1])
+    assert len([e for e in Page(part, whole=False).all("pre") if e.get("class") != "replay"]) == 8
 
 
 @pytest.mark.parametrize("empty", [True, False])
@@ -497,7 +770,7 @@ def test_the_supplied_file_is_named_at_the_top(broken):
     assert reference == "the SavedModel of cifar10_vgg, run by TensorFlow 2.21.0"
     assert "do not ship classifier v7.onnx" in box(text)
     own = text.split("<h4>onnx-fp32</h4>")[1].split("</details><details")[0]
-    assert "supplied by --onnx (classifier v7.onnx)" in own
+    assert f"supplied by --onnx (classifier v7.onnx, SHA-256 <code>{'cd' * 32}</code>)" in own
     assert "built in 0.1" not in own
     assert "`/data/classifier v7.onnx`" in summary(made)
     assert "cd" * 32 in summary(made)
@@ -512,6 +785,70 @@ def test_what_the_suite_made_itself_is_not_taken_for_a_file(broken):
     )
 
 
+@pytest.mark.parametrize(
+    ("variant", "made_from", "words"),
+    [
+        ("onnx-fp32", {"savedmodel": "ef" * 32}, "onnx-fp32, made by the suite from the SavedModel (15.00 MB"),
+        (
+            "tflite-int8",
+            {"savedmodel": "ef" * 32, "calibration": "ab" * 32},
+            "tflite-int8, made by the suite from the SavedModel (15.00 MB",
+        ),
+        ("onnx-int8", {"onnx-fp32": "ef" * 32}, "made by the suite from the SavedModel, by way of onnx-fp32 (15.00 MB"),
+        ("savedmodel-fp32", {"weights": "ef" * 32}, "made by the suite from the weights that come with the model (15"),
+        ("savedmodel-fp32", {"training samples": "ef" * 32}, "savedmodel-fp32, trained by the suite (15.00 MB"),
+        ("savedmodel-fp32", {"saved_model.pb": "ef" * 32}, "savedmodel-fp32, made by the suite (15.00 MB"),
+    ],
+)
+def test_the_box_says_what_a_variant_was_made_from(variant, made_from, words):
+    """By what is recorded of the artifact: a reference is not made from itself, nor a plan from what was not used."""
+    made = document(broken=variant)
+    for artifact in made["artifacts"]:
+        artifact["made_from"] = made_from
+    (first, *_) = Page(box(page(made)), whole=False).all("p")
+    assert first["text"].startswith("Tested: ")
+    assert words in first["text"]
+
+
+def test_what_is_made_from_a_users_onnx_is_said_to_be():
+    """With --onnx a TensorRT engine is made from that file, and not from the SavedModel."""
+    made = with_supplied_file(document(broken=GPU[0]))
+    for artifact in made["artifacts"]:
+        artifact["made_from"] = {"onnx-fp32": "cd" * 32}
+    (first, *_) = Page(box(page(made)), whole=False).all("p")
+    assert first["text"].startswith(f"Tested: {GPU[0]}, made by the suite from classifier v7.onnx (15.00 MB")
+
+
+def without_a_run(made, variant):
+    """Give a document in which no test of a broken variant got as far as running it."""
+    made = copy.deepcopy(made)
+    for section in ("artifacts", "comparisons", "batching", "accuracy", "benchmarks", "pictures"):
+        made[section] = [row for row in made[section] if row["variant"] != variant]
+    made["failures"] = [f | {"phase": "setup"} for f in made["failures"]]
+    made["verdict"] = verdict(made)
+    return made
+
+
+def test_a_variant_that_never_ran_is_neither_tested_nor_made(broken):
+    """It fails the run, but is not counted among the tested ones, and nothing is said to have made or run it."""
+    made = without_a_run(broken, "onnx-fp32")
+    text = page(made)
+    assert made["verdict"]["status"] == "failed"
+    assert made["verdict"]["sentences"][0] == "1 variant cannot be built or run: onnx-fp32 of cifar10_vgg."
+    assert "Tested: " not in text
+    assert "run by ONNX Runtime" not in box(text)
+    also = copy.deepcopy(made)
+    also["failures"].append({**broken["failures"][0], "variant": "onnx-int8"})
+    assert verdict(also)["sentences"][0] == (
+        "1 of 16 tested variants is broken: onnx-int8 of cifar10_vgg; "
+        "1 variant cannot be built or run: onnx-fp32 of cifar10_vgg."
+    )
+    given = with_supplied_file(made)
+    given["artifacts"] = [a for a in given["artifacts"] if a["variant"] != "onnx-fp32"]
+    (file, _) = (e["text"] for e in Page(page(given).split("<article")[0], whole=False).all("dd"))
+    assert file.endswith("given by --onnx")
+
+
 def test_headline_tiles_and_sentences_say_the_same(broken):
     """Tiles begin with the accuracy lost, count on all samples that were run, and agree with data and headline."""
     text = page(broken)
@@ -521,11 +858,12 @@ def test_headline_tiles_and_sentences_say_the_same(broken):
         ("−12.70 points", "accuracy 76.10 %, reference 88.80 %: 127 more of 1,000 wrong; 5 allowed"),
         (
             f"{drawn['flips']} of 1,000",
-            f"samples change class ({drawn['flips'] / 10:.2g} %); 25 of 100 in the agreement test",
+            f"samples change class ({percent(drawn['flips'], 1000)}); 25 of 100 in the agreement test",
         ),
         (
             number(drawn["worst"][0]["difference"]),
-            "largest difference, in 1,000 samples; allowed 7.0e-06 (0.89 in the 100 of the agreement test)",
+            "largest change of a class probability, in 1,000 samples; allowed 7.0e-06 "
+            "(0.89 in the 100 of the agreement test)",
         ),
     ]
     assert Page(text).all("h1")[0]["text"].startswith("1 of 17 tested variants is broken")
@@ -538,14 +876,75 @@ def test_headline_tiles_and_sentences_say_the_same(broken):
     assert f"label: <b>{drawn['worst'][0]['label']}</b>" in text
 
 
+def test_a_share_of_nearly_all_is_written_plainly(broken):
+    """That almost every sample and element differs is said in percent, without an exponent."""
+    made = copy.deepcopy(broken)
+    drawn = next(p for p in made["pictures"] if p["variant"] == "onnx-fp32")
+    drawn["flips"], drawn["histogram"]["beyond"] = 997, 9_990
+    text = page(made)
+    assert "samples change class (99.7 %)" in text
+    assert "9,990 (99.9 %) differ by more than is allowed" in text
+
+
 def test_figures_on_the_judged_samples_where_no_more_were_run(broken):
     """A picture of the judged samples alone, or none, adds no second count."""
     for pictures in ([], [p | {"samples": 100} for p in broken["pictures"]]):
         found = tiles(Page(box(page(broken | {"pictures": pictures})).split("</dl>")[0] + "</dl>", whole=False))
         assert found[1:] == [
-            ("25 of 100", "samples change class (25 %)"),
-            ("0.89", "largest difference, in 100 samples; allowed 7.0e-06"),
+            ("25 of 100", "samples change class (25.0 %)"),
+            ("0.89", "largest change of a class probability, in 100 samples; allowed 7.0e-06"),
         ]
+
+
+def with_a_broken_second_output(made):
+    """Give a document of a model with boxes beside its scores: the charts are of the scores, which are sound."""
+    made = copy.deepcopy(made)
+    made["models"][0]["outputs"].append({"name": "boxes", "kind": "logits"})
+    sound = next(p for p in made["pictures"] if p["variant"] == "onnx-int8")
+    for i, drawn in enumerate(made["pictures"]):
+        if drawn["variant"] == "onnx-fp32":
+            made["pictures"][i] = {**copy.deepcopy(sound), "variant": "onnx-fp32"}
+    return made
+
+
+def test_a_box_never_shows_sound_figures_for_an_output_that_is_broken(broken):
+    """Where the charts are of another output, the tiles are of what was judged, and no sound samples stand there."""
+    made = with_a_broken_second_output(broken)
+    text = page(made)
+    found = tiles(Page(box(text).split("</dl>")[0] + "</dl>", whole=False))
+    assert found[1:] == [
+        ("25 of 100", "samples change class (25.0 %)"),
+        ("0.89", "largest difference, in 100 samples; allowed 7.0e-06"),
+    ]
+    assert box(text).count('class="tile bad') == 3
+    assert 'class="samples"' not in box(text)
+    assert "On real samples: 25 of 100 change class; the largest difference is 0.89" in summary(made)
+    assert "| 25 of 100 |" in summary(made)
+
+
+def test_the_output_that_is_shown_is_named_where_there_are_several(broken):
+    """Titles of charts and worst samples say of which output they are; of a model with one output they need not."""
+    titles = [e["text"] for e in Page(page(broken)).all("figcaption", "p")]
+    assert not any("output 'dense_1'" in title for title in titles)
+    several = [e["text"] for e in Page(page(with_a_broken_second_output(broken))).all("figcaption", "p")]
+    for words in (
+        "elements of output 'dense_1' (1,000 samples)",
+        "Confidence of output 'dense_1', reference",
+        "reference of output 'dense_1', by class",
+        "Worst of output 'dense_1' of the 1,000",
+    ):
+        assert sum(words in title for title in several) == 18
+
+
+def test_the_samples_in_the_box_are_those_of_what_is_wrong(broken):
+    """A variant that is wrong on contrast inputs alone has no sound samples in its box; one that loses accuracy has."""
+    made = copy.deepcopy(broken)
+    made["comparisons"] = [c | {"passed": c["passed"] or c["inputs"] == "samples"} for c in made["comparisons"]]
+    assert 'class="samples"' in box(page(made))
+    made["accuracy"] = [row | {"passed": True} for row in made["accuracy"]]
+    text = page(made)
+    assert 'class="samples"' not in box(text)
+    assert text.count('class="samples"') == 18
 
 
 def test_what_passed_does_not_stand_in_the_failing_verdict(broken):
@@ -626,12 +1025,30 @@ def test_variants_that_were_not_tested_stand_in_one_line(broken):
     assert len([e for e in Page(text).elements if e.get("class") == "note"]) == 1
 
 
+def test_more_is_said_only_of_what_was_counted_before():
+    """Variants that were not tested do not read as further failures where the headline counts no variants."""
+    made = document(broken=None)
+    for row in made["variants"][-3:]:
+        row |= {"verdict": "skipped", "reason": "no GPU"}
+        made["comparisons"] = [c for c in made["comparisons"] if c["variant"] != row["variant"]]
+    assert verdict(made)["sentences"][0].endswith("reference's answers. 3 more were not tested.")
+    made["failures"] = [
+        {"test": "tests/x.py", "model": None, "variant": None, "phase": "call"}
+        | {"summary": "E", "likely": None, "message": "E", "replay": "pytest x"}
+    ]
+    made["verdict"] = verdict(made)
+    assert made["verdict"]["sentences"][0] == "1 failure beside the variants. 3 variants were not tested."
+    (h1,) = Page(page(made)).all("h1")
+    assert h1["text"] == "1 failure beside the variants. 3 variants were not tested."
+    assert "<small>3 variants were not tested.</small>" in page(made)
+
+
 def test_results_of_an_earlier_version_still_make_a_page(broken):
     """Without what was added since, such as labels and the supplied file, the page is whole and claims nothing."""
     made = copy.deepcopy(broken)
     for key, names in {
         "variants": ["supplied"],
-        "models": ["reference_run_by"],
+        "models": ["reference_run_by", "outputs"],
         "comparisons": ["test"],
         "pictures": ["flips"],
     }.items():
@@ -660,4 +1077,4 @@ def test_the_summary_has_verdict_failures_and_a_table(broken):
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 1 + 18
     (row,) = (r for r in rows if r.startswith("| onnx-fp32"))
-    assert [c.strip() for c in row.split("|")[1:6]] == ["onnx-fp32", "**FAILED**", "> 100 ×", "25/100", "76.10 %"]
+    assert [c.strip() for c in row.split("|")[1:6]] == ["onnx-fp32", "**FAILED**", "> 100 ×", "362 of 1,000", "76.10 %"]

@@ -1,4 +1,4 @@
-"""The report in a real browser: no errors, nothing fetched, nothing cut off or pale, at two widths, light and dark."""
+"""The report in a real browser: nothing wrong, fetched, cut off, pale or misnamed, narrow and wide, light and dark."""
 
 from __future__ import annotations
 
@@ -46,22 +46,37 @@ function luminance(color) {
   const [r, g, b] = color.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
-// WCAG 2: (lighter + 0.05) / (darker + 0.05), text against the nearest background that is not transparent.
-function contrast(element, view) {
-  const style = view.getComputedStyle(element);
-  const text = rgb(element.closest("svg") ? style.fill : style.color).color;
+// WCAG 2: (lighter + 0.05) / (darker + 0.05), a colour against the nearest background that is not transparent.
+function against(text, opacity, element, view) {
   let back = null;
   for (let e = element; e && !back; e = e.parentElement) {
     const found = rgb(view.getComputedStyle(e).backgroundColor);
     if (found.alpha > 0) back = found.color;
   }
-  const [high, low] = [luminance(text), luminance(back || [255, 255, 255])].sort((a, b) => b - a);
+  back = back || [255, 255, 255];
+  const seen = text.map((v, i) => opacity * v + (1 - opacity) * back[i]);
+  const [high, low] = [luminance(seen), luminance(back)].sort((a, b) => b - a);
   return (high + 0.05) / (low + 0.05);
+}
+function contrast(element, view) {
+  const style = view.getComputedStyle(element);
+  return against(rgb(element.closest("svg") ? style.fill : style.color).color, 1, element, view);
+}
+// Of a mark of a chart, what is seen best of its outline and its inside.
+function standsOut(element, view) {
+  const style = view.getComputedStyle(element);
+  return Math.max(...["fill", "stroke"].filter((part) => style[part] !== "none").map((part) =>
+    against(rgb(style[part]).color, style.opacity * style[part + "Opacity"], element.closest("svg"), view)));
 }
 function look(frame) {
   const view = frame.contentWindow, page = frame.contentDocument;
   for (const details of page.querySelectorAll("details")) details.open = true;
   const root = page.documentElement, pale = new Set(), small = new Set(), cut = new Set();
+  const faint = [...page.querySelectorAll("svg :is(path, rect, circle, polygon, polyline):not(.track)")]
+    .filter((mark) => standsOut(mark, view) < 3).map((mark) => mark.getAttribute("class"));
+  for (const block of page.querySelectorAll("pre.replay"))
+    if (block.scrollWidth > block.clientWidth) cut.add(block.textContent);
+  const misnamed = [...page.querySelectorAll("button[aria-label]")].map((b) => b.textContent);
   for (const element of page.body.querySelectorAll("*")) {
     const own = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
     if (!own || element.closest("script, .skip") || !element.getClientRects().length) continue;
@@ -79,7 +94,8 @@ function look(frame) {
   first.focus({ focusVisible: true });
   return {
     width: frame.clientWidth, overflow: root.scrollWidth - root.clientWidth, pale: [...pale], small: [...small],
-    cut: [...cut],
+    cut: [...cut], faint: [...new Set(faint)], misnamed,
+    copy: page.querySelectorAll("button[aria-live]").length,
     fetched: view.performance.getEntriesByType("resource").map((e) => e.name).filter((n) => !n.startsWith("data:")),
     dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
     outline: view.getComputedStyle(first).outlineStyle, focusable: focusable.length,
@@ -120,7 +136,7 @@ def broken():
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_page_is_whole_at_every_width(broken, tmp_path, scheme):
-    """Everything opened: no console message, nothing fetched, no sideways scrolling, no pale, cut or tiny text."""
+    """Everything opened: no message, nothing fetched, no sideways scrolling, no pale, cut or tiny text or marks."""
     found, console = look(tmp_path, broken, scheme)
     assert console == []
     assert [f["width"] for f in found] == list(WIDTHS)
@@ -129,6 +145,7 @@ def test_the_page_is_whole_at_every_width(broken, tmp_path, scheme):
         assert one["dark"] == (scheme == "dark")
         assert (one["overflow"], one["fetched"]) == (0, [])
         assert (one["pale"], one["cut"], one["small"]) == ([], [], [])
+        assert (one["faint"], one["misnamed"], one["copy"]) == ([], [], 1)
         assert one["outline"] == "solid"
         assert one["focusable"] > 100
 
@@ -138,13 +155,15 @@ FAULTS = {
     "fetched": ("</main>", '<img src="http://127.0.0.1:9/missing.png" alt=""></main>'),
     "pale": ("</main>", '<p style="color:#999;background:#fff">pale</p></main>'),
     "cut": ("</main>", '<svg viewBox="0 0 10 10"><text x="9">far beyond</text></svg></main>'),
+    "faint": ("</main>", '<svg><path d="M0 0h9" stroke="#4a86bd" stroke-opacity=".7" fill="none" /></svg></main>'),
+    "misnamed": ("</main>", '<button aria-label="Copy">Copied</button></main>'),
     "console": ("</main>", '<script>console.error("broken")</script></main>'),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_check_sees_what_it_looks_for(tmp_path, fault):
-    """A page with sideways scrolling, a fetched image, pale or cut text, or a message is not taken for whole."""
+    """A page with sideways scrolling, a fetched image, pale or cut text or marks, or a message is not whole."""
     text = page(document(variants=("savedmodel-fp32", "onnx-fp32")))
     found, console = look(tmp_path, text.replace(*FAULTS[fault]), "light")
     assert console if fault == "console" else found[0][fault]
