@@ -118,21 +118,30 @@ class Chain:
     @cached_property
     def samples(self) -> Samples:
         """The first 100 test samples, or all where there are fewer, with labels where the data set has them."""
-        samples = self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count))
-        for item in self.spec.inputs:
-            expected = self.spec.concrete_shape(item, len(samples))
-            found = samples.inputs[item.name].shape if item.name in samples.inputs else None
-            if found != expected:
-                raise DataError(
-                    f"{self.spec.path}: input {item.name!r} has shape {expected}, {self.dataset.source} have {found}; "
-                    "allowed: a data.dataset of that shape, or --samples"
-                )
-        return samples
+        return self._fitting(self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count)))
 
     @cached_property
     def calibration(self) -> Samples:
         """The samples that INT8 is calibrated with; never among the test samples."""
-        return self.dataset.calibration(self.spec.calibration.samples)
+        return self._fitting(self.dataset.calibration(self.spec.calibration.samples))
+
+    def _fitting(self, samples: Samples) -> Samples:
+        """Give samples back; raises DataError where they lack an input of the model, or have another shape."""
+        spec, source = self.spec, self.dataset.source
+        if missing := sorted({i.name for i in spec.inputs} - set(samples.inputs)):
+            names = ", ".join(i.name for i in spec.inputs)
+            raise DataError(
+                f"{spec.path}: the data ({source}) have no input {missing[0]!r}; "
+                f"allowed: --samples=FILE.npz with an array for each of {names}"
+            )
+        for item in spec.inputs:
+            expected, found = spec.concrete_shape(item, len(samples)), samples.inputs[item.name].shape
+            if found != expected:
+                raise DataError(
+                    f"{spec.path}: input {item.name!r} has shape {expected}, {source} have {found}; "
+                    "allowed: a data.dataset of that shape, or --samples=FILE.npz"
+                )
+        return samples
 
     @cached_property
     def _training_hashes(self) -> dict[str, str]:
