@@ -33,7 +33,7 @@ def test_the_reference_tells_samples_apart(model, reference, contrast):
 
 def test_signature_is_that_of_the_model(spec, runner, samples):
     """Outputs have the names, shapes and dtypes of the model, for one sample and for several."""
-    for count in (1, 3):
+    for count in sorted({1, min(3, len(samples))}):
         outputs = runner(samples.take(0, count).inputs)
         assert {name: (a.shape, a.dtype) for name, a in outputs.items()} == {
             o.name: (spec.concrete_shape(o, count), np.dtype(o.dtype)) for o in spec.outputs

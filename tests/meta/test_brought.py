@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 
 from engines.brought import TESTED, brought_engine, derive_spec, make_samples, read_samples
+from engines.datasets import Samples
 from engines.errors import DataError, EngineError, SpecError
 from engines.model import BATCH
+from engines.onnx import OnnxRunner
 from engines.savedmodel import tensorflow
+from engines.variant import Variant
+from tests import test_consistency
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE, CLASSES = (8, 6, 3), 5
@@ -311,6 +315,14 @@ def test_a_few_samples_still_calibrate(spec, tmp_path):
     write_npz(path, x=images(3))
     calibration = read_samples(path, spec).calibration(320).inputs["x"]
     np.testing.assert_array_equal(calibration, images(3)[np.arange(320) % 3])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_few_samples_show_the_signature(spec, tmp_path, count):
+    """The signature is checked on as many samples as there are: a file with a single one is no failure."""
+    tiny_onnx(tmp_path / "sound.onnx")
+    with OnnxRunner(spec, Variant("onnx", "fp32"), tmp_path / "sound.onnx") as runner:
+        test_consistency.test_signature_is_that_of_the_model(spec, runner, Samples({"x": images(count)}, None))
 
 
 # --saved-model
