@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from engines.datasets import Samples
 from engines.errors import DataError, EngineError, SpecError
 from engines.model import BATCH
 from engines.onnx import OnnxRunner
-from engines.savedmodel import tensorflow
+from engines.savedmodel import SavedModelRunner, reference_outputs, tensorflow
 from engines.variant import Variant
 from tests import test_consistency
 
@@ -201,6 +202,14 @@ def test_samples_of_the_wrong_kind_are_refused(spec, tmp_path, bad):
     with pytest.raises(DataError, match=message) as caught:
         read_samples(path, spec)
     assert str(caught.value).startswith(f"--samples {path}: ")
+
+
+def test_labels_of_a_model_without_class_scores_are_refused_with_what_to_do(spec, tmp_path):
+    """Labels beside a single probability are one error that says to leave them out, or how to give class scores."""
+    single = replace(spec.outputs[0], shape=(BATCH, 1), kind="values")
+    write_npz(tmp_path / "mine.npz", x=images(), labels=labels())
+    with pytest.raises(DataError, match=r"has 'labels', but .* no output of class scores .*; leave them out, or"):
+        read_samples(tmp_path / "mine.npz", replace(spec, outputs=(single,)))
 
 
 def npz_bytes(tmp_path, save=np.savez):
@@ -397,11 +406,11 @@ def test_samples_are_asked_for_where_the_input_is_no_image(saved_model):
 
 
 BAD_SAVED_MODELS = {
-    "another signature": r"its signatures are \['predict'\]; expected 'serving_default' among them",
+    "another signature": r"its signatures are \['predict'\]; expected 'serving_default' among them: export it again",
     "two inputs": r"has 2 inputs, \['left', 'right'\]; allowed: one input; else describe .* --model",
-    "a fixed batch": r"its input 'x' is float32 \(1, 8, 6, 3\); expected float32 with a dynamic batch",
+    "a fixed batch": r"its input 'x' is float32 \(1, 8, 6, 3\); expected a dynamic batch: export it again with",
     "a batch fixed inside": "cannot run 4 samples",
-    "an integer input": r"its input 'x' is int32 \(None, 8, 6, 3\); expected float32 with a dynamic batch",
+    "an integer input": r"its input 'x' is int32 \(None, 8, 6, 3\); expected float32: export a function that takes",
     "an integer output": "its output 'best' is int64; expected float32",
 }
 
@@ -413,6 +422,16 @@ def test_a_saved_model_that_cannot_be_described_is_refused(saved_model, bad):
     with pytest.raises(SpecError, match=BAD_SAVED_MODELS[bad]) as caught:
         derive_spec(folder, None)
     assert str(caught.value).startswith(f"--saved-model {folder}: ")
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("run", [reference_outputs, lambda spec, path, inputs: SavedModelRunner(spec, path)])
+def test_a_description_with_other_names_than_the_saved_model_is_refused(saved_model, spec, side, run):
+    """A TOML file that calls an input or output otherwise is told what the SavedModel calls it, not how it failed."""
+    (item,) = getattr(spec, side)
+    other = replace(spec, **{side: (replace(item, signature_name="other"),)})
+    with pytest.raises(SpecError, match=rf"its {side} are named \['other'\], .* \['{item.name}'\]; .* signature_name"):
+        run(other, saved_model("probabilities"), {"x": images(2)})
 
 
 def no_folder(folder):
