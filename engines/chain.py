@@ -404,7 +404,8 @@ class Chain:
             return {}
 
         # Under a name of its own, so that the converted artifact stays what it is.
-        return self._get(f"{variant}-brought", Recipe({"file": file_hash(path)}), build, None)
+        made_from = {"file": file_hash(path)} | (_code(onnx) if variant.format == "onnx" else {})
+        return self._get(f"{variant}-brought", Recipe(made_from), build, None)
 
     def _onnx(self, variant: Variant) -> Artifact:
         spec = self.spec
@@ -440,7 +441,7 @@ class Chain:
                 parameters,
                 {"onnxruntime": onnx.version(), "onnx": installed_version("onnx")},
             ),
-            lambda folder: onnx.build_int8(path, spec, inputs, spec.calibration, folder),
+            lambda folder: onnx.build_int8(path, _as_named(spec, fp32), inputs, spec.calibration, folder),
             onnx.unavailable(),
         )
 
@@ -500,7 +501,7 @@ class Chain:
             lambda folder: tensorrt.build.build_engine(
                 source.file(onnx.FILE),
                 source.sha256,
-                spec,
+                _as_named(spec, source),
                 variant,
                 folder,
                 samples=inputs,
@@ -546,6 +547,12 @@ class Chain:
             runner.close()
             raise
         return runner
+
+
+def _as_named(spec: ModelSpec, source: Artifact) -> ModelSpec:
+    """Give the spec with what an ONNX calls its inputs in place of the SavedModel's names, for what is made from it."""
+    called = source.details["inputs"]
+    return replace(spec, inputs=tuple(replace(i, signature_name=called[i.name]) for i in spec.inputs))
 
 
 def _within(variant: Variant, batch_size: int | None) -> int | None:

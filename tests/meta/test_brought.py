@@ -15,12 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engines import tensorrt
 from engines.brought import TESTED, brought_engine, derive_spec, make_samples, read_samples
+from engines.chain import Chain
 from engines.datasets import Samples
 from engines.errors import DataError, EngineError, SpecError
 from engines.model import BATCH
 from engines.onnx import OnnxRunner
 from engines.savedmodel import SavedModelRunner, reference_outputs, tensorflow
+from engines.store import Store
+from engines.tflite import TFLiteRunner
 from engines.variant import Variant
 from tests import test_consistency
 
@@ -522,7 +526,6 @@ def tiny_onnx(  # every parameter is one of the ways in which the file may diffe
 
 
 BAD_ONNX = {
-    "another input name": ({"name": "pixels"}, r"its inputs are named \['pixels'\]; probabilities has \['x'\]"),
     "another rank": ({"shape": ("N", PIXELS)}, r"inputs 'x' has rank 2 \(N, 144\); expected \(N, 8, 6, 3\)"),
     "channels first": ({"shape": ("N", 3, 8, 6)}, r"has shape \(N, 3, 8, 6\); expected \(N, 8, 6, 3\)"),
     "a fixed batch": ({"shape": (1, *SHAPE)}, r"batch \(axis 0\) fixed to 1; expected it dynamic"),
@@ -628,7 +631,6 @@ def tiny_tflite(folder):
 
 
 BAD_TFLITE = {
-    "another input name": r"its inputs are named \['pixels'\]; probabilities has \['x'\]",
     "another rank": r"inputs 'x' has rank 2 \(N, 144\); expected \(N, 8, 6, 3\)",
     "another shape": r"inputs 'x' has shape \(N, 4, 4, 9\); expected \(N, 8, 6, 3\)",
     "other classes": r"has shape \(N, 4\); expected \(N, 5\)",
@@ -645,6 +647,42 @@ def test_a_tflite_of_another_signature_is_refused(saved_model, spec, tmp_path, b
     with pytest.raises(EngineError, match=BAD_TFLITE[bad]) as caught:
         brought_engine("tflite", path, spec)
     assert str(caught.value).startswith(f"--tflite {path}: ")
+
+
+@pytest.mark.parametrize("format_", ["onnx", "tflite"])
+def test_a_single_input_may_have_any_name(saved_model, spec, tmp_path, format_):
+    """An engine that calls its only input otherwise is taken, and gives the SavedModel's answers."""
+    path = tmp_path / f"mine.{format_}"
+    if format_ == "onnx":
+        tiny_onnx(path, name="pixels")
+    else:
+        path.write_bytes(tiny_tflite(saved_model("another input name")))
+    assert brought_engine(format_, path, spec).precisions[format_] == ("fp32",)
+    runner = {"onnx": OnnxRunner, "tflite": TFLiteRunner}[format_]
+    inputs = {"x": images(9)}
+    with runner(spec, Variant(format_, "fp32"), path) as opened:
+        found = opened(inputs)["scores"]
+    expected = reference_outputs(spec, saved_model("probabilities"), inputs)["scores"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_is_made_from_a_brought_onnx_uses_its_name_of_the_input(spec, tmp_path, monkeypatch):
+    """TensorRT is told to build from the file with the name that the file has, not with the SavedModel's."""
+    tiny_onnx(tmp_path / "mine.onnx", name="pixels")
+    told = []
+
+    def build_engine(path, sha256, spec, variant, folder, **rest):
+        told.append([i.signature_name for i in spec.inputs])
+        (folder / tensorrt.FILE).write_bytes(b"plan")
+
+    monkeypatch.setattr(tensorrt.build, "build_engine", build_engine)
+    monkeypatch.setattr(tensorrt, "cannot_build", lambda format_: None)
+    monkeypatch.setattr(tensorrt, "unavailable", lambda: None)
+    monkeypatch.setattr(tensorrt, "version", lambda: tensorrt.versions.OLDEST)
+    monkeypatch.setattr(tensorrt, "device", dict)
+    chain = Chain(spec, make_samples(spec), Store(tmp_path / "build"), {"onnx": tmp_path / "mine.onnx"})
+    chain.artifact(Variant("tensorrt", "fp32", spec.profiles[0]))
+    assert told == [["pixels"]]
 
 
 # Through the real command.
@@ -674,7 +712,7 @@ COMMANDS = {
     "a SavedModel and a model": (["--saved-model={}/saved", "--model=digits_vgg"], "allowed: one of the two"),
     "an unknown model": (["--model=digit_vgg"], "no model 'digit_vgg' (did you mean 'digits_vgg'?)"),
     "a truncated ONNX": (["--model=digits_vgg", "--onnx={}/cut.onnx"], "--onnx {}/cut.onnx: not a sound ONNX file"),
-    "an ONNX of another model": (["--model=digits_vgg", "--onnx={}/sound.onnx"], "--onnx {}/sound.onnx: its inputs"),
+    "an ONNX of another model": (["--model=digits_vgg", "--onnx={}/sound.onnx"], "--onnx {}/sound.onnx: inputs 'x'"),
     "samples of NaN": (["--model=digits_vgg", "--samples={}/nan.npz"], "--samples {}/nan.npz: 'input_1' has 240 NaN"),
     "no SavedModel": (["--saved-model={}/nowhere"], "--saved-model {}/nowhere: no such folder"),
 }
