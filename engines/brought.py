@@ -63,6 +63,8 @@ class BroughtData:
     source: str
     class_names: tuple[str, ...]
     samples: Samples
+    assumption: str | None = None
+    """What is only assumed of these inputs, and how to say otherwise; None for a user's own."""
 
     @property
     def labelled(self) -> bool:
@@ -316,9 +318,18 @@ def make_samples(spec: ModelSpec) -> BroughtData:
         pixels = np.asarray(crop if shape[3] == 3 else crop.convert("L"), np.float32) / 255
         image[...] = item.range[0] + (item.range[1] - item.range[0]) * pixels.reshape(shape[1:])
     classes = int(spec.probabilities.shape[1]) if spec.probabilities else 0
-    source = f"{count} crops of scikit-learn's two photographs at {shape[1]}x{shape[2]}, scaled to {list(item.range)}"
+    low, high = item.range
+    source = (
+        f"{count} crops of scikit-learn's two photographs at {shape[1]}x{shape[2]}; "
+        f"their range [{low:g}, {high:g}] is assumed: --samples=FILE.npz shows the model's own"
+    )
+    assumption = (
+        f"the range [{low:g}, {high:g}] was assumed: give --samples=FILE.npz, or the input's range in a TOML file "
+        "(docs/models.md)"
+    )
     names = tuple(f"class {i}" for i in range(classes))
-    return BroughtData("photographs", source, names, Samples({item.name: images}, None, "the photographs' crops"))
+    samples = Samples({item.name: images}, None, "the photographs' crops")
+    return BroughtData("photographs", source, names, samples, assumption)
 
 
 def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:

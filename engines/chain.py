@@ -150,6 +150,11 @@ class Chain:
         return _hashes(self.dataset.train(), "training ")
 
     @property
+    def assumption(self) -> str | None:
+        """What is only assumed of the inputs, and how to say otherwise; None where their range is known."""
+        return self.dataset.assumption if isinstance(self.dataset, BroughtData) else None
+
+    @property
     def variants(self) -> tuple[Variant, ...]:
         """The variants of the model, the reference's own first."""
         return variants(self.spec)

@@ -20,15 +20,26 @@ def test_builds(chain, variant):
     assert chain.artifact(variant).size > 0
 
 
-def test_the_reference_tells_samples_apart(model, reference, contrast):
+def test_the_reference_tells_samples_apart(model, chain, reference, contrast):
     """The SavedModel's own answers are finite and differ from sample to sample: a constant agrees with anything."""
+    unsure = f"; {chain.assumption}" if chain.assumption else ""
     for outputs in (reference, contrast.reference):
         for name, array in outputs.items():
             assert np.isfinite(array).all(), f"{model}: the reference's {name!r} is not finite"
     count = len(next(iter(reference.values())))
     if count > 1:
         largest = max(float(np.ptp(array, axis=0).max()) for array in reference.values())
-        assert largest > 1e-3, f"{model}: the SavedModel answers all {count} samples alike, within {largest:.1e}"
+        alike = f"{model}: the SavedModel answers all {count} samples alike, within {largest:.1e}"
+        assert largest > 1e-3, alike + unsure
+    # Far below the range that a model was trained on, every input is black to it: scores differ, and no class does.
+    for output in chain.spec.outputs if unsure else ():
+        if output.kind != "values":
+            scores = np.concatenate([reference[output.name], contrast.reference[output.name]])
+            classes = len(set(scores.argmax(axis=1)))
+            assert classes > 1, (
+                f"{model}: the SavedModel gives all {len(scores)} samples and contrast inputs the same class of "
+                f"{output.name!r}, so nothing tells whether classes are kept{unsure}"
+            )
 
 
 def test_signature_is_that_of_the_model(spec, runner, samples):

@@ -11,6 +11,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -400,6 +401,27 @@ def test_samples_are_made_for_a_saved_model_that_came_without(spec):
     assert 0 <= x.min() < x.max() <= 1
     assert len(data.calibration(spec.calibration.samples)) == spec.calibration.samples
     np.testing.assert_array_equal(make_samples(spec).test().inputs["x"], x)
+
+
+def test_one_class_throughout_is_refused_where_the_range_is_assumed(spec, tmp_path):
+    """Made samples have to get two classes: to a model of pixels up to 255 they are black, and show nothing kept."""
+    several = np.eye(CLASSES, dtype=np.float32)
+    one = np.float32([[0.5, 0.5, 0, 0, 0], [0.9, 0.1, 0, 0, 0]])
+
+    def check(data, samples, contrast):
+        chain, others = Chain(spec, data, Store(tmp_path)), SimpleNamespace(reference={"scores": contrast})
+        test_consistency.test_the_reference_tells_samples_apart("mine", chain, {"scores": samples}, others)
+
+    made = make_samples(spec)
+    assert "their range [0, 1] is assumed: --samples=FILE.npz" in made.source
+    with pytest.raises(AssertionError, match=r"all 4 .* same class of 'scores', .* \[0, 1\] was assumed: give --s"):
+        check(made, one, one)
+    with pytest.raises(AssertionError, match=r"all 2 samples alike.* \[0, 1\] was assumed: give --samples"):
+        check(made, one[:1].repeat(2, axis=0), several)
+    check(made, several, one)
+    check(made, one, several)
+    write_npz(tmp_path / "mine.npz", x=images(2))
+    check(read_samples(tmp_path / "mine.npz", spec), one, one)
 
 
 def test_samples_are_asked_for_where_the_input_is_no_image(saved_model):
