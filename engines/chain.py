@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from engines.model import ModelSpec
     from engines.runner import Arrays, Runner
 
+    Ranges = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+
 
 class Format(Protocol):
     """What is known of each format: why it cannot run here, the version of what runs it, and the name of its file."""
@@ -153,6 +155,21 @@ class Chain:
     def assumption(self) -> str | None:
         """What is only assumed of the inputs, and how to say otherwise; None where their range is known."""
         return self.dataset.assumption if isinstance(self.dataset, BroughtData) else None
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """The least and the largest value that made-up inputs may have, by input name; both broadcast to a sample.
+
+        They are those of the description, but for a table of samples that a user brought: its columns are measured in
+        units of their own, and one range for all of them would be far outside of what the model knows.
+        """
+        found = {i.name: (np.asarray(i.range[0]), np.asarray(i.range[1])) for i in self.spec.inputs}
+        if isinstance(self.dataset, BroughtData) and self.dataset.test_count > 1:
+            arrays = self.dataset.test().inputs
+            for name in (i.name for i in self.spec.inputs if len(i.shape) == 2):
+                low, high = arrays[name].min(axis=0), arrays[name].max(axis=0)
+                found[name] = low.astype(np.float64), high.astype(np.float64)
+        return found
 
     @property
     def variants(self) -> tuple[Variant, ...]:

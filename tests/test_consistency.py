@@ -108,7 +108,7 @@ def test_agrees_with_the_reference_on_stored_draws(drawn, judge):
 
 
 @given(data=st.data())
-def test_agrees_with_the_reference_on_drawn_inputs(data, spec, reference_runner, judge):
+def test_agrees_with_the_reference_on_drawn_inputs(data, chain, reference_runner, judge):
     """On inputs that Hypothesis draws within the model's range the outputs are the SavedModel's."""
-    inputs = data.draw(model_inputs(spec))
+    inputs = data.draw(model_inputs(chain.spec, chain.ranges))
     judge(inputs, reference_runner(inputs), "drawn")
