@@ -23,7 +23,6 @@ from engines import tensorrt
 from engines.chain import Chain
 from engines.datasets import content_hash
 from engines.errors import ConversionError, RunnerError
-from engines.model import BUNDLED
 from engines.tensorrt import context
 from engines.tensorrt import runner as runner_module
 from engines.tensorrt.copiers import CHUNK_BYTES
@@ -64,7 +63,7 @@ def plan(chain, variant):
 @pytest.fixture(scope="session")
 def seen_before(chain):
     """Skip what holds only for engines of the bundled models: how TensorRT does on another one nobody has seen."""
-    if chain.spec.path.resolve().parent != BUNDLED or chain.brought:
+    if not chain.spec.bundled or chain.brought:
         pytest.skip(f"{chain.spec.name} is not as bundled: what its engines soundly reach was never seen")
 
 
@@ -142,7 +141,7 @@ def test_convolutions_run_in_the_precision(chain, variant, weight_bytes):
         pytest.skip(f"{chain.spec.name} has no convolutions whose precision TensorRT tells: {convolutions}")
     if wanted == "FP32":
         assert told == {"FP32": total}
-    elif chain.spec.path.resolve().parent != BUNDLED or chain.brought:
+    elif not chain.spec.bundled or chain.brought:
         # How many pay was never seen for another model: none at all is a fall-back.
         assert told.get(wanted, 0) > 0, told
     else:
