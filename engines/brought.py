@@ -21,7 +21,7 @@ from engines import onnx, tensorrt, tflite
 from engines.datasets import Samples, photographs
 from engines.errors import ConversionError, DataError, EngineError, RunnerError, SpecError
 from engines.model import BATCH, ModelSpec, parse_model
-from engines.savedmodel import tensorflow
+from engines.savedmodel import serving_default, tensorflow
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +63,8 @@ class BroughtData:
     source: str
     class_names: tuple[str, ...]
     samples: Samples
+    assumption: str | None = None
+    """What is only assumed of these inputs, and how to say otherwise; None for a user's own."""
 
     @property
     def labelled(self) -> bool:
@@ -146,7 +148,11 @@ def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
 def _checked_labels(labels: NDArray[Any], count: int, spec: ModelSpec, what: str) -> NDArray[np.int64]:
     output = spec.probabilities
     if output is None:
-        raise DataError(f"{what}: has {LABELS!r}, but {spec.name} has no output of class scores to check them against")
+        raise DataError(
+            f"{what}: has {LABELS!r}, but {spec.name} has no output of class scores (N, classes ≥ 2) to check them "
+            "against; leave them out, or export a model that gives a score for each class, such as [1 - p, p] for a "
+            "single probability p"
+        )
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise DataError(
             f"{what}: {LABELS!r} is {labels.dtype} of shape {labels.shape}; expected integers of ({count},)"
@@ -200,19 +206,18 @@ def derive_spec(folder: Path, samples: Path | None) -> ModelSpec:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:  # TensorFlow raises many types for a damaged SavedModel, each of them fatal here
         raise SpecError(f"{what}: TensorFlow cannot load it: {onnx.last_lines(str(error), 3).strip()}") from error
-    if "serving_default" not in loaded.signatures:
-        raise SpecError(
-            f"{what}: its signatures are {sorted(loaded.signatures)}; expected 'serving_default' among them"
-        )
-    function = loaded.signatures["serving_default"]
+    function = serving_default(loaded, what)
     inputs: Mapping[str, Any] = function.structured_input_signature[1]
     if len(inputs) != 1:
         raise SpecError(f"{what}: has {len(inputs)} inputs, {sorted(inputs)}; allowed: one input; else {advice}")
     name, tensor = next(iter(inputs.items()))
-    if tensor.shape.rank is None or tensor.shape.rank < 1 or tensor.shape[0] is not None or tensor.dtype != tf.float32:
+    wrong = f"{what}: its input {name!r} is {tensor.dtype.name} {tensor.shape}"
+    if tensor.dtype != tf.float32:
         raise SpecError(
-            f"{what}: its input {name!r} is {tensor.dtype.name} {tensor.shape}; expected float32 with a dynamic batch"
+            f"{wrong}; expected float32: export a function that takes float32 and casts it before it calls the model"
         )
+    if not tensor.shape.rank or tensor.shape[0] is not None:
+        raise SpecError(f"{wrong}; expected a dynamic batch: export it again with an input of shape (None, …)")
     shape, dimensions, values = _concrete(name, tuple(tensor.shape), samples, what)
     probe = values if values is not None else np.random.default_rng(0).random((4, *shape[1:])).astype(np.float32)
     try:
@@ -313,9 +318,18 @@ def make_samples(spec: ModelSpec) -> BroughtData:
         pixels = np.asarray(crop if shape[3] == 3 else crop.convert("L"), np.float32) / 255
         image[...] = item.range[0] + (item.range[1] - item.range[0]) * pixels.reshape(shape[1:])
     classes = int(spec.probabilities.shape[1]) if spec.probabilities else 0
-    source = f"{count} crops of scikit-learn's two photographs at {shape[1]}x{shape[2]}, scaled to {list(item.range)}"
+    low, high = item.range
+    source = (
+        f"{count} crops of scikit-learn's two photographs at {shape[1]}x{shape[2]}; "
+        f"their range [{low:g}, {high:g}] is assumed: --samples=FILE.npz shows the model's own"
+    )
+    assumption = (
+        f"the range [{low:g}, {high:g}] was assumed: give --samples=FILE.npz, or the input's range in a TOML file "
+        "(docs/models.md)"
+    )
     names = tuple(f"class {i}" for i in range(classes))
-    return BroughtData("photographs", source, names, Samples({item.name: images}, None, "the photographs' crops"))
+    samples = Samples({item.name: images}, None, "the photographs' crops")
+    return BroughtData("photographs", source, names, samples, assumption)
 
 
 def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:

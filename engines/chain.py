@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from engines.model import ModelSpec
     from engines.runner import Arrays, Runner
 
+    Ranges = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]
+
 
 class Format(Protocol):
     """What is known of each format: why it cannot run here, the version of what runs it, and the name of its file."""
@@ -118,27 +120,56 @@ class Chain:
     @cached_property
     def samples(self) -> Samples:
         """The first 100 test samples, or all where there are fewer, with labels where the data set has them."""
-        samples = self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count))
-        for item in self.spec.inputs:
-            expected = self.spec.concrete_shape(item, len(samples))
-            found = samples.inputs[item.name].shape if item.name in samples.inputs else None
-            if found != expected:
-                raise DataError(
-                    f"{self.spec.path}: input {item.name!r} has shape {expected}, {self.dataset.source} have {found}; "
-                    "allowed: a data.dataset of that shape, or --samples"
-                )
-        return samples
+        return self._fitting(self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count)))
 
     @cached_property
     def calibration(self) -> Samples:
         """The samples that INT8 is calibrated with; never among the test samples."""
-        return self.dataset.calibration(self.spec.calibration.samples)
+        return self._fitting(self.dataset.calibration(self.spec.calibration.samples))
+
+    def _fitting(self, samples: Samples) -> Samples:
+        """Give samples back; raises DataError where they lack an input of the model, or have another shape."""
+        spec, source = self.spec, self.dataset.source
+        if missing := sorted({i.name for i in spec.inputs} - set(samples.inputs)):
+            names = ", ".join(i.name for i in spec.inputs)
+            raise DataError(
+                f"{spec.path}: the data ({source}) have no input {missing[0]!r}; "
+                f"allowed: --samples=FILE.npz with an array for each of {names}"
+            )
+        for item in spec.inputs:
+            expected, found = spec.concrete_shape(item, len(samples)), samples.inputs[item.name].shape
+            if found != expected:
+                raise DataError(
+                    f"{spec.path}: input {item.name!r} has shape {expected}, {source} have {found}; "
+                    "allowed: a data.dataset of that shape, or --samples=FILE.npz"
+                )
+        return samples
 
     @cached_property
     def _training_hashes(self) -> dict[str, str]:
         """Hashes of all training samples, taken once: every artifact of a trained model asks for them."""
         _ = self.samples  # refuses data of another shape before any training
         return _hashes(self.dataset.train(), "training ")
+
+    @property
+    def assumption(self) -> str | None:
+        """What is only assumed of the inputs, and how to say otherwise; None where their range is known."""
+        return self.dataset.assumption if isinstance(self.dataset, BroughtData) else None
+
+    @cached_property
+    def ranges(self) -> Ranges:
+        """The least and the largest value that made-up inputs may have, by input name; both broadcast to a sample.
+
+        They are those of the description, but for a table of samples that a user brought: its columns are measured in
+        units of their own, and one range for all of them would be far outside of what the model knows.
+        """
+        found = {i.name: (np.asarray(i.range[0]), np.asarray(i.range[1])) for i in self.spec.inputs}
+        if isinstance(self.dataset, BroughtData) and self.dataset.test_count > 1:
+            arrays = self.dataset.test().inputs
+            for name in (i.name for i in self.spec.inputs if len(i.shape) == 2):
+                low, high = arrays[name].min(axis=0), arrays[name].max(axis=0)
+                found[name] = low.astype(np.float64), high.astype(np.float64)
+        return found
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -404,7 +435,8 @@ class Chain:
             shutil.copyfile(path, folder / tflite.FILE)
             return {}
 
-        return self._get(self.artifact_name(variant), Recipe({"file": file_hash(path)}), build, None)
+        made_from = {"file": file_hash(path)} | (_code(onnx) if variant.format == "onnx" else {})
+        return self._get(self.artifact_name(variant), Recipe(made_from), build, None)
 
     def _onnx(self, variant: Variant) -> Artifact:
         spec = self.spec
@@ -440,7 +472,7 @@ class Chain:
                 parameters,
                 {"onnxruntime": onnx.version(), "onnx": installed_version("onnx")},
             ),
-            lambda folder: onnx.build_int8(path, spec, inputs, spec.calibration, folder),
+            lambda folder: onnx.build_int8(path, _as_named(spec, fp32), inputs, spec.calibration, folder),
             onnx.unavailable(),
         )
 
@@ -500,7 +532,7 @@ class Chain:
             lambda folder: tensorrt.build.build_engine(
                 source.file(onnx.FILE),
                 source.sha256,
-                spec,
+                _as_named(spec, source),
                 variant,
                 folder,
                 samples=inputs,
@@ -542,6 +574,12 @@ class Chain:
             runner.close()
             raise
         return runner
+
+
+def _as_named(spec: ModelSpec, source: Artifact) -> ModelSpec:
+    """Give the spec with what an ONNX calls its inputs in place of the SavedModel's names, for what is made from it."""
+    called = source.details["inputs"]
+    return replace(spec, inputs=tuple(replace(i, signature_name=called[i.name]) for i in spec.inputs))
 
 
 def _within(variant: Variant, batch_size: int | None) -> int | None:

@@ -171,6 +171,11 @@ class ModelSpec:
     tolerances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     floors: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def bundled(self) -> bool:
+        """Whether the model comes with the project."""
+        return self.path.resolve().parent == BUNDLED
+
     def concrete_shape(self, item: InputSpec | OutputSpec, batch: int) -> tuple[int, ...]:
         """Give the shape of an input or output for ``batch`` samples, other dynamic dimensions at their first size."""
         sizes = {name: values[0] for name, values in self.dimensions.items()}

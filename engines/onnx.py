@@ -209,7 +209,8 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
         names = check_signature(str(path), spec, shapes(model.graph.input), shapes(model.graph.output))
     except RunnerError as error:
         raise ConversionError(str(error)) from error
-    dtypes = {i.signature_name: i.dtype for i in spec.inputs} | {names[o.name]: o.dtype for o in spec.outputs}
+    dtypes = {names.inputs[i.name]: i.dtype for i in spec.inputs}
+    dtypes |= {names.outputs[o.name]: o.dtype for o in spec.outputs}
     for value in (*model.graph.input, *model.graph.output):
         found = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         if value.name in dtypes and found != np.dtype(dtypes[value.name]):
@@ -223,6 +224,7 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
         "ir_version": model.ir_version,
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "operators": dict(sorted(operators.items())),
+        "inputs": names.inputs,
     }
 
 
@@ -329,20 +331,20 @@ class OnnxRunner(Runner):
             {o.name: tuple(o.shape) for o in session.get_outputs()},
         )
         self._session = session
-        self._outputs = [names[o.name] for o in spec.outputs]
+        self._names = names
         if variant.precision.startswith("int8"):
             inside = output_grids(path)
-            self.grids = {o.name: inside[names[o.name]] for o in spec.outputs if names[o.name] in inside}
+            self.grids = {name: inside[called] for name, called in names.outputs.items() if called in inside}
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        feeds = {i.signature_name: inputs[i.name] for i in self.spec.inputs}
+        feeds = {self._names.inputs[name]: array for name, array in inputs.items()}
         try:
-            outputs = self._session.run(self._outputs, feeds)
+            outputs = self._session.run(list(self._names.outputs.values()), feeds)
         except Exception as error:  # as at loading: a dozen unrelated types
             count = len(next(iter(inputs.values())))
             raise RunnerError(f"{self.variant}: ONNX Runtime fails on a batch of {count}: {error}") from error
-        return {o.name: np.asarray(a) for o, a in zip(self.spec.outputs, outputs, strict=True)}
+        return {name: np.asarray(array) for name, array in zip(self._names.outputs, outputs, strict=True)}
 
     def _release(self) -> None:
         del self._session

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -136,22 +136,33 @@ def probe(runner: Runner) -> None:
             raise RunnerError(f"{runner.variant}: output {name!r} has {len(array)} rows for a batch of 2; expected 2")
 
 
+class Names(NamedTuple):
+    """What an engine calls the inputs and outputs of a model, by the spec's names."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+
+def _named(items: Sequence[InputSpec | OutputSpec], found: Mapping[str, tuple[Any, ...]]) -> dict[str, str]:
+    if len(items) == len(found) == 1:
+        return {items[0].name: next(iter(found))}
+    return {item.name: item.signature_name for item in items}
+
+
 def check_signature(
     what: str, spec: ModelSpec, inputs: Mapping[str, tuple[Any, ...]], outputs: Mapping[str, tuple[Any, ...]]
-) -> dict[str, str]:
-    """Refuse an engine whose own signature is not the spec's; gives the engine's name of each output by the spec's.
+) -> Names:
+    """Refuse an engine whose own signature is not the spec's; gives what the engine calls inputs and outputs.
 
-    Where both have a single output it may have any name: converters rename outputs, and there is nothing to confuse.
+    A single input or output may have any name: converters rename them, and there is nothing to confuse.
 
     ``inputs`` and ``outputs`` map the engine's names to shapes in which anything but a fixed size (None, -1, a name)
     stands for a dynamic dimension. Raises RunnerError that names the tensor, what was found and what is expected.
     """
-    names = {o.name: o.signature_name for o in spec.outputs}
-    if len(outputs) == len(spec.outputs) == 1:
-        names = {spec.outputs[0].name: next(iter(outputs))}
+    names = Names(_named(spec.inputs, inputs), _named(spec.outputs, outputs))
     sides: tuple[tuple[str, Mapping[str, tuple[Any, ...]], dict[str, InputSpec | OutputSpec]], ...] = (
-        ("inputs", inputs, {i.signature_name: i for i in spec.inputs}),
-        ("outputs", outputs, {names[o.name]: o for o in spec.outputs}),
+        ("inputs", inputs, {names.inputs[i.name]: i for i in spec.inputs}),
+        ("outputs", outputs, {names.outputs[o.name]: o for o in spec.outputs}),
     )
     for side, found, expected in sides:
         if set(found) != set(expected):

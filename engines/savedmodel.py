@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.errors import ConversionError, RunnerError
+from engines.errors import ConversionError, RunnerError, SpecError
 from engines.progress import live
 from engines.runner import Runner, check_signature
 from engines.variant import REFERENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from engines.model import ModelSpec
+    from engines.model import InputSpec, ModelSpec, OutputSpec
 
 FILE = "saved_model"
 """The folder inside the artifact that is the SavedModel."""
@@ -58,6 +58,34 @@ def tensorflow() -> Any:
     return tf
 
 
+def serving_default(loaded: Any, what: str) -> Any:
+    """Give the signature that everything relies on, of a loaded SavedModel.
+
+    Raises SpecError, which says how to export it, where there is none; ``what`` names the SavedModel.
+    """
+    if "serving_default" not in loaded.signatures:
+        raise SpecError(
+            f"{what}: its signatures are {sorted(loaded.signatures)}; expected 'serving_default' among them: export it "
+            "again, by tf.saved_model.save(model, DIR, signatures={'serving_default': FUNCTION}) or Keras' "
+            "model.export(DIR)"
+        )
+    return loaded.signatures["serving_default"]
+
+
+def _check_names(function: Any, spec: ModelSpec) -> None:
+    """Refuse a description whose names are not the signature's: it is called by them."""
+    sides: tuple[tuple[str, Sequence[InputSpec | OutputSpec], Mapping[str, Any]], ...] = (
+        ("inputs", spec.inputs, function.structured_input_signature[1]),
+        ("outputs", spec.outputs, function.structured_outputs),
+    )
+    for side, items, found in sides:
+        if {item.signature_name for item in items} != set(found):
+            raise SpecError(
+                f"{spec.path}: its {side} are named {sorted(item.signature_name for item in items)}, and those of the "
+                f"SavedModel's serving_default {sorted(found)}; allowed: the same, as name or as signature_name"
+            )
+
+
 def build_savedmodel(model: Any, folder: Path) -> dict[str, Any]:
     """Export a Keras model (its outputs a dict by name) to ``folder/saved_model``; returns details for the record.
 
@@ -82,7 +110,8 @@ def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[
     """
     tf = tensorflow()
     loaded = tf.saved_model.load(str(path))
-    function = loaded.signatures["serving_default"]
+    function = serving_default(loaded, str(path))
+    _check_names(function, spec)
     count = len(inputs[spec.inputs[0].name])
     parts = []
     with tf.device("/CPU:0"), live(f"reference of {spec.name}", count, "samples") as advance:
@@ -96,7 +125,8 @@ def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[
 class SavedModelRunner(Runner):
     """Runs a SavedModel folder on the CPU with TensorFlow, through ``serving_default``.
 
-    Raises RunnerError where the folder is no SavedModel, lacks the signature, or the signature is not the spec's.
+    Raises RunnerError where the folder is no SavedModel or its tensors are not the spec's, SpecError where it lacks
+    the signature or the spec calls inputs or outputs otherwise.
     """
 
     def __init__(self, spec: ModelSpec, path: Path, batch_size: int | None = None) -> None:
@@ -107,10 +137,8 @@ class SavedModelRunner(Runner):
             raise RunnerError(f"{path}: not a SavedModel; expected a folder with saved_model.pb and variables/")
         # The loaded object owns the variables that the signature only refers to.
         self._loaded = tf.saved_model.load(str(path))
-        if "serving_default" not in self._loaded.signatures:
-            found = sorted(self._loaded.signatures)
-            raise RunnerError(f"{path}: its signatures are {found}; expected 'serving_default' among them")
-        self._function = self._loaded.signatures["serving_default"]
+        self._function = serving_default(self._loaded, str(path))
+        _check_names(self._function, spec)
         specs = self._function.structured_input_signature[1]
         check_signature(
             str(path),

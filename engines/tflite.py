@@ -133,19 +133,19 @@ class TFLiteRunner(Runner):
             {name: t.signature for name, t in self._inputs.items()},
             {name: t.signature for name, t in self._outputs.items()},
         )
-        tensors = {i: self._inputs[i.signature_name] for i in spec.inputs}
-        for item, tensor in (tensors | {o: self._outputs[self._names[o.name]] for o in spec.outputs}).items():
+        tensors = {i: self._inputs[self._names.inputs[i.name]] for i in spec.inputs}
+        for item, tensor in (tensors | {o: self._outputs[self._names.outputs[o.name]] for o in spec.outputs}).items():
             if tensor.dtype != np.dtype(item.dtype) and not tensor.integer:
                 raise RunnerError(
                     f"{path}: {item.name!r} is {tensor.dtype}; expected {item.dtype}, or quantized integers"
                 )
-        inside = {o.name: self._outputs[self._names[o.name]] for o in spec.outputs}
+        inside = {name: self._outputs[called] for name, called in self._names.outputs.items()}
         self.grids = {n: grid(t.dtype, float(t.scale), t.zero_point) for n, t in inside.items() if t.integer}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "XNNPACK"}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        feeds = {i.signature_name: inputs[i.name] for i in self.spec.inputs}
+        feeds = {self._names.inputs[name]: array for name, array in inputs.items()}
         shapes = {name: array.shape for name, array in feeds.items()}
         try:
             if shapes != self._shapes:
@@ -161,7 +161,7 @@ class TFLiteRunner(Runner):
             raise RunnerError(f"{self.variant}: LiteRT fails on a batch of {count}: {error}") from error
         return {
             name: self._outputs[inside].dequantize(self._interpreter.get_tensor(self._outputs[inside].index))
-            for name, inside in self._names.items()
+            for name, inside in self._names.outputs.items()
         }
 
     def precision(self) -> str:

@@ -23,7 +23,6 @@ from engines import tensorrt
 from engines.chain import Chain
 from engines.datasets import content_hash
 from engines.errors import ConversionError, RunnerError
-from engines.model import BUNDLED
 from engines.tensorrt import context
 from engines.tensorrt import runner as runner_module
 from engines.tensorrt.copiers import CHUNK_BYTES
@@ -64,7 +63,7 @@ def plan(chain, variant):
 @pytest.fixture(scope="session")
 def seen_before(chain):
     """Skip what holds only for engines of the bundled models: how TensorRT does on another one nobody has seen."""
-    if chain.spec.path.resolve().parent != BUNDLED or chain.brought:
+    if not chain.spec.bundled or chain.brought:
         pytest.skip(
             f"{chain.spec.name} is a model, or has a file, of your own, and the limits of this test were measured on "
             "engines of the bundled models only; nothing is wrong: its answers are judged by the other tests"
@@ -104,7 +103,7 @@ def open_runner(chain, variant, plan):
 
 
 @ANY_PLAN
-def test_metadata_is_that_of_the_model(spec, variant, runner):
+def test_metadata_is_that_of_the_model(spec, variant, chain, runner):
     """The plan's inputs, outputs, dtypes and batch profile are the model's and the variant's."""
     profile = variant.profile
     for item in spec.inputs:
@@ -115,9 +114,11 @@ def test_metadata_is_that_of_the_model(spec, variant, runner):
         )
     items = (*spec.inputs, *spec.outputs)
     assert [(t.item.name, t.dtype) for t in runner.tensors] == [(item.name, np.dtype(item.dtype)) for item in items]
-    # A single output may have been renamed by a converter; nothing else may.
-    named = items if len(spec.outputs) > 1 else spec.inputs
-    assert [t.name for t in runner.tensors][: len(named)] == [item.signature_name for item in named]
+    # A converter may have renamed a single output, and who made an ONNX elsewhere its single input; nothing else.
+    inputs = () if chain.brought and len(spec.inputs) == 1 else spec.inputs
+    outputs = spec.outputs if len(spec.outputs) > 1 else ()
+    names = {t.item.name: t.name for t in runner.tensors}
+    assert [names[item.name] for item in (*inputs, *outputs)] == [i.signature_name for i in (*inputs, *outputs)]
     assert runner.batch_size == profile.max
 
 
@@ -143,7 +144,7 @@ def test_convolutions_run_in_the_precision(chain, variant, weight_bytes):
         pytest.skip(f"{chain.spec.name} has no convolutions whose precision TensorRT tells: {convolutions}")
     if wanted == "FP32":
         assert told == {"FP32": total}
-    elif chain.spec.path.resolve().parent != BUNDLED or chain.brought:
+    elif not chain.spec.bundled or chain.brought:
         # How many pay was never seen for another model: none at all is a fall-back.
         assert told.get(wanted, 0) > 0, told
     else:
@@ -445,7 +446,7 @@ def test_batches_outside_the_profile_are_refused(open_runner, variant, spec, sam
     runner = open_runner()
     expected = runner(samples.inputs)
     for batch in (0, variant.profile.max + 1):
-        shapes = {i.signature_name: spec.concrete_shape(i, batch) for i in spec.inputs}
+        shapes = {t.name: spec.concrete_shape(t.item, batch) for t in runner.tensors if t.item in spec.inputs}
         with context.current(), pytest.raises(RunnerError, match=r"refuses the shape .*\n +\S"):
             runner.raw().set_shapes(shapes)
     with pytest.raises(RunnerError, match=f"allowed by the profile .*: {variant.profile.min} to {variant.profile.max}"):

@@ -9,7 +9,6 @@ from conformance.device_floors import floors_for
 from conformance.timing import durations, latency
 from conformance.tolerances import row
 from engines import tensorrt
-from engines.model import BUNDLED
 from engines.tensorrt import yardsticks
 from fixtures.device_measure import batches_of, first, limit_batches, timed_inputs
 
@@ -70,7 +69,7 @@ def test_many_samples_keep_their_floors(chain, samples, reference, variant, benc
 def applies(floor, chain, batch):
     """Say whether a floor holds: what was seen, for the bundled model only; the rule, where batches can overlap."""
     if floor.device is not None:
-        return chain.spec.path.resolve().parent == BUNDLED and not chain.brought
+        return chain.spec.bundled and not chain.brought
     return batch > 1 and not chain.spec.dimensions
 
 

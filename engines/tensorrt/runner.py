@@ -158,10 +158,8 @@ class TensorRTRunner(Runner):
         tensors = []
         items: list[InputSpec | OutputSpec] = [*self.spec.inputs, *self.spec.outputs]
         for item in items:
-            name, sizes = (
-                names.get(item.name, item.signature_name),
-                {n: max(s) for n, s in self.spec.dimensions.items()},
-            )
+            name = (names.inputs if isinstance(item, InputSpec) else names.outputs)[item.name]
+            sizes = {n: max(s) for n, s in self.spec.dimensions.items()}
             kind = engine.get_tensor_dtype(name).name
             if _DTYPES.get(kind) != item.dtype:
                 raise RunnerError(f"{path}: {name!r} is {_DTYPES.get(kind, kind)}; expected {item.dtype}")
@@ -176,8 +174,9 @@ class TensorRTRunner(Runner):
     def profile_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
         """Give the smallest, tuned-for and largest shape of each input, by the spec's names, as the plan has them."""
         return {
-            i.name: tuple(tuple(shape) for shape in self.engine.get_tensor_profile_shape(i.signature_name, 0))
-            for i in self.spec.inputs
+            t.item.name: tuple(tuple(shape) for shape in self.engine.get_tensor_profile_shape(t.name, 0))
+            for t in self.tensors
+            if isinstance(t.item, InputSpec)
         }
 
     def _check_profile(self, path: Path) -> None:

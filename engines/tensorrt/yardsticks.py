@@ -151,7 +151,7 @@ def polygraphy(plan: Path, runner: TensorRTRunner, inputs: Arrays) -> Timing:
     batch = runner.batch_size
     count = len(next(iter(inputs.values()))) // batch * batch
     with context.current(), polygraphy_speaks_here(), TrtRunner(EngineFromBytes(plan.read_bytes())) as other:
-        names = {i.name: i.signature_name for i in runner.spec.inputs}
+        names = {t.item.name: t.name for t in runner.tensors}
         for warm_up in (True, False):
             start = time.perf_counter()
             for low in range(0, min(count, WARM_UP * batch) if warm_up else count, batch):

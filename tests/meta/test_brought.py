@@ -9,15 +9,25 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from engines import tensorrt
 from engines.brought import TESTED, brought_engine, derive_spec, make_samples, read_samples
+from engines.chain import Chain
+from engines.datasets import Samples
 from engines.errors import DataError, EngineError, SpecError
 from engines.model import BATCH
-from engines.savedmodel import tensorflow
+from engines.onnx import OnnxRunner
+from engines.savedmodel import SavedModelRunner, reference_outputs, tensorflow
+from engines.store import Store
+from engines.tflite import TFLiteRunner
+from engines.variant import Variant
+from tests import test_consistency
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE, CLASSES = (8, 6, 3), 5
@@ -199,6 +209,14 @@ def test_samples_of_the_wrong_kind_are_refused(spec, tmp_path, bad):
     assert str(caught.value).startswith(f"--samples {path}: ")
 
 
+def test_labels_of_a_model_without_class_scores_are_refused_with_what_to_do(spec, tmp_path):
+    """Labels beside a single probability are one error that says to leave them out, or how to give class scores."""
+    single = replace(spec.outputs[0], shape=(BATCH, 1), kind="values")
+    write_npz(tmp_path / "mine.npz", x=images(), labels=labels())
+    with pytest.raises(DataError, match=r"has 'labels', but .* no output of class scores .*; leave them out, or"):
+        read_samples(tmp_path / "mine.npz", replace(spec, outputs=(single,)))
+
+
 def npz_bytes(tmp_path, save=np.savez):
     """Give the bytes of a sound file."""
     path = tmp_path / "sound.npz"
@@ -313,6 +331,14 @@ def test_a_few_samples_still_calibrate(spec, tmp_path):
     np.testing.assert_array_equal(calibration, images(3)[np.arange(320) % 3])
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_few_samples_show_the_signature(spec, tmp_path, count):
+    """The signature is checked on as many samples as there are: a file with a single one is no failure."""
+    tiny_onnx(tmp_path / "sound.onnx")
+    with OnnxRunner(spec, Variant("onnx", "fp32"), tmp_path / "sound.onnx") as runner:
+        test_consistency.test_signature_is_that_of_the_model(spec, runner, Samples({"x": images(count)}, None))
+
+
 # --saved-model
 
 
@@ -377,6 +403,27 @@ def test_samples_are_made_for_a_saved_model_that_came_without(spec):
     np.testing.assert_array_equal(make_samples(spec).test().inputs["x"], x)
 
 
+def test_one_class_throughout_is_refused_where_the_range_is_assumed(spec, tmp_path):
+    """Made samples have to get two classes: to a model of pixels up to 255 they are black, and show nothing kept."""
+    several = np.eye(CLASSES, dtype=np.float32)
+    one = np.float32([[0.5, 0.5, 0, 0, 0], [0.9, 0.1, 0, 0, 0]])
+
+    def check(data, samples, contrast):
+        chain, others = Chain(spec, data, Store(tmp_path)), SimpleNamespace(reference={"scores": contrast})
+        test_consistency.test_the_reference_tells_samples_apart("mine", chain, {"scores": samples}, others)
+
+    made = make_samples(spec)
+    assert "their range [0, 1] is assumed: --samples=FILE.npz" in made.source
+    with pytest.raises(AssertionError, match=r"all 4 .* same class of 'scores', .* \[0, 1\] was assumed: give --s"):
+        check(made, one, one)
+    with pytest.raises(AssertionError, match=r"all 2 samples alike.* \[0, 1\] was assumed: give --samples"):
+        check(made, one[:1].repeat(2, axis=0), several)
+    check(made, several, one)
+    check(made, one, several)
+    write_npz(tmp_path / "mine.npz", x=images(2))
+    check(read_samples(tmp_path / "mine.npz", spec), one, one)
+
+
 def test_samples_are_asked_for_where_the_input_is_no_image(saved_model):
     """Features have no photographs: the error asks for --samples."""
     spec = derive_spec(saved_model("features"), None)
@@ -385,11 +432,11 @@ def test_samples_are_asked_for_where_the_input_is_no_image(saved_model):
 
 
 BAD_SAVED_MODELS = {
-    "another signature": r"its signatures are \['predict'\]; expected 'serving_default' among them",
+    "another signature": r"its signatures are \['predict'\]; expected 'serving_default' among them: export it again",
     "two inputs": r"has 2 inputs, \['left', 'right'\]; allowed: one input; else describe .* --model",
-    "a fixed batch": r"its input 'x' is float32 \(1, 8, 6, 3\); expected float32 with a dynamic batch",
+    "a fixed batch": r"its input 'x' is float32 \(1, 8, 6, 3\); expected a dynamic batch: export it again with",
     "a batch fixed inside": "cannot run 4 samples",
-    "an integer input": r"its input 'x' is int32 \(None, 8, 6, 3\); expected float32 with a dynamic batch",
+    "an integer input": r"its input 'x' is int32 \(None, 8, 6, 3\); expected float32: export a function that takes",
     "an integer output": "its output 'best' is int64; expected float32",
 }
 
@@ -401,6 +448,16 @@ def test_a_saved_model_that_cannot_be_described_is_refused(saved_model, bad):
     with pytest.raises(SpecError, match=BAD_SAVED_MODELS[bad]) as caught:
         derive_spec(folder, None)
     assert str(caught.value).startswith(f"--saved-model {folder}: ")
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("run", [reference_outputs, lambda spec, path, inputs: SavedModelRunner(spec, path)])
+def test_a_description_with_other_names_than_the_saved_model_is_refused(saved_model, spec, side, run):
+    """A TOML file that calls an input or output otherwise is told what the SavedModel calls it, not how it failed."""
+    (item,) = getattr(spec, side)
+    other = replace(spec, **{side: (replace(item, signature_name="other"),)})
+    with pytest.raises(SpecError, match=rf"its {side} are named \['other'\], .* \['{item.name}'\]; .* signature_name"):
+        run(other, saved_model("probabilities"), {"x": images(2)})
 
 
 def no_folder(folder):
@@ -491,7 +548,6 @@ def tiny_onnx(  # every parameter is one of the ways in which the file may diffe
 
 
 BAD_ONNX = {
-    "another input name": ({"name": "pixels"}, r"its inputs are named \['pixels'\]; probabilities has \['x'\]"),
     "another rank": ({"shape": ("N", PIXELS)}, r"inputs 'x' has rank 2 \(N, 144\); expected \(N, 8, 6, 3\)"),
     "channels first": ({"shape": ("N", 3, 8, 6)}, r"has shape \(N, 3, 8, 6\); expected \(N, 8, 6, 3\)"),
     "a fixed batch": ({"shape": (1, *SHAPE)}, r"batch \(axis 0\) fixed to 1; expected it dynamic"),
@@ -597,7 +653,6 @@ def tiny_tflite(folder):
 
 
 BAD_TFLITE = {
-    "another input name": r"its inputs are named \['pixels'\]; probabilities has \['x'\]",
     "another rank": r"inputs 'x' has rank 2 \(N, 144\); expected \(N, 8, 6, 3\)",
     "another shape": r"inputs 'x' has shape \(N, 4, 4, 9\); expected \(N, 8, 6, 3\)",
     "other classes": r"has shape \(N, 4\); expected \(N, 5\)",
@@ -614,6 +669,42 @@ def test_a_tflite_of_another_signature_is_refused(saved_model, spec, tmp_path, b
     with pytest.raises(EngineError, match=BAD_TFLITE[bad]) as caught:
         brought_engine("tflite", path, spec)
     assert str(caught.value).startswith(f"--tflite {path}: ")
+
+
+@pytest.mark.parametrize("format_", ["onnx", "tflite"])
+def test_a_single_input_may_have_any_name(saved_model, spec, tmp_path, format_):
+    """An engine that calls its only input otherwise is taken, and gives the SavedModel's answers."""
+    path = tmp_path / f"mine.{format_}"
+    if format_ == "onnx":
+        tiny_onnx(path, name="pixels")
+    else:
+        path.write_bytes(tiny_tflite(saved_model("another input name")))
+    assert brought_engine(format_, path, spec).precisions[format_] == ("fp32",)
+    runner = {"onnx": OnnxRunner, "tflite": TFLiteRunner}[format_]
+    inputs = {"x": images(9)}
+    with runner(spec, Variant(format_, "fp32"), path) as opened:
+        found = opened(inputs)["scores"]
+    expected = reference_outputs(spec, saved_model("probabilities"), inputs)["scores"]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_is_made_from_a_brought_onnx_uses_its_name_of_the_input(spec, tmp_path, monkeypatch):
+    """TensorRT is told to build from the file with the name that the file has, not with the SavedModel's."""
+    tiny_onnx(tmp_path / "mine.onnx", name="pixels")
+    told = []
+
+    def build_engine(path, sha256, spec, variant, folder, **rest):
+        told.append([i.signature_name for i in spec.inputs])
+        (folder / tensorrt.FILE).write_bytes(b"plan")
+
+    monkeypatch.setattr(tensorrt.build, "build_engine", build_engine)
+    monkeypatch.setattr(tensorrt, "cannot_build", lambda format_: None)
+    monkeypatch.setattr(tensorrt, "unavailable", lambda: None)
+    monkeypatch.setattr(tensorrt, "version", lambda: tensorrt.versions.OLDEST)
+    monkeypatch.setattr(tensorrt, "device", dict)
+    chain = Chain(spec, make_samples(spec), Store(tmp_path / "build"), {"onnx": tmp_path / "mine.onnx"})
+    chain.artifact(Variant("tensorrt", "fp32", spec.profiles[0]))
+    assert told == [["pixels"]]
 
 
 # Through the real command.
@@ -643,7 +734,7 @@ COMMANDS = {
     "a SavedModel and a model": (["--saved-model={}/saved", "--model=digits_vgg"], "allowed: one of the two"),
     "an unknown model": (["--model=digit_vgg"], "no model 'digit_vgg' (did you mean 'digits_vgg'?)"),
     "a truncated ONNX": (["--model=digits_vgg", "--onnx={}/cut.onnx"], "--onnx {}/cut.onnx: not a sound ONNX file"),
-    "an ONNX of another model": (["--model=digits_vgg", "--onnx={}/sound.onnx"], "--onnx {}/sound.onnx: its inputs"),
+    "an ONNX of another model": (["--model=digits_vgg", "--onnx={}/sound.onnx"], "--onnx {}/sound.onnx: inputs 'x'"),
     "samples of NaN": (["--model=digits_vgg", "--samples={}/nan.npz"], "--samples {}/nan.npz: 'input_1' has 240 NaN"),
     "no SavedModel": (["--saved-model={}/nowhere"], "--saved-model {}/nowhere: no such folder"),
 }

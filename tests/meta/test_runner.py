@@ -248,10 +248,6 @@ def test_the_int8_engine_itself_takes_and_gives_integers(digits):
 
 SOUND = {"inputs": {"input_1": ("N", 10, 8, 1)}, "outputs": {"dense_1": (None, 10)}}
 SIGNATURES = {
-    "another input name": (
-        {"inputs": {"x": ("N", 10, 8, 1)}},
-        r"its inputs are named \['x'\]; digits_vgg has \['input_1'\]",
-    ),
     "an input too many": (
         {"inputs": {"input_1": ("N", 10, 8, 1), "x": ("N",)}},
         r"its inputs are named \['input_1', 'x'\]; digits_vgg has \['input_1'\]",
@@ -289,14 +285,28 @@ def test_an_engine_of_another_signature_is_refused(digits, signature):
 
 
 ACCEPTED = {
-    "the same names": (SOUND["outputs"], {"dense_1": "dense_1"}),
-    "another name of the only output": ({"Identity:0": (-1, 10)}, {"dense_1": "Identity:0"}),
-    "sizes that are not known": ({"dense_1": ("N", "classes")}, {"dense_1": "dense_1"}),
+    "the same names": ({}, ("input_1", "dense_1")),
+    "another name of the only input": ({"inputs": {"input.1": ("N", 10, 8, 1)}}, ("input.1", "dense_1")),
+    "another name of the only output": ({"outputs": {"Identity:0": (-1, 10)}}, ("input_1", "Identity:0")),
+    "sizes that are not known": ({"outputs": {"dense_1": ("N", "classes")}}, ("input_1", "dense_1")),
 }
 
 
 @pytest.mark.parametrize("accepted", ACCEPTED)
 def test_a_dynamic_signature_is_accepted_however_it_is_written(digits, accepted):
-    """None, -1 and names all stand for a dynamic size; the engine's own name of the output is given."""
-    outputs, expected = ACCEPTED[accepted]
-    assert check_signature("mine", digits.spec, SOUND["inputs"], outputs) == expected
+    """None, -1 and names all stand for a dynamic size; the engine's own names of input and output are given."""
+    changed, (taken, given) = ACCEPTED[accepted]
+    assert check_signature("mine", digits.spec, **{**SOUND, **changed}) == ({"input_1": taken}, {"dense_1": given})
+
+
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+def test_names_count_where_there_are_several(digits, side):
+    """Of two inputs or outputs of one shape only the names say which is which, so they have to be the model's."""
+    (item,) = getattr(digits.spec, side)
+    twins = [replace(item, name=name, signature_name=f"serving_{name}") for name in ("left", "right")]
+    spec, (shape,) = replace(digits.spec, **{side: tuple(twins)}), SOUND[side].values()
+    found = {**SOUND, side: {"serving_left": shape, "serving_right": shape}}
+    assert getattr(check_signature("mine", spec, **found), side) == {t.name: t.signature_name for t in twins}
+    found[side] = {"serving_left": shape, "other": shape}
+    with pytest.raises(RunnerError, match=rf"its {side} are named \['other', 'serving_left'\]; .*'serving_right'\]"):
+        check_signature("mine", spec, **found)

@@ -1,0 +1,59 @@
+"""Write rows of tolerances from what was measured, as TOML that a model's own file takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from conformance.tolerances import BATCHING, FLOORS, HEADROOM, TABLE, batching, row
+
+Seen = Mapping[str, Mapping[str, float]]
+"""The worst that was seen, by kind of input and figure."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def beyond(variant: str, seen: Seen, moved: float) -> list[str]:
+    """Name the figures that are more than a variant's row of the table allows; ``moved`` is by what batching moved."""
+    found = []
+    for kind, figures in seen.items():
+        allowed = row(variant, kind).tolerance
+        found += [f"{kind} {name}" for name, value in figures.items() if value > getattr(allowed, name)]
+    return found + ([BATCHING] if moved > batching(variant)[0] else [])
+
+
+def toml_rows(variant: str, seen: Seen, moved: float) -> str:
+    """Write the rows of a variant (its key in the table), each figure as [allowed, seen].
+
+    Rows that the model does not need are comments themselves. The reason is for whoever looked at them to write: the
+    file is refused without.
+    """
+    needed = beyond(variant, seen, moved)
+    key = variant if _BARE.fullmatch(variant) else json.dumps(variant)
+    lines = [f"[tolerances.{key}]", 'why = ""  # say here why this model soundly differs by this much']
+    for kind, figures in seen.items():
+        pairs = ", ".join(f"{name} = {pair}" for name, pair in _pairs(kind, figures).items())
+        lines.append(f"{kind} = {{ {pairs} }}")
+    lines.append(f"{BATCHING} = {_pair(HEADROOM * _shown(moved), moved)}")
+    if needed:
+        return "\n".join([f"# {variant}: more than {TABLE.name} allows: {', '.join(needed)}", *lines])
+    return "\n".join([f"# {variant}: within {TABLE.name}, needs no rows of its own", *(f"# {line}" for line in lines)])
+
+
+def _pairs(kind: str, figures: Mapping[str, float]) -> dict[str, str]:
+    """Allow four times what was seen, or what may be allowed anyway; never more flips than there are samples."""
+    anyway = {**FLOORS[kind], "margin": HEADROOM * _shown(figures["max"])}
+    allowed = {name: max(HEADROOM * _shown(value), anyway[name]) for name, value in figures.items()}
+    if "flips" in allowed:
+        allowed["flips"] = min(allowed["flips"], 1.0)
+    return {name: _pair(allowed[name], value) for name, value in figures.items()}
+
+
+def _shown(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _pair(allowed: float, seen: float) -> str:
+    # Four times three digits are four digits: what is written is within the headroom, too.
+    return f"[{allowed:.4g}, {seen:.3g}]"

@@ -1,0 +1,65 @@
+"""Contrast and drawn inputs fit the model: as many samples of every input, each of its shape and within its range."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.brought import read_samples
+from engines.chain import Chain
+from engines.datasets import locate
+from engines.model import parse_model
+from engines.store import Store
+from fixtures.contrast import contrast_set
+from fixtures.strategies import drawn_inputs
+
+SHAPES = {"number": [], "features": [6], "sequence": [20, 5], "image": [8, 6, 3]}
+RANGES = {"number": [0.0, 120.0], "features": [-3.0, 6.0], "sequence": [-1.0, 1.0], "image": [0.0, 1.0]}
+
+
+def spec_of(*names):
+    """Describe a model with these inputs."""
+    inputs = [{"name": name, "shape": ["batch", *SHAPES[name]], "range": RANGES[name]} for name in names]
+    outputs = [{"name": "scores", "shape": ["batch", 4], "kind": "probabilities"}]
+    content = {"source": {"saved_model": "saved"}, "inputs": inputs, "outputs": outputs}
+    return parse_model({**content, "data": {"dataset": "photographs"}}, Path("mine.toml"))
+
+
+@pytest.mark.parametrize(
+    "names", [["image"], ["image", "features"], ["features", "image"], ["number", "sequence", "image"], ["number"]]
+)
+def test_inputs_of_any_rank_have_equally_many_samples(tmp_path, names):
+    """Each input, beside inputs of other ranks too, has a sample for every name, of its shape and within its range."""
+    spec = spec_of(*names)
+    ranges = Chain(spec, locate("photographs"), Store(tmp_path)).ranges
+    patterns, contrast = contrast_set(spec, ranges)
+    drawn = drawn_inputs(spec, ranges, 5)
+    assert len(set(patterns)) == len(patterns)
+    for name in names:
+        assert contrast[name].shape == (len(patterns), *SHAPES[name])
+        assert drawn[name].shape == (len(drawn[names[0]]), *SHAPES[name])
+        for array in (contrast[name], drawn[name]):
+            assert array.dtype == np.float32
+            assert RANGES[name][0] <= array.min() < array.max() <= RANGES[name][1]
+        assert [contrast[name].min(), contrast[name].max()] == RANGES[name]
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_columns_of_a_table_keep_their_own_ranges(tmp_path, count):
+    """With samples of a table each column stays within its own values, a constant one as it is; images do not."""
+    spec = spec_of("features", "image")
+    spans = np.float32([[0, 1], [-3, 6], [2, 2], [-0.001, 0.001], [5, 6], [-3, -2]])
+    table = spans[:, 0] + (spans[:, 1] - spans[:, 0]) * np.linspace(0, 1, count, dtype=np.float32)[:, None]
+    np.savez(tmp_path / "mine.npz", features=table, image=np.full((count, 8, 6, 3), 0.5, np.float32))
+    ranges = Chain(spec, read_samples(tmp_path / "mine.npz", spec), Store(tmp_path / "build")).ranges
+    contrast, drawn = contrast_set(spec, ranges)[1], drawn_inputs(spec, ranges, 20)
+    # A single sample has no ranges to tell.
+    low, high = spans.T if count > 1 else np.float32([[-3] * 6, [6] * 6])
+    for array in (contrast["features"], drawn["features"]):
+        assert (array.min(axis=0) >= low).all()
+        assert (array.max(axis=0) <= high).all()
+        assert (np.ptp(array, axis=0) >= 0.5 * (high - low)).all()
+    np.testing.assert_array_equal([contrast["features"].min(axis=0), contrast["features"].max(axis=0)], [low, high])
+    assert [contrast["image"].min(), contrast["image"].max()] == [0, 1]
