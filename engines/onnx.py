@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
+from engines.onnx_layers import layers
+from engines.precision import precision_of
 from engines.runner import Grid, Runner, check_signature, grid, probe
 from engines.savedmodel import installed_version
 from engines.variant import Variant
@@ -228,29 +230,18 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-INTEGER_OPERATORS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
-)
-"""A model with any of these computes in INT8, at least in part."""
-
-
 def inspect(path: Path, spec: ModelSpec) -> str:
-    """Check an ONNX file that was made elsewhere; gives its precision: int8, fp16 or fp32.
+    """Check an ONNX file that was made elsewhere; gives the precision that it is judged as: int8, fp16 or fp32.
 
     Raises ConversionError where it is not sound ONNX or its signature is not the spec's.
     """
-    import onnx
-
-    found = check_model(path, spec)
+    check_model(path, spec)
     with tempfile.TemporaryDirectory() as folder:
         # The copy is what will be run: ONNX Runtime takes less from external data than ONNX allows.
         import_model(path, spec, Path(folder))
         with OnnxRunner(spec, Variant("onnx", "fp32"), Path(folder) / FILE) as runner:
             probe(runner)
-    if INTEGER_OPERATORS.intersection(found["operators"]):
-        return "int8"
-    graph = onnx.load(str(path), load_external_data=False).graph
-    return "fp16" if any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer) else "fp32"
+    return precision_of(layers(path))
 
 
 def import_model(path: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:

@@ -10,8 +10,10 @@ import numpy as np
 
 from engines.errors import ConversionError, RunnerError
 from engines.onnx import last_lines
+from engines.precision import precision_of
 from engines.runner import Runner, check_signature, grid, probe
 from engines.savedmodel import installed_version, tensorflow
+from engines.tflite_layers import layers
 from engines.variant import Variant
 
 if TYPE_CHECKING:
@@ -90,16 +92,13 @@ def build_tflite(
 
 
 def inspect(path: Path, spec: ModelSpec) -> str:
-    """Check a TFLite file that was made elsewhere; gives its precision.
+    """Check a TFLite file that was made elsewhere; gives the precision that it is judged as: int8, fp16 or fp32.
 
     Raises RunnerError where LiteRT cannot load it or its signature is not the spec's.
     """
-    runner = TFLiteRunner(spec, Variant("tflite", "fp32"), path)
-    try:
+    with TFLiteRunner(spec, Variant("tflite", "fp32"), path) as runner:
         probe(runner)
-        return runner.precision()
-    finally:
-        runner.close()
+    return precision_of(layers(path))
 
 
 class TFLiteRunner(Runner):
@@ -163,11 +162,6 @@ class TFLiteRunner(Runner):
             name: self._outputs[inside].dequantize(self._interpreter.get_tensor(self._outputs[inside].index))
             for name, inside in self._names.outputs.items()
         }
-
-    def precision(self) -> str:
-        """Tell the precision from the tensors: int8 where any is, else fp16 where any is, else fp32."""
-        dtypes = {np.dtype(d["dtype"]) for d in self._interpreter.get_tensor_details() if d["dtype"] is not np.bytes_}
-        return "int8" if dtypes & {np.dtype(np.int8)} else "fp16" if dtypes & {np.dtype(np.float16)} else "fp32"
 
     def _release(self) -> None:
         del self._interpreter

@@ -1,0 +1,71 @@
+"""The layers of an ONNX file that have weights, and the precision of those: what its precision is read off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engines.precision import REDUCED, Layer
+
+WEIGHTED_OPERATORS = ("Conv", "Gemm", "MatMul", "Einsum", "LSTM", "GRU", "RNN", "Attention")
+"""Parts of the names of the operators that take weights: QLinearConv, MatMulInteger, FusedGemm, … are among them."""
+
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+
+PASSED_ON_BY = (*QUANTIZERS, "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
+"""The operators through which weights reach the operator that takes them."""
+
+
+def layers(path: Path) -> list[Layer]:
+    """List the layers that have weights, those inside of loops, branches and functions among them.
+
+    The weights of an operator are its largest constant input of two dimensions or more; an operator without any, such
+    as the product of two activations, is no such layer. They are INT8 where they are stored in 8 bits or less or pass
+    a quantization, FP16 where they are stored in it or cast to it.
+    """
+    import onnx
+    from onnx import inliner
+
+    model = inliner.inline_local_functions(onnx.load(str(path), load_external_data=False))
+    return list(_layers(model.graph, {}))
+
+
+def bodies(node: Any) -> list[Any]:
+    """List the graphs inside a node: the branches of an If, the body of a Loop or Scan."""
+    return [graph for a in node.attribute for graph in ([a.g] if a.HasField("g") else a.graphs)]
+
+
+def _layers(graph: Any, outside: Mapping[str, Any]) -> Iterator[Layer]:
+    """Go through a graph; ``outside`` gives the nodes and stored tensors that it sees of the graphs around it."""
+    known = {**outside, **{t.name: t for t in graph.initializer}}
+    known |= {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if any(part in node.op_type for part in WEIGHTED_OPERATORS):
+            found = [weights for name in node.input if (weights := _weights(name, known))]
+            if found:
+                yield max(found, key=lambda layer: layer.weights)
+        for body in bodies(node):
+            yield from _layers(body, known)
+
+
+def _weights(name: str, known: Mapping[str, Any]) -> Layer | None:
+    """Follow an input to the constant of two dimensions or more that it comes from; None where there is none."""
+    from onnx import NodeProto, TensorProto
+
+    stored = {TensorProto.FLOAT16: "fp16", **dict.fromkeys((TensorProto.FLOAT, TensorProto.DOUBLE), "fp32")}
+    precisions = {"fp32"}
+    source = known.get(name)
+    while isinstance(source, NodeProto) and source.op_type in PASSED_ON_BY:
+        if source.op_type in QUANTIZERS:
+            precisions.add("int8")
+        if any(a.name == "to" and a.i == TensorProto.FLOAT16 for a in source.attribute):
+            precisions.add("fp16")
+        source = known.get(source.input[0])
+    if isinstance(source, NodeProto) and source.op_type == "Constant":
+        source = next((a.t for a in source.attribute if a.name == "value"), None)
+    if not isinstance(source, TensorProto) or len(source.dims) < 2:
+        return None
+    precisions.add(stored.get(source.data_type, "int8"))
+    return Layer(min(precisions, key=(*REDUCED, "fp32").index), math.prod(source.dims))

@@ -1,0 +1,60 @@
+"""The layers of a TFLite file that have weights, and the precision of those: what its precision is read off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engines.precision import Layer
+
+WEIGHTED_OPERATORS = ("CONV", "FULLY_CONNECTED", "MATMUL", "LSTM", "RNN", "GRU", "SVDF")
+"""Parts of the names of the operators that take weights: DEPTHWISE_CONV_2D, BATCH_MATMUL, … are among them."""
+
+PASSED_ON_BY = frozenset({"DEQUANTIZE", "QUANTIZE", "CAST", "RESHAPE", "TRANSPOSE"})
+"""The operators through which weights reach the operator that takes them: FP16 weights are dequantized to FP32."""
+
+STORED = {"FLOAT32": "fp32", "FLOAT16": "fp16", "INT8": "int8", "UINT8": "int8", "INT4": "int8", "INT2": "int8"}
+"""The precision of weights by the type that they are stored in; other constants are no weights."""
+
+
+def layers(path: Path) -> list[Layer]:
+    """List the layers that have weights: the largest constant input of two dimensions or more of their operator.
+
+    Weights that an FP32 graph takes from 8 bits (TFLite's dynamic range) or FP16 are INT8 or FP16.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    graphs = (model.Subgraphs(i) for i in range(model.SubgraphsLength()))
+    operators, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
+    return [layer for graph in graphs for layer in _layers(model, graph, operators, types)]
+
+
+def _names(numbers: type) -> dict[int, str]:
+    """Name the values of an enumeration of the schema."""
+    return {value: name for name, value in vars(numbers).items() if isinstance(value, int)}
+
+
+def _layers(model: Any, graph: Any, operators: Mapping[int, str], types: Mapping[int, str]) -> Iterator[Layer]:
+    """Go through one graph, whose operators are in the order in which they run."""
+    constants: dict[int, Layer] = {}
+    for number in range(graph.TensorsLength()):
+        tensor = graph.Tensors(number)
+        buffer = model.Buffers(tensor.Buffer())
+        stored = STORED.get(types[tensor.Type()])
+        # Data that is stored behind the tables has an offset instead.
+        if stored and tensor.ShapeLength() >= 2 and (buffer.DataLength() or buffer.Offset() > 1):
+            constants[number] = Layer(stored, math.prod(tensor.Shape(i) for i in range(tensor.ShapeLength())))
+    for number in range(graph.OperatorsLength()):
+        operator = graph.Operators(number)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        # Files from before there were 128 operators have the older field only.
+        name = operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        inputs = [operator.Inputs(i) for i in range(operator.InputsLength())]
+        weights = [constants[i] for i in inputs if i in constants]
+        if name in PASSED_ON_BY and inputs[0] in constants:
+            constants[operator.Outputs(0)] = constants[inputs[0]]
+        if weights and any(part in name for part in WEIGHTED_OPERATORS):
+            yield max(weights, key=lambda layer: layer.weights)
