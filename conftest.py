@@ -11,6 +11,7 @@ pytest_plugins = [
     "fixtures.live",
     "fixtures.chain",
     "fixtures.judge",
+    "fixtures.fp16",
     "fixtures.reporting",
     "fixtures.pictures",
     "fixtures.report",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.model import Calibration, ModelSpec
+    from engines.runner import Arrays
 
 FILE = "model.onnx"
 
@@ -328,10 +329,13 @@ class OnnxRunner(Runner):
             self.grids = {name: inside[called] for name, called in names.outputs.items() if called in inside}
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
 
+    def feeds(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Give inputs by the names that the file has for them."""
+        return {self._names.inputs[name]: array for name, array in inputs.items()}
+
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        feeds = {self._names.inputs[name]: array for name, array in inputs.items()}
         try:
-            outputs = self._session.run(list(self._names.outputs.values()), feeds)
+            outputs = self._session.run(list(self._names.outputs.values()), self.feeds(inputs))
         except Exception as error:  # as at loading: a dozen unrelated types
             count = len(next(iter(inputs.values())))
             raise RunnerError(f"{self.variant}: ONNX Runtime fails on a batch of {count}: {error}") from error

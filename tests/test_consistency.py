@@ -107,6 +107,13 @@ def test_agrees_with_the_reference_on_stored_draws(drawn, judge):
     judge(*drawn, "drawn")
 
 
+@pytest.mark.formats("onnx")
+def test_answers_survive_what_fp16_cannot_hold(samples, contrast, survives_fp16):
+    """Where a graph keeps values in FP16 that become infinite there, it gives the same answers; a CPU hides them."""
+    survives_fp16(samples.inputs, SAMPLES)
+    survives_fp16(contrast.inputs, "contrast", contrast.names)
+
+
 @given(data=st.data())
 def test_agrees_with_the_reference_on_drawn_inputs(data, chain, reference_runner, judge):
     """On inputs that Hypothesis draws within the model's range the outputs are the SavedModel's."""
