@@ -347,12 +347,13 @@ def _of_distributions(actual: NDArray[Any], reference: NDArray[Any], grid: Grid 
     """Give the figures of probabilities (N, classes) that depend on the number of classes, and on a grid."""
     q = actual.astype(np.float64)
     p = grid.nearest(reference) if grid else reference.astype(np.float64)
-    # Below half a step an integer output has nothing to say, and its steps add up over the classes.
+    # An integer output has nothing to say below half a step, and either sum may be off by that for each class.
     floor = max(KL_FLOOR, grid.step / 2) if grid else KL_FLOOR
     classes = q.shape[1]
-    off = (q - p).sum(axis=1) / max(1.0, classes * MEAN_OF_ROWS) if grid else q.sum(axis=1) - 1
+    rounding = classes * grid.step if grid else 0.0
+    off = np.abs(q.sum(axis=1) - (p.sum(axis=1) if grid else 1.0))
     return {
         "mean": float(np.abs(q - p).mean()) * classes * MEAN_OF_ROWS,
         "kl": float(kl_divergence(q, p, floor).mean()),
-        "sum": float(np.abs(off).max()),
+        "sum": max(0.0, float(off.max()) - rounding),
     }

@@ -294,7 +294,7 @@ def test_a_damaged_engine_is_reported_with_all_that_is_needed_to_act(alone):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert drawn["worst"][0]["image"] in page
     artifact = next(a for a in document["artifacts"] if a["variant"] == "onnx-fp32")
-    assert set(artifact["made_from"]) == {"file"}
+    assert set(artifact["made_from"]) == {"file", "engines.onnx code"}
     assert "tensorrt:" in {s["reason"].split(" ")[0] for s in document["skips"]}
 
 
