@@ -16,6 +16,7 @@ from engines.chain import FORMATS
 from engines.errors import UnavailableError
 from engines.tensorrt import driver
 from engines.tensorrt.driver import Device
+from fixtures.chain import artifact_folder
 from fixtures.environment import environment
 from fixtures.parallel import REFUSED, Gpus, asks_for, shared_out
 
@@ -253,19 +254,25 @@ def test_an_expression_that_excludes_benchmarks_does_not_ask_for_them(expression
     assert asks_for("benchmark", expression) == asked
 
 
+@pytest.fixture
+def digits(pytestconfig):
+    """Choose the small model, and the artifacts of this run."""
+    return ["--model=digits_vgg", f"--artifacts={artifact_folder(pytestconfig)}"]
+
+
 @pytest.mark.parametrize("words", [["--benchmark-only"], ["-m", "benchmark"], ["-m", "consistency or benchmark"]])
-def test_benchmarks_in_parallel_are_refused(words):
+def test_benchmarks_in_parallel_are_refused(words, digits):
     """Where benchmarks are asked for, -n is a usage error that says what to run instead."""
-    code, output = run(ROOT, "--model=digits_vgg", "-n", "2", *words)
+    code, output = run(ROOT, *digits, "-n", "2", *words)
     assert code == pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: {REFUSED}" in output
     assert "pytest --benchmark-only" in output
 
 
-def test_a_selection_of_nothing_but_benchmarks_is_refused(tmp_path):
+def test_a_selection_of_nothing_but_benchmarks_is_refused(tmp_path, digits):
     """Named by file or by -k, benchmarks alone are the same usage error, and no report of them is green."""
     words = ["tests/test_throughput.py", "-k", "onnx-fp32", f"--report={tmp_path}"]
-    code, output = run(ROOT, "--model=digits_vgg", "-n", "2", *words)
+    code, output = run(ROOT, *digits, "-n", "2", *words)
     assert code == pytest.ExitCode.USAGE_ERROR
     assert f"ERROR: {REFUSED}" in output
     document = json.loads((tmp_path / "conformance.json").read_text(encoding="utf-8"))
@@ -276,24 +283,24 @@ def test_a_selection_of_nothing_but_benchmarks_is_refused(tmp_path):
 AMONG_OTHERS = ["tests/test_throughput.py", "tests/test_consistency.py", "-k", "onnx-fp32 and (throughput or builds)"]
 
 
-def test_benchmarks_among_other_tests_are_skipped_in_parallel():
+def test_benchmarks_among_other_tests_are_skipped_in_parallel(digits):
     """A run of everything in parallel skips the benchmarks, and says why."""
-    code, output = run(ROOT, "--model=digits_vgg", "-n", "2", *AMONG_OTHERS, "-rs")
+    code, output = run(ROOT, *digits, "-n", "2", *AMONG_OTHERS, "-rs")
     assert code == pytest.ExitCode.OK, output
     assert "1 passed, 4 skipped" in output
     assert "throughput cannot be measured in several processes at once" in output
 
 
-def test_excluding_benchmarks_runs_in_parallel():
+def test_excluding_benchmarks_runs_in_parallel(digits):
     """`-m "not (benchmark)"` leaves them out as it does in one process."""
-    code, output = run(ROOT, "--model=digits_vgg", "-n", "2", *AMONG_OTHERS, "-m", "not (benchmark)")
+    code, output = run(ROOT, *digits, "-n", "2", *AMONG_OTHERS, "-m", "not (benchmark)")
     assert code == pytest.ExitCode.OK, output
     assert "1 passed in" in output
 
 
 @pytest.mark.parametrize("words", [["--dist=loadfile"], ["--tx=2*popen"]])
-def test_options_of_xdist_that_start_no_process_do_not_refuse_benchmarks(words):
+def test_options_of_xdist_that_start_no_process_do_not_refuse_benchmarks(words, digits):
     """A way to distribute without workers, as in addopts, is one process; so are workers without a way."""
-    code, output = run(ROOT, "--model=digits_vgg", "-m", "benchmark", "-k", "onnx-fp32", "--benchmark-disable", *words)
+    code, output = run(ROOT, *digits, "-m", "benchmark", "-k", "onnx-fp32", "--benchmark-disable", *words)
     assert code == pytest.ExitCode.OK, output
     assert REFUSED not in output
