@@ -446,7 +446,11 @@ class Chain:
             tools["tensorflow"] = savedmodel.version()
             return self._get(
                 self.artifact_name(variant),
-                Recipe({"savedmodel": source.sha256} | _code(onnx), {"opset": onnx.OPSET}, tools),
+                Recipe(
+                    {"savedmodel": source.sha256, "converter code": file_hash(onnx.CONVERTER)} | _code(onnx),
+                    {"opset": onnx.OPSET},
+                    tools,
+                ),
                 lambda folder: onnx.build_fp32(source.folder / savedmodel.FILE, spec, folder),
                 savedmodel.unavailable() or missing("tf2onnx"),
             )

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
-from engines.onnx_layers import layers
+from engines.onnx_layers import bodies, layers
 from engines.precision import precision_of
 from engines.runner import Grid, Runner, check_signature, grid, probe
 from engines.savedmodel import installed_version
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from engines.runner import Arrays
 
 FILE = "model.onnx"
+
+CONVERTER = Path(__file__).with_name("tf2onnx_command.py")
+"""What runs tf2onnx, with the operators that it lacks."""
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 """ONNX Runtime's names of its execution providers."""
@@ -68,11 +72,19 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
     tf2onnx runs in a process of its own, so that its crash is an error here. Raises ConversionError with the
     converter's last lines where it fails, or where the result fails onnx.checker or is not the spec's signature.
     """
-    target = folder / FILE
-    command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", str(saved_model), "--output", str(target)]
-    command += ["--opset", str(OPSET), "--tag", "serve", "--signature_def", "serving_default"]
+    target = (folder / FILE).resolve()
+    command = [sys.executable, "-m", f"engines.{CONVERTER.stem}", "--saved-model", str(saved_model.resolve())]
+    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", "serving_default"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    root = CONVERTER.parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
+    # tf2onnx goes on without them, and writes a file that is none.
+    if unknown := sorted(set(re.findall(r"Tensorflow op \[(.+): (\w+)\] is not supported", done.stderr))):
+        listed = ", ".join(f"{operator} of layer {layer!r}" for layer, operator in unknown)
+        raise ConversionError(
+            f"{saved_model}: tf2onnx does not know {listed}; write the layer with other operators, or leave onnx and "
+            "tensorrt out of this model's precisions (docs/models.md)"
+        )
     if done.returncode != 0 or not target.is_file():
         raise ConversionError(
             f"tf2onnx failed on {saved_model} (exit code {done.returncode}); its last lines:\n{last_lines(done.stderr)}"
@@ -83,7 +95,8 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
 def build_fp16(fp32: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
     """Convert an FP32 ONNX to FP16 inside; its inputs and outputs stay FP32.
 
-    Raises ConversionError where a weight does not fit FP16 (it would become infinite or be clamped unsaid).
+    Raises ConversionError where a weight does not fit FP16 (it would become infinite or be clamped unsaid), or where
+    the converter makes an unsound graph, as it does of loops and branches.
     """
     import onnx
     from onnxconverter_common import float16
@@ -102,7 +115,16 @@ def build_fp16(fp32: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
             model, min_positive_val=FP16_SMALLEST, max_finite_val=FP16_LARGEST, keep_io_types=True
         )
     onnx.save(converted, str(folder / FILE))
-    return {**check_model(folder / FILE, spec), "constants_moved": sorted({str(w.message) for w in caught})}
+    try:
+        described = check_model(folder / FILE, spec)
+    except ConversionError as error:
+        if not any(bodies(node) for node in model.graph.node):
+            raise
+        raise ConversionError(
+            f"{error}\n    onnxconverter-common does not convert what is inside of loops and branches, as recurrent "
+            "layers have; leave fp16 out of this model's precisions for onnx (docs/models.md)"
+        ) from error
+    return {**described, "constants_moved": sorted({str(w.message) for w in caught})}
 
 
 def build_int8(
@@ -112,8 +134,9 @@ def build_int8(
 
     ``samples`` holds exactly ``calibration.samples`` rows by input name. Per-channel weights, symmetric weights and
     activations, and biases left in FP32, because that is the only form that TensorRT's parser also builds. The first
-    layer stays in FP32: symmetric INT8 has 127 steps for pixels in [0, 1], half of what an 8-bit image has, and on
-    the bundled classifier that alone made the flips 2.5 times as many.
+    layer stays in FP32, unless there is no other: symmetric INT8 has 127 steps for pixels in [0, 1], half of what an
+    8-bit image has, and on the bundled classifier that alone made the flips 2.5 times as many.
+    Raises ConversionError where nothing was quantized.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -136,7 +159,7 @@ def build_int8(
     with _quiet_root_logger():
         # tf2onnx' shapes are complete; the symbolic pass would only add a dependency.
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
-        excluded = _first_layers(prepared)
+        excluded = _left_in_fp32(prepared)
         quantization.quantize_static(
             str(prepared),
             str(folder / FILE),
@@ -155,14 +178,21 @@ def build_int8(
         raise ConversionError(
             f"{spec.name}: the quantizer took {reader.taken} calibration samples; expected {calibration.samples}"
         )
-    return {**check_model(folder / FILE, spec), "calibration_samples": reader.taken, "left_in_fp32": excluded}
+    described = check_model(folder / FILE, spec)
+    if "QuantizeLinear" not in described["operators"]:
+        raise ConversionError(
+            f"{spec.name}: the quantizer found nothing to quantize: {', '.join(QUANTIZED_OPERATORS)} are, outside of "
+            "loops and branches; leave int8 out of this model's precisions for onnx (docs/models.md)"
+        )
+    return {**described, "calibration_samples": reader.taken, "left_in_fp32": excluded}
 
 
-def _first_layers(path: Path) -> list[str]:
-    """Name the quantizable nodes that an input reaches without passing another one."""
+def _left_in_fp32(path: Path) -> list[str]:
+    """Name the quantizable nodes that an input reaches without passing another one; none where there are no others."""
     import onnx
 
     graph = onnx.load(str(path)).graph
+    count = sum(node.op_type in QUANTIZED_OPERATORS for node in graph.node)
     reached, names = {value.name for value in graph.input}, []
     # The nodes of an ONNX graph are sorted topologically.
     for node in graph.node:
@@ -171,7 +201,7 @@ def _first_layers(path: Path) -> list[str]:
                 names.append(node.name)
             else:
                 reached.update(node.output)
-    return names
+    return names if len(names) < count else []
 
 
 @contextlib.contextmanager

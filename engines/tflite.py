@@ -13,7 +13,7 @@ from engines.onnx import last_lines
 from engines.precision import precision_of
 from engines.runner import Runner, check_signature, grid, probe
 from engines.savedmodel import installed_version, tensorflow
-from engines.tflite_layers import layers
+from engines.tflite_layers import clamped, layers
 from engines.variant import Variant
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from engines.model import Calibration, ModelSpec
 
 FILE = "model.tflite"
+
+PROBABILITIES = grid(np.dtype(np.int8), 1 / 256, -128)
+"""What an INT8 softmax or logistic can say: TFLite's specification of 8-bit quantization fixes scale and zero point."""
 
 
 def unavailable() -> str | None:
@@ -52,7 +55,7 @@ def build_tflite(
 
     ``fp16`` stores the weights in FP16. ``int8`` is integer throughout, inputs and outputs included, as integer-only
     accelerators need it, and takes ``calibration.samples`` rows of calibration ``samples`` by input name.
-    Raises ConversionError with the converter's own message where it fails.
+    Raises ConversionError with the converter's own message where it fails, and where weights do not fit FP16.
     """
     tf = tensorflow()
     converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=["serving_default"])
@@ -84,9 +87,19 @@ def build_tflite(
             )
             content = converter.convert()
     except Exception as error:
-        raise ConversionError(f"TFLite's converter failed on {saved_model}:\n{last_lines(str(error))}") from error
+        # A ConverterError says in a list what it met; its own text is that with the whole stack, or nothing.
+        met = "\n".join(dict.fromkeys(e.error_message for e in getattr(error, "errors", [])))
+        raise ConversionError(
+            f"TFLite's converter failed on {saved_model}; its last lines:\n{last_lines(met or str(error))}\n"
+            "    where it cannot convert a layer, leave tflite out of this model's precisions (docs/models.md)"
+        ) from error
     if precision == "int8" and calibration is not None and taken < calibration.samples:
         raise ConversionError(f"{spec.name}: TFLite took {taken} calibration samples; expected {calibration.samples}")
+    if precision == "fp16" and (names := clamped(content)):
+        raise ConversionError(
+            f"{saved_model}: weights {', '.join(map(repr, names))} reach beyond FP16's largest value 65504, and were "
+            "moved there; leave fp16 out of this model's precisions, or rescale the weights"
+        )
     (folder / FILE).write_bytes(content)
     return {"calibration_samples": taken} if precision == "int8" else {}
 

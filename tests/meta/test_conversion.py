@@ -1,0 +1,145 @@
+"""What converters do not know or cannot hold is an error that says so, and what they can be taught they convert."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engines.brought import derive_spec
+from engines.errors import ConversionError
+from engines.model import Calibration
+from engines.onnx import FILE, OnnxRunner, build_fp16, build_fp32, build_int8
+from engines.savedmodel import SavedModelRunner, tensorflow
+from engines.tflite import build_tflite
+from engines.variant import Variant
+
+WIDE = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+CALIBRATION = Calibration(samples=32, batch=8)
+INPUTS = {"x": np.random.default_rng(1).random((32, 6), np.float32)}
+
+
+def gelu(tf, x):
+    """Take the exact GELU, which Keras writes with Erfc."""
+    return (x - 0.5) * 0.5 * tf.math.erfc(-(x - 0.5) * np.float32(np.sqrt(0.5))) @ WIDE
+
+
+def recurrent(tf, x):
+    """Multiply by weights inside of a loop alone."""
+    square = tf.constant(np.eye(6, dtype=np.float32) / 2)
+    _, y = tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, tf.tanh(y @ square)), (tf.constant(0), x))
+    return y
+
+
+def listed(tf, x):
+    """Keep a list of tensors whose shape is not known, as a dynamic recurrent layer does."""
+    steps = tf.TensorArray(tf.float32, 3, element_shape=(None, 6))
+    _, steps = tf.while_loop(lambda i, s: i < 3, lambda i, s: (i + 1, s.write(i, x)), (tf.constant(0), steps))
+    return tf.reduce_sum(steps.stack(), axis=0) @ WIDE
+
+
+MODELS = {
+    "gelu": gelu,
+    "lgamma": lambda tf, x: tf.math.lgamma(x + 1) @ WIDE,
+    "recurrent": recurrent,
+    "listed": listed,
+    "one layer": lambda tf, x: x @ WIDE,
+    "two layers": lambda tf, x: tf.tanh(x @ WIDE) @ WIDE.T,
+    "no weights": lambda tf, x: tf.tanh(x),
+    "large weights": lambda tf, x: tf.tanh(x @ (WIDE * 1e6)),
+    "a mask": lambda tf, x: tf.nn.softmax(x @ WIDE + tf.constant([[0.0, -1e9, 0.0]])),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Give a function that saves one of the models; it gives the SavedModel and its description."""
+    tf, known = tensorflow(), {}
+
+    def call(name):
+        if name not in known:
+            module = tf.Module()
+            module.f = tf.function(lambda x: {"scores": MODELS[name](tf, x)})
+            signature = module.f.get_concrete_function(x=tf.TensorSpec((None, 6), tf.float32, "x"))
+            folder = tmp_path_factory.mktemp("saved") / name.replace(" ", "_")
+            tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})
+            known[name] = folder, derive_spec(folder, None)
+        return known[name]
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def onnx_fp32(saved, tmp_path_factory):
+    """Give a function that converts one of the models to ONNX; it gives the file and the description."""
+    known = {}
+
+    def call(name):
+        if name not in known:
+            (folder, spec), target = saved(name), tmp_path_factory.mktemp("onnx")
+            build_fp32(folder, spec, target)
+            known[name] = target / FILE, spec
+        return known[name]
+
+    return call
+
+
+def test_an_exact_gelu_is_converted(saved, onnx_fp32):
+    """TensorFlow's Erfc, which neither tf2onnx nor ONNX has, gives the SavedModel's answers."""
+    folder, spec = saved("gelu")
+    with SavedModelRunner(spec, folder) as runner:
+        expected = runner(INPUTS)["scores"]
+    with OnnxRunner(spec, Variant("onnx", "fp32"), onnx_fp32("gelu")[0]) as runner:
+        np.testing.assert_allclose(runner(INPUTS)["scores"], expected, atol=1e-6)
+
+
+def test_an_operator_that_tf2onnx_does_not_know_is_named(saved, tmp_path):
+    """The operator and its layer are said, and what to leave out; not that the file is unsound."""
+    folder, spec = saved("lgamma")
+    with pytest.raises(ConversionError, match=r"tf2onnx does not know Lgamma of layer '.*Lgamma'.* leave onnx and"):
+        build_fp32(folder, spec, tmp_path)
+
+
+def test_what_tflites_converter_met_is_said(saved, tmp_path):
+    """The converter's own reason is in the message, and what to leave out."""
+    folder, spec = saved("listed")
+    with pytest.raises(ConversionError) as caught:
+        build_tflite(folder, spec, "fp32", tmp_path)
+    assert "'tf.TensorListReserve' op requires element_shape to be static" in str(caught.value)
+    assert "leave tflite out of this model's precisions (docs/models.md)" in str(caught.value)
+
+
+@pytest.mark.parametrize("name, left", [("one layer", 0), ("two layers", 1)])
+def test_int8_quantizes_the_first_layer_where_there_is_no_other(onnx_fp32, tmp_path, name, left):
+    """What is called INT8 has a layer that is so."""
+    path, spec = onnx_fp32(name)
+    details = build_int8(path, spec, INPUTS, CALIBRATION, tmp_path)
+    assert len(details["left_in_fp32"]) == left
+    assert details["operators"]["DequantizeLinear"] >= 2
+
+
+@pytest.mark.parametrize("name", ["recurrent", "no weights"])
+def test_int8_that_would_quantize_nothing_is_refused(onnx_fp32, tmp_path, name):
+    """An FP32 graph is never called INT8: the quantizer leaves alone what is inside of loops."""
+    path, spec = onnx_fp32(name)
+    with pytest.raises(ConversionError, match=r"found nothing to quantize: .* leave int8 out"):
+        build_int8(path, spec, INPUTS, CALIBRATION, tmp_path)
+
+
+def test_a_loop_that_the_fp16_converter_breaks_is_named(onnx_fp32, tmp_path):
+    """Of the converter's unsound graph it is said that loops are what it does not convert."""
+    path, spec = onnx_fp32("recurrent")
+    with pytest.raises(ConversionError, match="does not convert what is inside of loops and branches"):
+        build_fp16(path, spec, tmp_path)
+
+
+def test_weights_that_tflite_moves_to_fp16s_ends_are_refused(saved, tmp_path):
+    """Weights beyond 65504 are named: the converter clamps them without a word."""
+    folder, spec = saved("large weights")
+    with pytest.raises(ConversionError, match=r"weights '.+' reach beyond FP16's largest value 65504"):
+        build_tflite(folder, spec, "fp16", tmp_path)
+
+
+def test_a_mask_beyond_fp16_is_no_weight(saved, tmp_path):
+    """A constant that only has to be far below everything else is sound where it stands."""
+    folder, spec = saved("a mask")
+    build_tflite(folder, spec, "fp16", tmp_path)
