@@ -42,6 +42,7 @@ class Exchange:
     plans: dict[str, Path]
     folder: Path
     program: Path
+    chain: Chain
 
     def answer(self, fault: str = "", plan: str = "fp32") -> tuple[Path, Path]:
         """Have the program answer the exported samples; gives its predictions and its report."""
@@ -77,7 +78,7 @@ def exchanged(pytestconfig, tmp_path_factory) -> Callable[[str], Exchange]:
             spec, store = load_model(find_model(model)), Store(artifacts)
             chain = Chain(spec, find_data(spec, store, option), store)
             plans = {precision: chain.file(Variant("onnx", precision)) for precision in ("fp32", "fp16")}
-            known[model] = Exchange(model, artifacts, data, plans, folder, stand_in.program(folder))
+            known[model] = Exchange(model, artifacts, data, plans, folder, stand_in.program(folder), chain)
         return known[model]
 
     return call
@@ -112,6 +113,30 @@ def of_scores(scores):
     classes = scores.argmax(axis=1)
     confidences = np.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
     return exchange.Results(np.arange(len(scores)), classes, confidences, np.ascontiguousarray(scores))
+
+
+@pytest.mark.parametrize("name", ["onnx-fp32", "onnx-fp16", "onnx-int8", "tflite-fp32", "tflite-fp16", "tflite-int8"])
+def test_what_an_engine_of_the_suite_answers_passes(digits, judge, tmp_path, name):
+    """Every variant's own answers, written as CSV, are sound by the command as they are by the tests."""
+    with digits.chain.runner(Variant(*name.split("-"))) as runner:
+        (scores,) = runner(digits.chain.exchanged(COUNT).inputs).values()
+    predictions = tmp_path / "predictions.csv"
+    exchange.write_results(predictions, of_scores(scores))
+    code, text = judge(digits.words(predictions, variant=name))
+    assert code == 0, text
+
+
+def test_int8_probabilities_are_judged_by_their_steps_where_they_have_them(digits, judge, tmp_path):
+    """Probabilities between the steps of 8 bits have to sum to one, whatever the variant is called."""
+    with digits.chain.runner(Variant("tflite", "int8")) as runner:
+        (scores,) = runner(digits.chain.exchanged(COUNT).inputs).values()
+    scores = scores.copy()
+    scores[3, 0] += np.float32(1 / 1024)
+    predictions = tmp_path / "predictions.csv"
+    exchange.write_results(predictions, of_scores(scores))
+    code, text = judge(digits.words(predictions, variant="tflite-int8"))
+    assert code == 1
+    assert "FAILED sum" in text
 
 
 def test_sound_predictions_pass(digits, judge):
