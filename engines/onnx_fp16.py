@@ -67,7 +67,8 @@ def widened(path: Path) -> Any:
         for attribute in attributes:
             if attribute.name in TYPE_ATTRIBUTES and attribute.i == TensorProto.FLOAT16:
                 attribute.i = TensorProto.FLOAT
-        for value in graph.output:
+        # The bodies of loops declare the types of what they are given, too.
+        for value in (*graph.input, *graph.output):
             if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
                 value.type.tensor_type.elem_type = TensorProto.FLOAT
         # They only repeat what follows from the rest, and are wrong now.

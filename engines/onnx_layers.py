@@ -23,7 +23,7 @@ def layers(path: Path) -> list[Layer]:
 
     The weights of an operator are its largest constant input of two dimensions or more; an operator without any, such
     as the product of two activations, is no such layer. They are INT8 where they are stored in 8 bits or less or pass
-    a quantization, FP16 where they are stored in it or cast to it.
+    a quantization, FP16 where they are stored in 16 bits, as BF16 is, or cast to them.
     """
     import onnx
     from onnx import inliner
@@ -52,20 +52,21 @@ def _layers(graph: Any, outside: Mapping[str, Any]) -> Iterator[Layer]:
 
 def _weights(name: str, known: Mapping[str, Any]) -> Layer | None:
     """Follow an input to the constant of two dimensions or more that it comes from; None where there is none."""
-    from onnx import NodeProto, TensorProto
+    from onnx import NodeProto, TensorProto, helper
 
-    stored = {TensorProto.FLOAT16: "fp16", **dict.fromkeys((TensorProto.FLOAT, TensorProto.DOUBLE), "fp32")}
+    halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
     precisions = {"fp32"}
     source = known.get(name)
     while isinstance(source, NodeProto) and source.op_type in PASSED_ON_BY:
         if source.op_type in QUANTIZERS:
             precisions.add("int8")
-        if any(a.name == "to" and a.i == TensorProto.FLOAT16 for a in source.attribute):
+        if any(a.name == "to" and a.i in halves for a in source.attribute):
             precisions.add("fp16")
         source = known.get(source.input[0])
     if isinstance(source, NodeProto) and source.op_type == "Constant":
         source = next((a.t for a in source.attribute if a.name == "value"), None)
     if not isinstance(source, TensorProto) or len(source.dims) < 2:
         return None
-    precisions.add(stored.get(source.data_type, "int8"))
+    size = helper.tensor_dtype_to_np_dtype(source.data_type).itemsize
+    precisions.add({1: "int8", 2: "fp16"}.get(size, "fp32"))
     return Layer(min(precisions, key=(*REDUCED, "fp32").index), math.prod(source.dims))

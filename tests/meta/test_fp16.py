@@ -86,6 +86,12 @@ SURVIVES = {
         f"r = Cast<to=10>(e) {AFTER}",
         {"large": 60000},
     ),
+    "a loop whose body declares FP16": (
+        f"{BEFORE} n = Constant<value = int64 {{2}}>() yes = Constant<value = bool {{1}}>() "
+        "r = Loop(n, yes, h) <body = b (int64 i, bool c, float16[N,4] s) => (bool d, float16[N,4] t) "
+        f"{{ d = Identity(c) t = Add(s, s) }}> {AFTER}",
+        {},
+    ),
     "a type that an attribute gives": (f"{BEFORE} e = EyeLike<dtype=10>(h) r = Add(h, e) {AFTER}", {}),
     "nothing in FP16": ("b = Mul(x, x) y = Softmax(b)", {}),
 }

@@ -125,6 +125,17 @@ def fp16_cast(g):
     g.end = g.cast(product, np.float32)
 
 
+def bf16_stored(g):
+    """Add a product in FP32 with weights from BF16."""
+    from onnx import TensorProto, helper
+
+    weights = helper.make_tensor(
+        f"{g.name}bf16 {len(g.stored)}", TensorProto.BFLOAT16, (WIDTH, WIDTH), [1.0] * WIDTH**2
+    )
+    g.stored.append(weights)
+    g.end = g.node("MatMul", g.end, g.cast(weights.name, np.float32))
+
+
 def fp16_constant(g):
     """Add a product in FP16 whose weights are in a node."""
     weights = g.weights(np.float16)
@@ -206,6 +217,7 @@ FILES = {
     "FP16 weights in Constant nodes": ([fp16_constant] * 3, "fp16", "3 FP16"),
     "FP16 weights of FP32 products": ([fp16_stored] * 3, "fp16", "3 FP16"),
     "FP32 weights of FP16 products": ([fp16_cast] * 3, "fp16", "3 FP16"),
+    "BF16 weights of FP32 products": ([bf16_stored] * 3, "fp16", "3 FP16"),
     "dequantized weights": ([int8_stored] * 3, "int8", "3 INT8"),
     "weights quantized by the graph": ([int8_quantized] * 3, "int8", "3 INT8"),
     "integer products": ([int8_operator] * 3, "int8", "3 INT8"),
