@@ -6,6 +6,7 @@ a row in its own TOML file, under ``[tolerances.<variant>.<kind of input>]``, wi
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -117,9 +118,9 @@ def batching(
     if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) in {int, float} for v in pair)):
         raise ToleranceError(f"{where}: {variant}.{BATCHING} is {pair!r}; allowed: [allowed, seen]")
     allowed, seen = float(pair[0]), float(pair[1])
-    if not 0 <= seen <= allowed <= HEADROOM * seen:
+    if not 0 <= seen <= allowed <= HEADROOM * seen < math.inf:
         raise ToleranceError(
-            f"{where}: {variant}.{BATCHING} is {pair!r}; allowed: 0 ≤ seen ≤ allowed ≤ {HEADROOM:g} times seen"
+            f"{where}: {variant}.{BATCHING} is {pair!r}; allowed: 0 ≤ seen ≤ allowed ≤ {HEADROOM:g} times seen, finite"
         )
     return allowed, seen
 
@@ -134,16 +135,22 @@ def _read(content: Mapping[str, Any], kind: str, source: str, key: str) -> dict[
     if not isinstance(why, str) or not why.strip():
         raise ToleranceError(f"{source}: {key}.why is {why!r}; allowed: the reason for this row, in words")
     result: dict[str, Any] = {"why": why}
-    for name, pair in content.get(kind, {}).items():
+    figures = content.get(kind, {})
+    if not isinstance(figures, dict):
+        raise ToleranceError(
+            f"{source}: {key}.{kind} is {figures!r}; allowed: a table of figures, {', '.join(FIGURES)}"
+        )
+    # The largest first: the margin may be as much.
+    for name, pair in sorted(figures.items(), key=lambda item: item[0] != "max"):
         where = f"{source}: {key}.{kind}.{name} is {pair!r}"
         if name not in FIGURES:
             raise ToleranceError(f"{source}: unknown figure {key}.{kind}.{name}; allowed: {', '.join(FIGURES)}")
         if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) in {int, float} for v in pair)):
             raise ToleranceError(f"{where}; allowed: [allowed, seen]")
         allowed, seen = pair
-        if not 0 <= seen <= allowed:
-            raise ToleranceError(f"{where}; allowed: 0 ≤ seen ≤ allowed")
-        anyway = content[kind]["max"][0] if name == "margin" and "max" in content[kind] else FLOORS[kind][name]
+        if not 0 <= seen <= allowed < math.inf:
+            raise ToleranceError(f"{where}; allowed: 0 ≤ seen ≤ allowed, both finite")
+        anyway = result["max"][0] if name == "margin" and "max" in result else FLOORS[kind][name]
         if allowed > HEADROOM * seen and allowed > anyway:
             raise ToleranceError(
                 f"{where}; allowed: at most {HEADROOM:g} times what was seen, or up to {anyway:g} anyway"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from conformance.compare import FIGURES
-from conformance.tolerances import FLOORS, HEADROOM, INPUT_KINDS, ToleranceError, row
+from conformance.tolerances import FLOORS, HEADROOM, INPUT_KINDS, ToleranceError, batching, row
 from engines.model import PRECISIONS
 from engines.variant import Variant
 
@@ -47,6 +49,15 @@ BAD = {
     "one number": ({"onnx-int8": {"why": "x", "samples": {"max": 0.3}}}, r"\[allowed, seen\]"),
     "more than the headroom": ({"onnx-int8": {"why": "x", "samples": {"max": [0.9, 0.2]}}}, "at most 4 times"),
     "less than was seen": ({"onnx-int8": {"why": "x", "samples": {"max": [0.1, 0.2]}}}, "seen ≤ allowed"),
+    "no table of figures": (
+        {"onnx-int8": {"why": "x", "samples": 5}},
+        "samples is 5; allowed: a table of figures, max",
+    ),
+    "a margin before one number": (
+        {"onnx-int8": {"why": "x", "samples": {"margin": [1e-6, 1e-6], "max": 0.5}}},
+        r"max is 0.5; allowed: \[allowed, seen\]",
+    ),
+    "infinity": ({"onnx-int8": {"why": "x", "samples": {"flips": [inf, inf]}}}, "both finite"),
     "an unknown kind of input": ({"onnx-int8": {"why": "x", "photos": {}}}, "photos"),
     "an unknown variant": ({"onnx-int9": {"why": "x"}}, "onnx-int9"),
 }
@@ -59,6 +70,12 @@ def test_an_override_that_says_too_little_or_allows_too_much_is_refused(bad):
     with pytest.raises(ToleranceError, match=message) as caught:
         row("onnx-int8", "samples", overrides, "m.toml")
     assert "m.toml" in str(caught.value)
+
+
+def test_batching_may_not_be_anything():
+    """Infinity would let every difference pass."""
+    with pytest.raises(ToleranceError, match=r"batching is \[inf, inf\]; allowed: 0 ≤ seen ≤ allowed ≤ 4 times seen"):
+        batching("onnx-int8", {"onnx-int8": {"why": "x", "batching": [inf, inf]}}, "m.toml")
 
 
 def test_a_variant_without_a_row_is_an_error():
