@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from engines.model import find_model, load_model
 from engines.savedmodel import tensorflow
 from engines.variant import REFERENCE
 from fixtures import measure
-from fixtures.judge import _own_tolerances
+from fixtures.judge import _own_batching, _own_tolerances
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,7 +97,7 @@ def test_a_saved_model_is_measured_and_described(mine, capsys):
     """--saved-model and --samples are taken as pytest takes them, and what is printed is a whole model file."""
     code, text = measured(mine, capsys, f"--saved-model={mine / 'mine'}")
     assert code == 0, text
-    assert f"40 samples of {mine / 'mine.npz'}, labelled: 40 samples, any 100 in a row" in text
+    assert f"40 samples of {mine / 'mine.npz'}, labelled: 40 samples, 100 in a row" in text
     assert "# savedmodel-fp32: accuracy 1.0000, " in text
     (mine / "mine.toml").write_text(text, encoding="utf-8")
     spec = load_model(mine / "mine.toml")
@@ -125,6 +126,38 @@ def test_a_variant_that_fails_does_not_hide_the_others(mine, capsys, monkeypatch
     assert "# savedmodel-fp32: not measured: it failed\n" in printed.out
     assert "# onnx-fp32: accuracy 1.0000, " in printed.out
     assert printed.err.endswith("error: savedmodel-fp32: no such operator\n")
+
+
+@pytest.mark.parametrize("count", [110, 360])
+def test_the_last_samples_are_measured(count):
+    """Windows reach to the end, also where that is no whole step behind the one before."""
+    spec = load_model(find_model("digits_vgg"))
+    (output,) = spec.outputs
+    expected = np.tile(np.eye(1, 10, dtype=np.float32), (count, 1))
+    actual = expected.copy()
+    actual[-1] = np.roll(actual[-1], 1)
+    runner, part = SimpleNamespace(grids={}, spec=spec), measure.Set("samples", {}, {output.name: expected}, 100)
+    found = measure.worst(runner, {output.name: actual}, part, {})
+    assert (found["max"], found["flips"]) == (1.0, 0.01)
+
+
+def test_stress_that_is_judged_on_average_has_no_row(mine, capsys):
+    """INT8 of a model of one's own needs no row for single made-up inputs, until it has one."""
+    common = [f"--samples={mine / 'mine.npz'}", f"--artifacts={mine / 'build'}", "--drawn=5", "--format=onnx"]
+    assert measure.main([f"--saved-model={mine / 'mine'}", *common]) == 0
+    text = capsys.readouterr().out
+    assert "# onnx-int8: stress inputs are judged on average" in text
+    rows = text.split("# onnx-int8: ", 2)[-1]
+    assert "samples = {" in rows
+    assert "stress = {" not in rows
+    assert "stress = {" in text.split("# onnx-int8: ")[0]
+    own = '\n[tolerances.onnx-int8]\nwhy = "measured"\nstress = { max = [0.1, 0.05] }\n'
+    described = text.split("# savedmodel")[0].split("# onnx-fp32")[0]
+    (mine / "own.toml").write_text(described + own, encoding="utf-8")
+    assert measure.main([str(mine / "own.toml"), *common]) == 0
+    text = capsys.readouterr().out
+    assert "judged on average" not in text
+    assert "stress = {" in text.split("# onnx-int8: ", 2)[-1]
 
 
 def test_bad_options_are_one_error(mine, capsys):
@@ -157,3 +190,7 @@ def test_a_failure_by_little_names_where_own_tolerances_are_described():
     assert _own_tolerances(bundled, compared(0.2)) == []
     assert _own_tolerances(own, compared(0.45)) == []
     assert _own_tolerances(own, compared(np.nan)) == []
+    (line,) = _own_batching(own, 1.2e-7)
+    assert line.startswith("  own model ")
+    assert line.endswith("docs/models.md#tolerances-for-your-model")
+    assert _own_batching(bundled, 1.2e-7) == _own_batching(own, 1e-5) == []
