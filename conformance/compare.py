@@ -133,7 +133,10 @@ class Flip:
 
 @dataclass(frozen=True)
 class OutputComparison:
-    """One output compared: its figures, where it differs most, and its flips (largest margin first)."""
+    """One output compared: its figures, where it differs most, and its flips (largest margin first).
+
+    ``unit`` is the magnitude that ``max`` is given in: 1 for probabilities, the largest one for logits and values.
+    """
 
     output: str
     kind: str
@@ -143,6 +146,7 @@ class OutputComparison:
     worst_actual: float
     worst_expected: float
     flips: tuple[Flip, ...]
+    unit: float
 
     @property
     def passed(self) -> bool:
@@ -260,8 +264,8 @@ def structural_problems(name: str, actual: NDArray[Any], reference: NDArray[Any]
         return [f"{name}: dtype {actual.dtype}; expected {reference.dtype}"]
     if actual.shape != reference.shape:
         return [f"{name}: shape {actual.shape}; expected {reference.shape}"]
-    if actual.size == 0:
-        return [f"{name}: empty, shape {actual.shape}; nothing was compared"]
+    if actual.size == 0 or not actual.ndim:
+        return [f"{name}: no samples, shape {actual.shape}; nothing was compared"]
     for who, array in (("output", actual), ("reference", reference)):
         bad = ~np.isfinite(array)
         if bad.any():
@@ -310,14 +314,15 @@ def _compare_output(
     scale: Scale | None,
     grid: Grid | None,
 ) -> OutputComparison:
-    difference = np.abs(actual.astype(np.float64) - reference.astype(np.float64))
+    difference, unit = np.abs(actual.astype(np.float64) - reference.astype(np.float64)), 1.0
     if kind == "probabilities":
         needed = {"max": float(difference.max())}
         needed |= _of_distributions(actual, reference, grid if grid and grid.step <= COARSEST else None)
     else:
         scale = Scale.of(reference).or_larger(scale)
         # A reference of zeros has no scale; then differences stay as they are.
-        needed = {"max": float(difference.max()) / (scale.largest or 1.0)}
+        unit = scale.largest or 1.0
+        needed = {"max": float(difference.max()) / unit}
         needed["mean"] = float(difference.mean()) / (scale.mean or 1.0) * MEAN_OF_ROWS
     flips: tuple[Flip, ...] = ()
     if kind != "values":
@@ -340,6 +345,7 @@ def _compare_output(
         worst_actual=float(actual[worst]),
         worst_expected=float(reference[worst]),
         flips=flips,
+        unit=unit,
     )
 
 

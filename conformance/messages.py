@@ -61,7 +61,10 @@ def explain(
 def _output_lines(
     output: OutputComparison, actual: NDArray[Any], reference: NDArray[Any], context: Context
 ) -> list[str]:
-    lines = [f"  output     {output.output}"]
+    unit = (
+        "" if output.kind == "probabilities" else f" ({output.kind}; max is a share of the largest, {output.unit:.6g})"
+    )
+    lines = [f"  output     {output.output}{unit}"]
     for figure in output.figures:
         mark = "FAILED" if not figure.passed else "ok    " if figure.judged else "      "
         allowed = f"allowed {figure.allowed:.3e}" if figure.judged else "not judged"

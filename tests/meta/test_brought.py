@@ -420,6 +420,9 @@ def test_one_class_throughout_is_refused_where_the_range_is_assumed(spec, tmp_pa
         check(made, one[:1].repeat(2, axis=0), several)
     check(made, several, one)
     check(made, one, several)
+    # Probabilities have a size of their own.
+    with pytest.raises(AssertionError, match=r"all 5 samples alike, within 1.0e-06 of the largest"):
+        check(made, several * 1e-6, several)
     write_npz(tmp_path / "mine.npz", x=images(2))
     check(read_samples(tmp_path / "mine.npz", spec), one, one)
 

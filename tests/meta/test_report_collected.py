@@ -144,6 +144,21 @@ def test_what_is_wrong_with_another_output_is_not_said_of_the_class_scores():
     assert "top-1 classes agree" in said
 
 
+OWN = "it needs under 4 times what is allowed: docs/models.md"
+
+
+@pytest.mark.parametrize(
+    ("said", "likely"),
+    [("other weights", f"other weights; or none: {OWN}"), ("not found out: refused", OWN)],
+)
+def test_a_model_of_ones_own_may_be_the_cause(chain, said, likely):
+    """What a message says of tolerances of one's own stands beside the cause in the report, and so in its summary."""
+    run, own = Run(chain), f"  own model  {OWN.removeprefix('it ')}"
+    run.test("onnx-fp32", outcome="failed", longrepr=f"it differs\n  likely     {said}\n{own}\n  replay     pytest x")
+    (failure,) = run.document()["failures"]
+    assert failure["likely"] == likely
+
+
 @pytest.mark.parametrize(
     ("said", "likely"),
     [
