@@ -18,18 +18,20 @@ namespace {
 
 std::string reason(int code) { return std::generic_category().message(code); }
 
-/// Follows symbolic links, so that renaming replaces what a link points to and not the link.
-std::string followed(const std::string& path) {
-  std::error_code error;
-  const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
-  if (error) {
-    throw InputError(path + ": cannot be written: " + error.message());
-  }
+/// Gives the file that is replaced. Renaming onto it asks nobody for leave to write to it: that is asked here.
+std::string replaced(const std::string& path) {
   struct stat found{};
-  if (stat(target.c_str(), &found) == 0 && !S_ISREG(found.st_mode)) {
+  if (stat(path.c_str(), &found) != 0) {
+    return link_target(path);  // a new file; what else is wrong is told when the temporary file beside it is created
+  }
+  if (!S_ISREG(found.st_mode)) {
     throw InputError(path + ": is no regular file; allowed: a new file, or a regular one to replace");
   }
-  return target.string();
+  if (access(path.c_str(), W_OK) != 0) {
+    throw InputError(path + ": is there and cannot be written: " + reason(errno) +
+                     "; allowed: a new file, or a writable one to replace (chmod u+w)");
+  }
+  return link_target(path);
 }
 
 int create(const std::string& path, std::string& temporary) {
@@ -53,6 +55,24 @@ struct stat regular(const std::string& path, const Descriptor& descriptor) {
 }
 
 }  // namespace
+
+std::string link_target(const std::string& path) {
+  constexpr int most_links = 40;  // as many as Linux follows
+  std::filesystem::path target = path;
+  std::error_code error;
+  // By hand, for canonical names are those of files that exist: a link to none would be taken for the file itself.
+  for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(target, error)); ++links) {
+    if (links == most_links) {
+      throw InputError(path + ": cannot be followed: " + reason(ELOOP) + "; allowed: a file, or a link to one");
+    }
+    const std::filesystem::path next = std::filesystem::read_symlink(target, error);
+    if (error) {
+      throw InputError(path + ": cannot be followed: " + error.message() + "; allowed: a file, or a link to one");
+    }
+    target = target.parent_path() / next;
+  }
+  return target.string();
+}
 
 Descriptor::~Descriptor() { static_cast<void>(close()); }
 
@@ -117,7 +137,7 @@ void MappedFile::check_unchanged() const {
 }
 
 AtomicFile::AtomicFile(const std::string& path)
-    : path_(path), target_(followed(path)), temporary_(target_ + ".XXXXXX"), descriptor_(create(path, temporary_)) {}
+    : path_(path), target_(replaced(path)), temporary_(target_ + ".XXXXXX"), descriptor_(create(path, temporary_)) {}
 
 AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) {

@@ -54,8 +54,8 @@ void check_distinct(const Options& options) {
         continue;
       }
       std::error_code error;  // of files that do not exist yet, whose names alone are compared
-      const auto one = std::filesystem::weakly_canonical(*files[i].second, error);
-      const auto other = std::filesystem::weakly_canonical(*files[j].second, error);
+      const auto one = std::filesystem::weakly_canonical(link_target(*files[i].second), error);
+      const auto other = std::filesystem::weakly_canonical(link_target(*files[j].second), error);
       // Empty where a folder may not be looked into; what can be done with the file is told when it is opened.
       if ((!one.empty() && one == other) || std::filesystem::equivalent(one, other, error)) {
         throw InputError(std::string(files[j].first) + ": found the file of " + files[i].first + ", " +
