@@ -5,9 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
+#include <climits>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <system_error>
 
 #include "error.h"
@@ -22,7 +27,7 @@ std::string reason(int code) { return std::generic_category().message(code); }
 std::string replaced(const std::string& path) {
   struct stat found{};
   if (stat(path.c_str(), &found) != 0) {
-    return link_target(path);  // a new file; what else is wrong is told when the temporary file beside it is created
+    return link_target(path);  // a new file; what else is wrong is told when the temporary one beside it is created
   }
   if (!S_ISREG(found.st_mode)) {
     throw InputError(path + ": is no regular file; allowed: a new file, or a regular one to replace");
@@ -34,11 +39,66 @@ std::string replaced(const std::string& path) {
   return link_target(path);
 }
 
+/// A temporary file that there is. Kept in static storage, for a signal's handler may neither lock nor touch the heap.
+struct Temporary {
+  std::atomic<bool> there{false};
+  std::array<char, PATH_MAX> name{};  // no file has a longer one
+};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal's handler may not wait for a lock");
+
+std::array<Temporary, 4> temporaries;  // these programs write two files; of more, a signal leaves some behind
+std::mutex temporaries_mutex;          // of those who change them, which the handler does not
+
+constexpr std::array<int, 3> ending_signals{SIGINT, SIGTERM, SIGHUP};
+
+void remember(const std::string& name) {
+  const std::lock_guard<std::mutex> lock(temporaries_mutex);
+  for (Temporary& one : temporaries) {
+    if (!one.there && name.size() < one.name.size()) {
+      std::memcpy(one.name.data(), name.c_str(), name.size() + 1);
+      one.there = true;
+      return;
+    }
+  }
+}
+
+void forget(const std::string& name) {
+  const std::lock_guard<std::mutex> lock(temporaries_mutex);
+  for (Temporary& one : temporaries) {
+    if (one.there && name == one.name.data()) {
+      one.there = false;
+    }
+  }
+}
+
+/// Keeps signals from this thread while a temporary file is there and not yet known to their handler.
+class Uninterrupted {
+ public:
+  Uninterrupted() {
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    for (const int signal : ending_signals) {
+      sigaddset(&blocked, signal);
+    }
+    pthread_sigmask(SIG_BLOCK, &blocked, &before_);
+  }
+  ~Uninterrupted() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  Uninterrupted(const Uninterrupted&) = delete;
+  Uninterrupted& operator=(const Uninterrupted&) = delete;
+  Uninterrupted(Uninterrupted&&) = delete;
+  Uninterrupted& operator=(Uninterrupted&&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
 int create(const std::string& path, std::string& temporary) {
+  const Uninterrupted uninterrupted;
   const int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
   if (descriptor < 0) {
     throw InputError(path + ": cannot be written: " + reason(errno));
   }
+  remember(temporary);
   return descriptor;
 }
 
@@ -54,7 +114,31 @@ struct stat regular(const std::string& path, const Descriptor& descriptor) {
   return found;
 }
 
+/// Uses nothing but what POSIX allows in a handler, on whatever thread it runs.
+extern "C" void remove_temporaries(int signal) {
+  for (const Temporary& one : temporaries) {
+    if (one.there) {
+      static_cast<void>(unlink(one.name.data()));
+    }
+  }
+  static_cast<void>(raise(signal));  // its action is the default one again, and is taken as this returns
+}
+
 }  // namespace
+
+void remove_temporaries_on_signals() {
+  struct sigaction action{};
+  action.sa_handler = remove_temporaries;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigemptyset(&action.sa_mask);
+  for (const int signal : ending_signals) {
+    struct sigaction before{};
+    // One that is ignored (nohup) stays so.
+    if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_DFL) {
+      static_cast<void>(sigaction(signal, &action, nullptr));
+    }
+  }
+}
 
 std::string link_target(const std::string& path) {
   constexpr int most_links = 40;  // as many as Linux follows
@@ -142,6 +226,7 @@ AtomicFile::AtomicFile(const std::string& path)
 AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) {
     static_cast<void>(unlink(temporary_.c_str()));  // after a failure already reported
+    forget(temporary_);
   }
 }
 
@@ -178,6 +263,7 @@ void AtomicFile::commit() {
   if (rename(temporary_.c_str(), target_.c_str()) != 0) {
     fail("renaming");
   }
+  forget(temporary_);
   temporary_.clear();
 }
 

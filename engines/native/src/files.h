@@ -59,8 +59,8 @@ class MappedFile {
   std::string_view text_;
 };
 
-/// A file that appears under its name complete or not at all: it is written beside it and renamed. A symbolic link stays
-/// one, and what it points to is made or replaced.
+/// A file that appears under its name complete or not at all: it is written beside it and renamed. A symbolic link
+/// stays one, and what it points to is made or replaced.
 class AtomicFile {
  public:
   /// Creates the temporary file. Throws InputError where that fails, and where ``path`` is no regular file or one that
@@ -86,5 +86,9 @@ class AtomicFile {
   std::string temporary_;
   Descriptor descriptor_;
 };
+
+/// Has SIGINT, SIGTERM and SIGHUP remove the temporary files of every AtomicFile before they end the program, as they
+/// do without this. One that is ignored stays so.
+void remove_temporaries_on_signals();
 
 }  // namespace infer

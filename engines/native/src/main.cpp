@@ -250,6 +250,7 @@ int main(int argc, char** argv) {
   };
   // Writing beyond a limit on file sizes then fails with a message instead of ending the program.
   static_cast<void>(std::signal(SIGXFSZ, SIG_IGN));
+  infer::remove_temporaries_on_signals();
   try {
     return infer::main_checked({argv + std::min(argc, 1), argv + argc});
   } catch (const infer::InputError& error) {

@@ -41,12 +41,6 @@ class Child {
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
 
-  void kill(int signal) const {
-    if (::kill(process_, signal) != 0) {
-      throw std::runtime_error("the child process is gone");
-    }
-  }
-
   /// Waits for its end. Gives its exit code, or the signal that killed it, negative.
   int wait() {
     int status = 0;

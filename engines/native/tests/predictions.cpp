@@ -15,6 +15,7 @@
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "child.h"
@@ -187,8 +188,8 @@ TEST("links in a circle are refused") {
   const Folder folder;
   std::filesystem::create_symlink("b.csv", folder / "a.csv");
   std::filesystem::create_symlink("a.csv", folder / "b.csv");
-  EXPECT_THROWS(InputError, AtomicFile(folder / "a.csv"), "a.csv: cannot be followed: Too many levels of symbolic links",
-                "allowed: a file, or a link to one");
+  EXPECT_THROWS(InputError, AtomicFile(folder / "a.csv"),
+                "a.csv: cannot be followed: Too many levels of symbolic links; allowed: a file, or a link to one");
 }
 
 TEST("a file that may not be written is refused, not replaced") {
@@ -208,6 +209,50 @@ TEST("a file that may not be written is refused, not replaced") {
   EXPECT_EQ(child.wait(), 0);
   EXPECT_EQ(folder.read("p.csv"), "before");
   EXPECT_EQ(folder.files(), 1U);
+}
+
+TEST("a signal that ends the program leaves nothing half written behind, whatever thread it reaches") {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    for (const bool other_thread : {false, true}) {
+      const Folder folder;
+      folder.write("p.csv", "before");
+      Child child([&] {
+        static_cast<void>(std::signal(signal, SIG_DFL));  // whoever runs the tests may ignore it
+        infer::remove_temporaries_on_signals();
+        for (int i = 0; i < 10; ++i) {  // what is done with takes no place from what is not
+          write(folder / "done.csv", {0}, {1});
+          const AtomicFile dropped(folder / "dropped.csv");
+        }
+        AtomicFile output(folder / "p.csv");
+        const AtomicFile json(folder / "r.json");
+        output.write("half");
+        EXPECT_EQ(folder.files(), 4U);
+        if (other_thread) {
+          std::thread([signal] { static_cast<void>(raise(signal)); }).join();
+        } else {
+          static_cast<void>(raise(signal));
+        }
+      });
+      EXPECT_EQ(child.wait(), -signal);
+      EXPECT_EQ(folder.read("p.csv"), "before");
+      EXPECT_EQ(folder.read("done.csv"), "sample_id,class,confidence,p_0\n0,0,1,1\n");
+      EXPECT_EQ(folder.files(), 2U);
+    }
+  }
+}
+
+TEST("a signal that is ignored, as nohup has it, stays ignored") {
+  const Folder folder;
+  Child child([&] {
+    static_cast<void>(std::signal(SIGHUP, SIG_IGN));
+    infer::remove_temporaries_on_signals();
+    AtomicFile file(folder / "p.csv");
+    file.write("whole");
+    static_cast<void>(raise(SIGHUP));
+    file.commit();
+  });
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(folder.read("p.csv"), "whole");
 }
 
 TEST("outputs that are not finite are refused with sample and position") {
