@@ -81,7 +81,6 @@ Pipeline make_pipeline(Engine& engine, const Options& options, std::size_t count
   const Mode mode = streams == 1 ? engine.single_stream_mode() : Mode::enqueue;
   const std::size_t full = count / options.batch;
   const std::size_t rest = count % options.batch;
-  report.streams = streams;
   report.graphs = options.graphs && mode == Mode::enqueue;
   report.copiers = copiers_to_try(options, signature, streams).back();
   // A single context runs the remainder, too, unless a graph depends on its shape: plans without profile sharing
@@ -91,6 +90,7 @@ Pipeline make_pipeline(Engine& engine, const Options& options, std::size_t count
   for (std::size_t i = 0; i < std::min(streams, full); ++i) {
     slots.push_back(std::make_unique<CudaSlot>(engine, options.batch, mode, report.graphs));
   }
+  report.streams = std::max<std::size_t>(1, slots.size());  // what there is, which may be less than what was asked for
   std::unique_ptr<Slot> tail;
   if (own_tail) {
     tail = std::make_unique<CudaSlot>(engine, rest, mode, report.graphs);
