@@ -342,12 +342,14 @@ def _to_float32(values: NDArray[np.float64], lines: Sequence[bytes], integers: i
     for row, column in np.argwhere(between):
         exact = Fraction(lines[row].split(b",")[column + integers].decode())
         near = result[row, column]
-        if not np.isfinite(near):
-            continue
         steps = [near, *(np.nextafter(near, np.float32(end), dtype=np.float32) for end in (-np.inf, np.inf))]
         # Two equally near: the one whose last bit is zero, as rounding to nearest even has it.
-        finite = [step for step in steps if np.isfinite(step)]
-        best = min(finite, key=lambda s: (abs(Fraction(float(s)) - exact), int(s.view(np.uint32)) & 1), default=near)
+        best = min(steps, key=lambda step: (abs(_exact(step) - exact), int(step.view(np.uint32)) & 1))
         if best != near:
             result[row, column] = best
     return result
+
+
+def _exact(step: np.float32) -> Fraction:
+    """Give a float32's value; that of infinity is where the next float32 would be, as rounding to nearest has it."""
+    return Fraction(float(step)) if np.isfinite(step) else Fraction(int(np.sign(step)) * 2**128)

@@ -40,6 +40,12 @@ def test_hundred_samples_are_four_copies(runner, samples):
     assert (runner.copies.host_to_device, runner.copies.device_to_host) == (batches, batches)
 
 
+def test_the_report_tells_the_streams_that_there_were(runner, samples):
+    """A single batch has one stream, whatever number would have been tried with more of them."""
+    runner.timed({name: array[: runner.batch_size] for name, array in samples.inputs.items()}, 2)
+    assert runner.report["streams"] == 1
+
+
 @pytest.mark.parametrize("words", [("--streams", "1"), ("--no-graphs",)], ids=["one stream", "no graphs"])
 def test_settings_change_no_answer(chain, variant, runner, samples, tmp_path, words):
     """One batch at a time, and batches enqueued without CUDA graphs, give the same bits; the remainder too."""

@@ -66,6 +66,9 @@ def test_any_bits_come_back(tmp_path, numbers):
         ("7.0064923216240853546186479164495e-46", 0.0),
         ("7.0064923216240853546186479164497e-46", 1e-45),
         ("3.4028235e+38", 3.4028235e38),
+        # Half way from the largest float32 to infinity, 2^128 - 2^103, is 340282356779733661637539395458142568448.
+        ("340282356779733661637539395458142568447.9", 3.4028235e38),
+        ("-3.4028235677973366e38", -3.4028235e38),
         (".5", 0.5),
         ("5.", 5.0),
         ("5E+0", 5.0),
@@ -150,6 +153,10 @@ BAD = {
     "too large for float32": (
         HEADER + b"0,1,1e39\n",
         r"line 2, column 3 \(pixel_1\) is '1e39'; allowed: a number that float32",
+    ),
+    "half way from the largest float32 to infinity": (
+        HEADER + b"0,1,340282356779733661637539395458142568448\n",
+        r"line 2, column 3 \(pixel_1\) is '340282356779733661637539395458142568448'; allowed: a number that float32",
     ),
     "too large for float64": (
         HEADER + b"0,1,1e999\n",

@@ -5,9 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
+#include <climits>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <system_error>
 
 #include "error.h"
@@ -18,25 +23,82 @@ namespace {
 
 std::string reason(int code) { return std::generic_category().message(code); }
 
-/// Follows symbolic links, so that renaming replaces what a link points to and not the link.
-std::string followed(const std::string& path) {
-  std::error_code error;
-  const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
-  if (error) {
-    throw InputError(path + ": cannot be written: " + error.message());
-  }
+/// Gives the file that is replaced. Renaming onto it asks nobody for leave to write to it: that is asked here.
+std::string replaced(const std::string& path) {
   struct stat found{};
-  if (stat(target.c_str(), &found) == 0 && !S_ISREG(found.st_mode)) {
+  if (stat(path.c_str(), &found) != 0) {
+    return link_target(path);  // a new file; what else is wrong is told when the temporary one beside it is created
+  }
+  if (!S_ISREG(found.st_mode)) {
     throw InputError(path + ": is no regular file; allowed: a new file, or a regular one to replace");
   }
-  return target.string();
+  if (access(path.c_str(), W_OK) != 0) {
+    throw InputError(path + ": is there and cannot be written: " + reason(errno) +
+                     "; allowed: a new file, or a writable one to replace (chmod u+w)");
+  }
+  return link_target(path);
 }
 
+/// A temporary file that there is. Kept in static storage, for a signal's handler may neither lock nor touch the heap.
+struct Temporary {
+  std::atomic<bool> there{false};
+  std::array<char, PATH_MAX> name{};  // no file has a longer one
+};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal's handler may not wait for a lock");
+
+std::array<Temporary, 4> temporaries;  // these programs write two files; of more, a signal leaves some behind
+std::mutex temporaries_mutex;          // of those who change them, which the handler does not
+
+constexpr std::array<int, 3> ending_signals{SIGINT, SIGTERM, SIGHUP};
+
+void remember(const std::string& name) {
+  const std::lock_guard<std::mutex> lock(temporaries_mutex);
+  for (Temporary& one : temporaries) {
+    if (!one.there && name.size() < one.name.size()) {
+      std::memcpy(one.name.data(), name.c_str(), name.size() + 1);
+      one.there = true;
+      return;
+    }
+  }
+}
+
+void forget(const std::string& name) {
+  const std::lock_guard<std::mutex> lock(temporaries_mutex);
+  for (Temporary& one : temporaries) {
+    if (one.there && name == one.name.data()) {
+      one.there = false;
+    }
+  }
+}
+
+/// Keeps signals from this thread while a temporary file is there and not yet known to their handler.
+class Uninterrupted {
+ public:
+  Uninterrupted() {
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    for (const int signal : ending_signals) {
+      sigaddset(&blocked, signal);
+    }
+    pthread_sigmask(SIG_BLOCK, &blocked, &before_);
+  }
+  ~Uninterrupted() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  Uninterrupted(const Uninterrupted&) = delete;
+  Uninterrupted& operator=(const Uninterrupted&) = delete;
+  Uninterrupted(Uninterrupted&&) = delete;
+  Uninterrupted& operator=(Uninterrupted&&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
 int create(const std::string& path, std::string& temporary) {
+  const Uninterrupted uninterrupted;
   const int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
   if (descriptor < 0) {
     throw InputError(path + ": cannot be written: " + reason(errno));
   }
+  remember(temporary);
   return descriptor;
 }
 
@@ -52,7 +114,49 @@ struct stat regular(const std::string& path, const Descriptor& descriptor) {
   return found;
 }
 
+/// Uses nothing but what POSIX allows in a handler, on whatever thread it runs.
+extern "C" void remove_temporaries(int signal) {
+  for (const Temporary& one : temporaries) {
+    if (one.there) {
+      static_cast<void>(unlink(one.name.data()));
+    }
+  }
+  static_cast<void>(raise(signal));  // its action is the default one again, and is taken as this returns
+}
+
 }  // namespace
+
+void remove_temporaries_on_signals() {
+  struct sigaction action{};
+  action.sa_handler = remove_temporaries;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigemptyset(&action.sa_mask);
+  for (const int signal : ending_signals) {
+    struct sigaction before{};
+    // One that is ignored (nohup) stays so.
+    if (sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_DFL) {
+      static_cast<void>(sigaction(signal, &action, nullptr));
+    }
+  }
+}
+
+std::string link_target(const std::string& path) {
+  constexpr int most_links = 40;  // as many as Linux follows
+  std::filesystem::path target = path;
+  std::error_code error;
+  // By hand, for canonical names are those of files that exist: a link to none would be taken for the file itself.
+  for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(target, error)); ++links) {
+    if (links == most_links) {
+      throw InputError(path + ": cannot be followed: " + reason(ELOOP) + "; allowed: a file, or a link to one");
+    }
+    const std::filesystem::path next = std::filesystem::read_symlink(target, error);
+    if (error) {
+      throw InputError(path + ": cannot be followed: " + error.message() + "; allowed: a file, or a link to one");
+    }
+    target = target.parent_path() / next;
+  }
+  return target.string();
+}
 
 Descriptor::~Descriptor() { static_cast<void>(close()); }
 
@@ -117,11 +221,12 @@ void MappedFile::check_unchanged() const {
 }
 
 AtomicFile::AtomicFile(const std::string& path)
-    : path_(path), target_(followed(path)), temporary_(target_ + ".XXXXXX"), descriptor_(create(path, temporary_)) {}
+    : path_(path), target_(replaced(path)), temporary_(target_ + ".XXXXXX"), descriptor_(create(path, temporary_)) {}
 
 AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) {
     static_cast<void>(unlink(temporary_.c_str()));  // after a failure already reported
+    forget(temporary_);
   }
 }
 
@@ -158,6 +263,7 @@ void AtomicFile::commit() {
   if (rename(temporary_.c_str(), target_.c_str()) != 0) {
     fail("renaming");
   }
+  forget(temporary_);
   temporary_.clear();
 }
 

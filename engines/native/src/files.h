@@ -29,6 +29,10 @@ class Descriptor {
   int value_;
 };
 
+/// Gives what a path names once symbolic links are followed, whether that exists or not. Throws InputError, naming the
+/// path, where links lead in a circle.
+std::string link_target(const std::string& path);
+
 /// Reads a regular file. Throws InputError, naming the file, where there is none or where it changes meanwhile.
 Array<char> read_file(const std::string& path);
 
@@ -55,10 +59,12 @@ class MappedFile {
   std::string_view text_;
 };
 
-/// A file that appears under its name complete or not at all: it is written beside it and renamed.
+/// A file that appears under its name complete or not at all: it is written beside it and renamed. A symbolic link
+/// stays one, and what it points to is made or replaced.
 class AtomicFile {
  public:
-  /// Creates the temporary file. Throws InputError where that fails or where ``path`` is no regular file.
+  /// Creates the temporary file. Throws InputError where that fails, and where ``path`` is no regular file or one that
+  /// may not be written.
   explicit AtomicFile(const std::string& path);
   /// Removes the temporary file unless it was committed.
   ~AtomicFile();
@@ -80,5 +86,9 @@ class AtomicFile {
   std::string temporary_;
   Descriptor descriptor_;
 };
+
+/// Has SIGINT, SIGTERM and SIGHUP remove the temporary files of every AtomicFile before they end the program, as they
+/// do without this. One that is ignored stays so.
+void remove_temporaries_on_signals();
 
 }  // namespace infer

@@ -54,8 +54,8 @@ void check_distinct(const Options& options) {
         continue;
       }
       std::error_code error;  // of files that do not exist yet, whose names alone are compared
-      const auto one = std::filesystem::weakly_canonical(*files[i].second, error);
-      const auto other = std::filesystem::weakly_canonical(*files[j].second, error);
+      const auto one = std::filesystem::weakly_canonical(link_target(*files[i].second), error);
+      const auto other = std::filesystem::weakly_canonical(link_target(*files[j].second), error);
       // Empty where a folder may not be looked into; what can be done with the file is told when it is opened.
       if ((!one.empty() && one == other) || std::filesystem::equivalent(one, other, error)) {
         throw InputError(std::string(files[j].first) + ": found the file of " + files[i].first + ", " +
@@ -81,7 +81,6 @@ Pipeline make_pipeline(Engine& engine, const Options& options, std::size_t count
   const Mode mode = streams == 1 ? engine.single_stream_mode() : Mode::enqueue;
   const std::size_t full = count / options.batch;
   const std::size_t rest = count % options.batch;
-  report.streams = streams;
   report.graphs = options.graphs && mode == Mode::enqueue;
   report.copiers = copiers_to_try(options, signature, streams).back();
   // A single context runs the remainder, too, unless a graph depends on its shape: plans without profile sharing
@@ -91,6 +90,7 @@ Pipeline make_pipeline(Engine& engine, const Options& options, std::size_t count
   for (std::size_t i = 0; i < std::min(streams, full); ++i) {
     slots.push_back(std::make_unique<CudaSlot>(engine, options.batch, mode, report.graphs));
   }
+  report.streams = std::max<std::size_t>(1, slots.size());  // what there is, which may be less than what was asked for
   std::unique_ptr<Slot> tail;
   if (own_tail) {
     tail = std::make_unique<CudaSlot>(engine, rest, mode, report.graphs);
@@ -250,6 +250,7 @@ int main(int argc, char** argv) {
   };
   // Writing beyond a limit on file sizes then fails with a message instead of ending the program.
   static_cast<void>(std::signal(SIGXFSZ, SIG_IGN));
+  infer::remove_temporaries_on_signals();
   try {
     return infer::main_checked({argv + std::min(argc, 1), argv + argc});
   } catch (const infer::InputError& error) {

@@ -3,6 +3,7 @@
 
 #include <NvInferRuntime.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -28,17 +29,23 @@ class Logger final : public nvinfer1::ILogger {
       std::vector<std::string>& kept = severity == Severity::kWARNING ? warnings_ : errors_;
       if (kept.size() < most) {
         kept.emplace_back(message);
+        silent_.store(false, std::memory_order_relaxed);
       }
     } catch (...) {
       // Out of memory, in a callback that may not throw: the message is lost, the failure it tells of is not.
     }
   }
 
-  /// Forgets what was said so far: what comes next belongs to what is done next.
+  /// Forgets what was said so far: what comes next belongs to what is done next. Called before each batch, it locks
+  /// nothing as long as nothing was said.
   void forget() {
+    if (silent_.load(std::memory_order_relaxed)) {
+      return;
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     errors_.clear();
     warnings_.clear();
+    silent_.store(true, std::memory_order_relaxed);
   }
 
   /// Gives the errors said since, or the warnings where there are none, as the end of a message.
@@ -54,6 +61,7 @@ class Logger final : public nvinfer1::ILogger {
  private:
   static constexpr std::size_t most = 16;  // of each: warnings never crowd out an error
   mutable std::mutex mutex_;
+  std::atomic<bool> silent_{true};  // whether nothing is kept; changed by who holds the mutex alone
   std::vector<std::string> errors_;
   std::vector<std::string> warnings_;
 };
@@ -100,7 +108,8 @@ inline Loaded deserialize(const std::string& plan, std::string_view content, boo
   loaded.runtime->setEngineHostCodeAllowed(allow_host_code);
 #else
   if (allow_host_code) {
-    throw InputError("--allow-host-code: TensorRT " + library_version() + " has no plans that carry code; 8.6 and newer do");
+    throw InputError("--allow-host-code: TensorRT " + library_version() +
+                     " has no plans that carry code; 8.6 and newer do");
   }
 #endif
   loaded.engine.reset(loaded.runtime->deserializeCudaEngine(content.data(), content.size()));

@@ -49,6 +49,7 @@ class Trt10Execution final : public Execution {
   }
 
   void run() override {
+    logger().forget();
     require(context_->enqueueV3(stream_), plan_ + ": TensorRT did not take a batch of " + std::to_string(rows_));
   }
 

@@ -60,6 +60,7 @@ class Trt8Execution final : public Execution {
   }
 
   void run() override {
+    logger().forget();
     const bool good = mode_ == Mode::wait ? context_->executeV2(bindings_.data())
                                           : context_->enqueueV2(bindings_.data(), stream_, nullptr);
     require(good, plan_ + ": TensorRT did not run a batch of " + std::to_string(rows_));

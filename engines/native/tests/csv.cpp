@@ -73,6 +73,12 @@ TEST("values are rounded to the nearest float32, tiny ones to 0 or a subnormal")
   EXPECT_EQ(samples.values.data()[4], std::numeric_limits<float>::max());
 }
 
+TEST("the largest values are those below half way from the largest float32 to infinity") {
+  const Samples samples = parse_csv("s.csv", "sample_id,pixel_0\n0,340282356779733661637539395458142568447.9\n");
+  EXPECT_EQ(samples.values.data()[0], std::numeric_limits<float>::max());
+  refuses("sample_id,pixel_0\n0,340282356779733661637539395458142568448\n", {"s.csv:2: column 2", "float32"});
+}
+
 TEST("a cell that is no finite number is refused with file, line, column and what was found") {
   for (const std::string cell : {"abc", "nan", "inf", "-inf", "NaN", "1,5", "1.5.2", "0x10", "1e", "1 ", " 1", "+1",
                                  "--1", "\"1\"", "1_000", "1f", "-", "."}) {

@@ -3,24 +3,29 @@
 
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <charconv>
 #include <cmath>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <limits>
 #include <random>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "child.h"
 #include "error.h"
 #include "temporary.h"
 #include "testing.h"
 
 using infer::AtomicFile;
 using infer::InputError;
+using tests::Child;
 using tests::Folder;
 
 namespace {
@@ -146,15 +151,108 @@ TEST("a place that cannot be written is refused before anything is run") {
   EXPECT_THROWS(InputError, AtomicFile(folder / "none/p.csv"), "none/p.csv: cannot be written: No such file");
   EXPECT_THROWS(InputError, AtomicFile(folder.path()), "is no regular file; allowed: a new file, or a regular one");
   EXPECT_THROWS(InputError, AtomicFile("/dev/null"), "/dev/null: is no regular file");
+  int ends[2];
+  EXPECT_EQ(pipe(ends), 0);
+  const std::string link = "/proc/self/fd/" + std::to_string(ends[1]);  // as /dev/stdout is one
+  EXPECT_THROWS(InputError, const AtomicFile file(link), link + ": is no regular file");
+  static_cast<void>(close(ends[0]));
+  static_cast<void>(close(ends[1]));
 }
 
-TEST("a symbolic link stays one, and what it points to is replaced") {
+TEST("a symbolic link stays one, and what it points to is replaced, or made where it is not there") {
   const Folder folder;
+  std::filesystem::create_directory(folder / "sub");
   folder.write("real.csv", "before");
-  std::filesystem::create_symlink("real.csv", folder / "link.csv");
-  write(folder / "link.csv", {0}, {1});
-  EXPECT(std::filesystem::is_symlink(folder / "link.csv"));
-  EXPECT_EQ(folder.read("real.csv"), "sample_id,class,confidence,p_0\n0,0,1,1\n");
+  // A link to a file, to none, and to another link in a folder of its own, from where that one counts.
+  const std::vector<std::vector<std::string>> chains{
+      {"link.csv", "real.csv"}, {"dangling.csv", "new.csv"}, {"first.csv", "sub/second.csv", "../third.csv"}};
+  for (const std::vector<std::string>& names : chains) {
+    for (std::size_t i = 0; i + 1 < names.size(); ++i) {
+      std::filesystem::create_symlink(names[i + 1], folder / names[i]);
+    }
+    write(folder / names[0], {0}, {1});
+    for (std::size_t i = 0; i + 1 < names.size(); ++i) {
+      EXPECT(std::filesystem::is_symlink(folder / names[i]));
+    }
+    EXPECT_EQ(folder.read(names[0]), "sample_id,class,confidence,p_0\n0,0,1,1\n");
+  }
+  for (const char* name : {"real.csv", "new.csv", "third.csv"}) {
+    EXPECT(std::filesystem::is_regular_file(std::filesystem::symlink_status(folder / name)));
+  }
+  std::filesystem::create_symlink(folder / "absolute.csv", folder / "sub/absolute.csv");
+  write(folder / "sub/absolute.csv", {0}, {1});
+  EXPECT(std::filesystem::exists(folder / "absolute.csv"));
+}
+
+TEST("links in a circle are refused") {
+  const Folder folder;
+  std::filesystem::create_symlink("b.csv", folder / "a.csv");
+  std::filesystem::create_symlink("a.csv", folder / "b.csv");
+  EXPECT_THROWS(InputError, AtomicFile(folder / "a.csv"),
+                "a.csv: cannot be followed: Too many levels of symbolic links; allowed: a file, or a link to one");
+}
+
+TEST("a file that may not be written is refused, not replaced") {
+  const Folder folder;
+  folder.write("p.csv", "before");
+  std::filesystem::permissions(folder.path(), std::filesystem::perms::all);
+  std::filesystem::permissions(folder / "p.csv", std::filesystem::perms(0444));
+  Child child([&] {
+    constexpr uid_t nobody = 65534;
+    if (geteuid() == 0 && setresuid(nobody, nobody, nobody) != 0) {
+      std::fputs("not tested: root, which may write to any file, may not become nobody here\n", stderr);
+      return;
+    }
+    EXPECT_THROWS(InputError, AtomicFile(folder / "p.csv"), "p.csv: is there and cannot be written: Permission denied",
+                  "allowed: a new file, or a writable one to replace (chmod u+w)");
+  });
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(folder.read("p.csv"), "before");
+  EXPECT_EQ(folder.files(), 1U);
+}
+
+TEST("a signal that ends the program leaves nothing half written behind, whatever thread it reaches") {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    for (const bool other_thread : {false, true}) {
+      const Folder folder;
+      folder.write("p.csv", "before");
+      Child child([&] {
+        static_cast<void>(std::signal(signal, SIG_DFL));  // whoever runs the tests may ignore it
+        infer::remove_temporaries_on_signals();
+        for (int i = 0; i < 10; ++i) {  // what is done with takes no place from what is not
+          write(folder / "done.csv", {0}, {1});
+          const AtomicFile dropped(folder / "dropped.csv");
+        }
+        AtomicFile output(folder / "p.csv");
+        const AtomicFile json(folder / "r.json");
+        output.write("half");
+        EXPECT_EQ(folder.files(), 4U);
+        if (other_thread) {
+          std::thread([signal] { static_cast<void>(raise(signal)); }).join();
+        } else {
+          static_cast<void>(raise(signal));
+        }
+      });
+      EXPECT_EQ(child.wait(), -signal);
+      EXPECT_EQ(folder.read("p.csv"), "before");
+      EXPECT_EQ(folder.read("done.csv"), "sample_id,class,confidence,p_0\n0,0,1,1\n");
+      EXPECT_EQ(folder.files(), 2U);
+    }
+  }
+}
+
+TEST("a signal that is ignored, as nohup has it, stays ignored") {
+  const Folder folder;
+  Child child([&] {
+    static_cast<void>(std::signal(SIGHUP, SIG_IGN));
+    infer::remove_temporaries_on_signals();
+    AtomicFile file(folder / "p.csv");
+    file.write("whole");
+    static_cast<void>(raise(SIGHUP));
+    file.commit();
+  });
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(folder.read("p.csv"), "whole");
 }
 
 TEST("outputs that are not finite are refused with sample and position") {
