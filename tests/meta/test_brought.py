@@ -16,17 +16,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from conformance.compare import ANY
 from engines import tensorrt
 from engines.brought import TESTED, brought_engine, derive_spec, make_samples, read_samples
 from engines.chain import Chain
-from engines.datasets import Samples
+from engines.datasets import Samples, locate
 from engines.errors import DataError, EngineError, SpecError
-from engines.model import BATCH
+from engines.model import BATCH, find_model, load_model
 from engines.onnx import OnnxRunner
 from engines.savedmodel import SavedModelRunner, reference_outputs, tensorflow
 from engines.store import Store
 from engines.tflite import TFLiteRunner
 from engines.variant import Variant
+from fixtures.causes import rule_of
 from tests import test_consistency
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -689,6 +691,16 @@ def test_a_single_input_may_have_any_name(saved_model, spec, tmp_path, format_):
         found = opened(inputs)["scores"]
     expected = reference_outputs(spec, saved_model("probabilities"), inputs)["scores"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("brought, measured", [({}, True), ({"tflite": "x.tflite"}, False), ({"onnx": "x.onnx"}, True)])
+def test_the_rows_of_a_bundled_model_are_not_those_of_a_brought_engine(tmp_path, brought, measured):
+    """A quantized engine made elsewhere is judged on average on made-up inputs, though its model is bundled."""
+    spec = load_model(find_model("digits_vgg"))
+    files = {format_: tmp_path / name for format_, name in brought.items()}
+    chain = Chain(spec, locate(spec.dataset, input_name="input_1"), Store(tmp_path), files)
+    rule = rule_of(chain, Variant("tflite", "int8"), "stress", 20)
+    assert (rule.tolerance.max < ANY) == measured
 
 
 def test_what_is_made_from_a_brought_onnx_uses_its_name_of_the_input(spec, tmp_path, monkeypatch):

@@ -223,6 +223,15 @@ def test_an_integer_output_is_judged_by_what_it_says_beyond_rounding():
     assert found["kl"] > 1e-4
 
 
+def test_a_step_that_an_integer_output_lost_is_little_divergence():
+    """Zero in the place of one step is half a step at the least, not nearly impossible; ends are ends."""
+    reference = np.array([[255 / 256, 1 / 256]], np.float32)
+    actual = np.array([[255 / 256, 0.0]], np.float32)
+    assert needed(actual, reference, grids={"p": BYTE})["kl"] < 4e-3
+    assert needed(actual, reference)["kl"] > 2e-2
+    assert BYTE.nearest(np.array([-1.0, 0.999, 2.0])).tolist() == [0.0, 255 / 256, 255 / 256]
+
+
 def test_a_coarse_output_is_not_excused():
     """Probabilities in steps of a tenth are no rounding: all that they lose counts."""
     grid = Grid(0.1, 0.0, 1.0)

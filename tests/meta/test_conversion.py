@@ -9,8 +9,10 @@ from engines.brought import derive_spec
 from engines.errors import ConversionError
 from engines.model import Calibration
 from engines.onnx import FILE, OnnxRunner, build_fp16, build_fp32, build_int8
+from engines.precision import described
 from engines.savedmodel import SavedModelRunner, tensorflow
 from engines.tflite import build_tflite
+from engines.tflite_layers import layers
 from engines.variant import Variant
 
 WIDE = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
@@ -130,6 +132,13 @@ def test_a_loop_that_the_fp16_converter_breaks_is_named(onnx_fp32, tmp_path):
     path, spec = onnx_fp32("recurrent")
     with pytest.raises(ConversionError, match="does not convert what is inside of loops and branches"):
         build_fp16(path, spec, tmp_path)
+
+
+def test_layers_inside_of_a_loop_of_a_tflite_are_found(saved, tmp_path):
+    """What precision a TFLite has is read off the body of its loop, too, which is a graph of its own."""
+    folder, spec = saved("recurrent")
+    build_tflite(folder, spec, "fp32", tmp_path)
+    assert described(layers(tmp_path / "model.tflite")) == "layers with weights: 1 FP32"
 
 
 def test_weights_that_tflite_moves_to_fp16s_ends_are_refused(saved, tmp_path):

@@ -71,6 +71,11 @@ BEFORE, AFTER = "h = Cast<to=10>(x)", "s = Softmax(r) y = Cast<to=1>(s)"
 
 SURVIVES = {
     "values that just fit": (f"{BEFORE} b = Mul(h, large) r = Div(b, large) {AFTER}", {"large": 65000}),
+    "values that FP16 rounds to its largest": (
+        f"{BEFORE} z = Sub(h, h) a = Add(z, large) b = Add(a, eight) c = Sub(b, large) d = Div(c, large) r = Add(h, d) "
+        f"{AFTER}",
+        {"large": 65504, "eight": 8},
+    ),
     "a mask of the lowest value": (
         f"{BEFORE} b = Mul(h, scale) r = Add(b, mask) {AFTER}",
         {"scale": -40, "mask": [0, 0, -65504, -65504]},

@@ -12,6 +12,7 @@ from engines import datasets, onnx_layers, tflite_layers
 from engines.brought import brought_engine
 from engines.chain import Chain
 from engines.model import find_model, load_model
+from engines.onnx import output_grids
 from engines.precision import Layer, described, precision_of
 from engines.savedmodel import tensorflow
 from engines.variant import Variant
@@ -252,6 +253,27 @@ def test_the_weights_of_an_onnx_decide(tmp_path, file):
     parts, precision, found = FILES[file]
     layers = onnx_layers.layers(written(tmp_path / "model.onnx", parts))
     assert (precision_of(layers), described(layers)) == (precision, f"layers with weights: {found}")
+
+
+@pytest.mark.parametrize(
+    "stored, ends",
+    [(None, (0, 255)), (np.uint8(3), (-3, 252)), (np.int8(-128), (0, 255)), (np.float32(0), None)],
+    ids=["no zero point", "uint8", "int8", "a float"],
+)
+def test_the_steps_of_an_integer_output_are_read_off_the_file(tmp_path, stored, ends):
+    """Scale and zero point of a dequantized output say what it can be; without a zero point it is unsigned bytes."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = "g (float[N,4] x) => (float[N,4] y) { q = QuantizeLinear(x, s Z) y = DequantizeLinear(q, s Z) }"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> {graph.replace(" Z", "" if stored is None else ", z")}'
+    )
+    tensors = {"s": np.float32(0.5)} | ({} if stored is None else {"z": stored})
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in tensors.items())
+    onnx.save(model, str(tmp_path / "model.onnx"))
+    expected = {} if ends is None else {"y": (0.5, ends[0] * 0.5, ends[1] * 0.5)}
+    assert output_grids(tmp_path / "model.onnx") == expected
 
 
 def test_weights_in_functions_and_in_a_second_file_are_found(tmp_path):
