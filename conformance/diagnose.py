@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 NOT_FOUND = "not found out: "
 """How a sentence begins that names no cause, but says why there is none."""
 
+PROBED = 2
+"""How many samples are changed, one after the other, to see which answers change with them."""
+
+FEWEST = 4 * PROBED
+"""Of how many samples something has to be seen at least that is only measured: of one or two anything may be so."""
+
 SAME_WEIGHTS_AGREEMENT = 0.5
 """Two trainings of a model share at least this many top-1 classes; unrelated outputs share about one in `classes`."""
 
@@ -192,14 +198,8 @@ def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
         colours = all(array.shape[3] == 3 for array in inputs.values())
         what = "red and blue are swapped in the input" if colours else "the input channels are in reverse order"
         yield f"{what}: with the channels reversed, {agree}", each(lambda a: a[..., ::-1])
-    scales: tuple[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]], ...] = (
-        ("inputs are expected 255 times as large, in [0, 255]", lambda a: a * 255),
-        ("inputs are expected 255 times as small, in [0, 1]", lambda a: a / 255),
-        ("inputs are expected in [-1, 1] instead of [0, 1]", lambda a: a * 2 - 1),
-        ("inputs are expected in [0, 1] instead of [-1, 1]", lambda a: (a + 1) / 2),
-    )
-    for sentence, change in scales:
-        yield f"{sentence}: with inputs scaled so, {agree}", each(change)
+    for sentence, change in _scalings(inputs):
+        yield f"{sentence}, {agree}", each(change)
     if images and all(array.shape[1] == array.shape[2] for array in inputs.values()):
         yield f"height and width are swapped: with the images transposed, {agree}", each(lambda a: a.swapaxes(1, 2))
     if images:
@@ -213,8 +213,52 @@ def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
         )
 
 
-PROBED = 2
-"""How many samples are changed, one after the other, to see which answers change with them."""
+Range = tuple[float, float]
+
+RANGES: tuple[Range, ...] = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+"""The usual ranges of inputs; they have the first one that holds all of them."""
+
+
+def _scalings(inputs: Arrays) -> Iterator[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]]]:
+    """Give what undoes each usual mistake in the scale of floats.
+
+    Such a mistake is an engine that brings inputs to one usual range where the model brings them to another one, or
+    where either of them leaves inputs as they are.
+    """
+    if not all(array.dtype.kind == "f" for array in inputs.values()):
+        return
+    low, high = min(a.min() for a in inputs.values()), max(a.max() for a in inputs.values())
+    own = next((r for r in RANGES if r[0] <= low and high <= r[1]), None)
+    if own is None:
+        yield "inputs are expected 255 times as large: with inputs scaled so", _linear(255, 0)
+        yield "inputs are expected 255 times as small: with inputs scaled so", _linear(1 / 255, 0)
+        return
+    for engines, models in product(RANGES, RANGES):
+        if engines != models:
+            (slope, rest), (back, constant) = _between(own, models), _between(engines, own)
+            yield _scale_sentence(own, engines, models), _linear(slope * back, rest * back + constant)
+
+
+def _linear(factor: float, constant: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    return lambda values: values.astype(np.float64) * factor + constant
+
+
+def _between(one: Range, other: Range) -> tuple[float, float]:
+    """Give the factor and the constant that bring values of one range to another."""
+    factor = (other[1] - other[0]) / (one[1] - one[0])
+    return factor, other[0] - one[0] * factor
+
+
+def _scale_sentence(own: Range, engines: Range, models: Range) -> str:
+    """Say that the engine brings inputs of ``own`` range to one range and the model to another one."""
+    mine, its, right = (f"[{low:g}, {high:g}]" for low, high in (own, engines, models))
+    if engines == own:
+        factor, constant = _between(own, models)
+        times = f"{max(factor, 1 / factor):g} times as {'large' if factor > 1 else 'small'}, in {right}"
+        return f"inputs are expected {f'in {right} instead of {mine}' if constant else times}: with inputs scaled so"
+    if models == own:
+        return f"the engine scales inputs from {mine} to {its} once too often: with that undone"
+    return f"the engine scales inputs to {its} instead of {right}: with that undone"
 
 
 def _by_influence(inputs: Arrays, actual: Arrays, run: Callable[[Arrays], Arrays]) -> str:
@@ -224,7 +268,7 @@ def _by_influence(inputs: Arrays, actual: Arrays, run: Callable[[Arrays], Arrays
     last one.
     """
     count, unrelated = len(next(iter(inputs.values()))), "as if fed data that has nothing to do with the samples"
-    if count < 4 * PROBED or not all(array.ndim > 1 for array in inputs.values()):
+    if count < FEWEST or not all(array.ndim > 1 for array in inputs.values()):
         return ""
     if _changed(run(inputs), actual):
         return f"the same samples get other answers each time: {unrelated}, such as random numbers"
@@ -317,14 +361,17 @@ def _constant(actual: Arrays, reference: Arrays, scores: str | None) -> bool:
     return bool(np.abs(p - p[:1]).max() <= 1e-6 * max(1.0, float(np.abs(p).max())) < float(np.abs(q - q[:1]).max()))
 
 
+OTHER_WEIGHTS = (
+    "other weights (another training run, a stale or damaged export), a lower precision than stated, or inputs "
+    "prepared a little differently"
+)
+
+
 def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None) -> str:
     if scores is None:
         return f"{NOT_FOUND}no usual mistake explains it; the engine computes something else"
     p, q = actual[scores], reference[scores]
     same, count = int((p.argmax(axis=1) == q.argmax(axis=1)).sum()), len(q)
     if same >= SAME_WEIGHTS_AGREEMENT * count:
-        return (
-            f"{same} of {count} top-1 classes agree but the values do not: other weights "
-            "(another training run, a stale or damaged export, or a lower precision than stated)"
-        )
+        return f"{same} of {count} top-1 classes agree but the values do not: {OTHER_WEIGHTS}"
     return f"only {same} of {count} top-1 classes agree: another model, other weights, or inputs prepared differently"

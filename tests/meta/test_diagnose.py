@@ -1,0 +1,112 @@
+"""The likely cause of a failure is what explains it, and none is named that does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conformance.compare import Scale, Tolerance, compare, softmax
+from conformance.diagnose import diagnose
+
+COUNT, CLASSES, BATCH = 40, 6, 16
+GENERATOR = np.random.default_rng(7)
+PIXELS = GENERATOR.uniform(0, 1, (COUNT, 4, 4, 3)).astype(np.float32)
+WEIGHTS = GENERATOR.standard_normal((48, CLASSES)) / 2
+OTHER_WEIGHTS = WEIGHTS + GENERATOR.standard_normal(WEIGHTS.shape) / 20
+UNITS = np.array([1000, 0.5, 0.2, 300, 1, 0.3])
+TABLE = (GENERATOR.uniform(0, 1, (COUNT, 6)) * UNITS).astype(np.float32)
+TABLE_WEIGHTS = GENERATOR.standard_normal((6, CLASSES)) * 4
+
+TIGHT = Tolerance(max=1e-4, mean=1e-5, kl=1e-6, margin=1e-3, flips=0.02, sum=1e-5)
+WIDE = Tolerance(max=0.3, mean=5e-3, kl=4e-3, margin=0.15, flips=0.08, sum=1e-5)
+
+
+def logits(weights=WEIGHTS):
+    """Give a model of pixels in [0, 1] that has no softmax."""
+    return lambda pixels: (pixels.reshape(len(pixels), -1).astype(np.float64) - 0.5) @ weights * 4
+
+
+def scores(weights=WEIGHTS):
+    """Give the same model with a softmax."""
+    return lambda pixels: softmax(logits(weights)(pixels))
+
+
+def of_table(table):
+    """Give a model of a table that knows the units of its columns."""
+    return softmax((table / UNITS - 0.5) @ TABLE_WEIGHTS)
+
+
+class Engine:
+    """A function as an engine, and all that a diagnosis asks for: ``model`` is the reference."""
+
+    def __init__(self, function, model, inputs, *, kind="probabilities", tolerance=TIGHT, batch=BATCH):
+        self.inputs, self.batch = {"x": inputs}, batch
+        self.function, self.model, self.kind, self.tolerance = function, model, kind, tolerance
+        self.reference = self.asked(self.inputs)
+        self.actual = self(self.inputs)
+
+    def asked(self, inputs):
+        """Give the reference's outputs."""
+        return {"y": self.model(inputs["x"]).astype(np.float32)}
+
+    def __call__(self, inputs, size=None):
+        """Run the inputs in batches."""
+        size, array = size or self.batch, inputs["x"]
+        parts = [self.function(array[i : i + size]) for i in range(0, len(array), size)]
+        return {"y": np.concatenate(parts).astype(np.float32)}
+
+    def agrees(self, outputs, reference=None):
+        """Judge outputs as a comparison does."""
+        reference = self.reference if reference is None else reference
+        scales = {} if self.kind == "probabilities" else {"y": Scale.of(self.reference["y"])}
+        return compare(outputs, reference, self.tolerance, {"y": self.kind}, scales=scales).passed
+
+    def likely(self, **known):
+        """Look for the cause; the engine has to fail."""
+        assert not self.agrees(self.actual)
+        return diagnose(
+            self.inputs,
+            self.actual,
+            self.reference,
+            run=self,
+            alone=lambda inputs: self(inputs, 1),
+            agrees=self.agrees,
+            scores=None if self.kind == "values" else "y",
+            **known,
+        )
+
+
+BYTES, CENTRED = PIXELS * 255, PIXELS * 2 - 1
+EXPECTED, SCALED = "inputs are expected ", "the engine scales inputs "
+
+
+@pytest.mark.parametrize(
+    "inputs, engines, models, likely",
+    [
+        (PIXELS, lambda x: x, lambda x: x * 255, EXPECTED + "255 times as large, in [0, 255]"),
+        (PIXELS, lambda x: x, lambda x: x * 2 - 1, EXPECTED + "in [-1, 1] instead of [0, 1]"),
+        (PIXELS, lambda x: x / 255, lambda x: x, EXPECTED + "255 times as large, in [0, 255]"),
+        (PIXELS, lambda x: x * 2 - 1, lambda x: x, SCALED + "from [0, 1] to [-1, 1] once too often"),
+        (BYTES, lambda x: x, lambda x: x / 255, EXPECTED + "255 times as small, in [0, 1]"),
+        (BYTES, lambda x: x, lambda x: x / 127.5 - 1, EXPECTED + "in [-1, 1] instead of [0, 255]"),
+        (BYTES, lambda x: x / 255, lambda x: x / 127.5 - 1, SCALED + "to [0, 1] instead of [-1, 1]"),
+        (BYTES, lambda x: x / 127.5 - 1, lambda x: x / 255, SCALED + "to [-1, 1] instead of [0, 1]"),
+        (BYTES, lambda x: x / 255 / 255, lambda x: x / 255, SCALED + "from [0, 255] to [0, 1] once too often"),
+        (CENTRED, lambda x: x, lambda x: (x + 1) / 2, EXPECTED + "in [0, 1] instead of [-1, 1]"),
+        (CENTRED, lambda x: x / 127.5 - 1, lambda x: x, EXPECTED + "in [0, 255] instead of [-1, 1]"),
+    ],
+)
+def test_another_scale_of_the_inputs_is_named_whatever_their_range(inputs, engines, models, likely):
+    """Bytes, pixels from 0 to 1 and centred ones: what the engine makes of them instead of what the model does."""
+    network = scores()
+    found = Engine(lambda x: network(engines(x)), lambda x: network(models(x)), inputs).likely()
+    assert found.startswith(likely + ": with "), found
+    assert "its answers agree with the reference, within the tolerance (40 samples)" in found
+
+
+def test_inputs_prepared_otherwise_than_in_a_usual_way_are_said_to_be_possible():
+    """Divided by 250 instead of by 255 is no usual mistake; where most classes agree it is among what may be wrong."""
+    network = scores()
+    found = Engine(lambda x: network(x / 250), lambda x: network(x / 255), BYTES).likely()
+    assert "top-1 classes agree but the values do not" in found
+    assert "or inputs prepared a little differently" in found
