@@ -117,20 +117,71 @@ def _tried(
 
 
 def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> Iterator[tuple[str, Arrays]]:
-    if scores is None or actual[scores].shape != reference[scores].shape:
-        return
-    p, q = actual[scores], reference[scores]
+    shaped = [name for name, q in reference.items() if actual[name].shape == q.shape]
+    if scores in shaped:
+        for sentence, values in _score_mistakes(actual[scores], reference[scores]):
+            yield sentence, {**actual, scores: values.astype(actual[scores].dtype)}
+    for name in shaped:
+        what = f"every {'logit' if name == scores else 'value'} of {name!r} is"
+        for sentence, values in _linear_mistakes(actual[name], reference[name], what):
+            yield sentence, {**actual, name: values.astype(actual[name].dtype)}
 
-    def changed(values: NDArray[Any]) -> Arrays:
-        return {**actual, scores: values.astype(p.dtype)}
 
+def _score_mistakes(p: NDArray[Any], q: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Give what undoing each usual mistake makes of class scores ``p``, where ``q`` are the reference's."""
     agree = _agree(len(q))
-    yield f"the softmax is missing: the outputs are logits; with a softmax, {agree}", changed(softmax(p))
+    yield f"the softmax is missing: the outputs are logits; with a softmax, {agree}", softmax(p)
+    if _distributions(p):
+        logarithms = np.log(p.astype(np.float64))
+        if _distributions(q):
+            # Probabilities sum to one, which tells the constant that a softmax forgets.
+            rest = (1 - logarithms.sum(axis=1, keepdims=True)) / p.shape[1]
+            yield f"a softmax too many: the outputs had one twice; with one undone, {agree}", logarithms + rest
+        else:
+            rest = (q.astype(np.float64) - logarithms).mean(axis=1, keepdims=True)
+            yield (
+                f"a softmax too many: the outputs are probabilities instead of logits; with it undone, {agree}",
+                logarithms + rest,
+            )
     order = np.array([int(np.abs(p - q[:, [j]]).mean(axis=0).argmin()) for j in range(q.shape[1])])
     moved = np.flatnonzero(order != np.arange(len(order)))
     if len(moved) and len(set(order)) == len(order):
         where = ", ".join(f"class {j} is at {order[j]}" for j in moved[:4])
-        yield f"the classes are permuted: {where}; with them put back, {agree}", changed(p[:, order])
+        yield f"the classes are permuted: {where}; with them put back, {agree}", p[:, order]
+
+
+def _distributions(scores: NDArray[Any]) -> bool:
+    """Say whether rows are probabilities, which sum to one."""
+    return bool(scores.size and scores.min() >= 0 and np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-3)
+
+
+LEFT = 0.1
+"""The share of a mean difference that counts for little: what may be left of it where a fitted number is its cause."""
+
+
+def _linear_mistakes(p: NDArray[Any], q: NDArray[Any], what: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Give logits or values with a constant, a factor, and both undone, where that leaves hardly any difference.
+
+    Probabilities have neither: they sum to one. ``what`` begins the sentence.
+    """
+    if len(q) < FEWEST or (q.ndim == 2 and q.shape[1] > 1 and _distributions(q)):
+        return
+    ours, theirs = p.astype(np.float64), q.astype(np.float64)
+    centred = theirs - theirs.mean()
+    slope = float((centred * ours).sum() / (centred**2).sum())
+    factor, agree = float((ours * theirs).sum() / (theirs**2).sum()), _agree(len(q))
+
+    def more(value: float) -> str:
+        return f"{abs(value):.3g} too {'large' if value > 0 else 'small'}"
+
+    constant, rest = float((ours - theirs).mean()), float((ours - slope * theirs).mean())
+    for sentence, values in (
+        (f"{more(constant)}: with that undone", ours - constant),
+        (f"{factor:.3g} times what it should be: with that undone", ours / factor),
+        (f"{slope:.3g} times what it should be, and then {more(rest)}: with both undone", (ours - rest) / slope),
+    ):
+        if np.abs(values - theirs).mean() <= LEFT * np.abs(ours - theirs).mean():
+            yield f"{what} {sentence}, {agree}", values
 
 
 def _agree(count: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from conformance.compare import Scale, Tolerance, compare, softmax
-from conformance.diagnose import diagnose
+from conformance.diagnose import diagnose, diagnose_answers
 
 COUNT, CLASSES, BATCH = 40, 6, 16
 GENERATOR = np.random.default_rng(7)
@@ -110,3 +112,68 @@ def test_inputs_prepared_otherwise_than_in_a_usual_way_are_said_to_be_possible()
     found = Engine(lambda x: network(x / 250), lambda x: network(x / 255), BYTES).likely()
     assert "top-1 classes agree but the values do not" in found
     assert "or inputs prepared a little differently" in found
+
+
+OUTPUTS = {
+    "a softmax twice": ("probabilities", softmax, "a softmax too many: the outputs had one twice; with one undone"),
+    "a softmax added": ("logits", softmax, "a softmax too many: the outputs are probabilities instead of logits;"),
+    "a constant": ("logits", lambda y: y + 1, "every logit of 'y' is 1 too large: with that undone"),
+    "a negative constant": ("logits", lambda y: y - 0.25, "every logit of 'y' is 0.25 too small: with that undone"),
+    "a factor": ("logits", lambda y: y * 3, "every logit of 'y' is 3 times what it should be: with that undone"),
+    "values not scaled back": (
+        "values",
+        lambda y: y / 20 - 3,
+        "every value of 'y' is 0.05 times what it should be, and then 3 too small: with both undone",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", OUTPUTS)
+def test_what_was_done_to_the_outputs_is_named(mistake):
+    """A softmax too many, and a constant or a factor of logits and values, are found by undoing them."""
+    kind, change, likely = OUTPUTS[mistake]
+    network = scores() if kind == "probabilities" else logits()
+    found = Engine(lambda x: change(network(x)), network, PIXELS, kind=kind).likely()
+    assert found.startswith(likely), found
+
+
+def test_answers_alone_tell_a_softmax_too_many():
+    """It is found as well where there is nothing to run again."""
+    engine = Engine(lambda x: softmax(scores()(x)), scores(), PIXELS)
+    found = diagnose_answers(engine.actual, engine.reference, agrees=engine.agrees, scores="y")
+    assert found.startswith("a softmax too many"), found
+
+
+UNNAMED = ("every logit", "every value", "softmax too many", "of its batch", "integer input", "expected", "scales")
+"""What none of the engines below is: they have other weights, or so it seems."""
+
+OTHERS = {
+    "other weights": Engine(scores(OTHER_WEIGHTS), scores(), PIXELS),
+    "other weights of a model of logits": Engine(logits(OTHER_WEIGHTS), logits(), PIXELS, kind="logits"),
+    "other weights, within a wide tolerance": Engine(
+        logits(OTHER_WEIGHTS * 1.3), logits(), PIXELS, kind="logits", tolerance=WIDE
+    ),
+    "a constant added to probabilities": Engine(lambda x: scores()(x) + 0.05, scores(), PIXELS),
+    "a constant for one class": Engine(lambda x: logits()(x) + np.eye(CLASSES)[2], logits(), PIXELS, kind="logits"),
+    "a constant on few samples": Engine(lambda x: logits()(x) + 1, logits(), PIXELS[:4], kind="logits"),
+    "a table beyond any usual range": Engine(lambda x: of_table(x * 1.02), of_table, TABLE),
+}
+
+
+@pytest.mark.parametrize("engine", OTHERS.values(), ids=OTHERS)
+def test_no_cause_is_named_that_does_not_explain_a_failure(engine):
+    """Neither a constant of probabilities, nor one of a single class, nor one that few samples show, is a cause."""
+    found = engine.likely()
+    assert not any(words in found for words in UNNAMED), found
+    assert "top-1 classes agree" in found, found
+
+
+def test_a_constant_has_to_explain_nearly_all(monkeypatch):
+    """Any engine that is off to one side gets nearer by a constant, even within a tolerance that it just missed."""
+    noise = np.random.default_rng(1).standard_normal((COUNT, CLASSES)) / 2
+    engine = Engine(lambda x: logits()(x) + noise[: len(x)] + 0.8, logits(), PIXELS, kind="logits", batch=COUNT)
+    largest = np.abs(engine.reference["y"]).max()
+    engine.tolerance = replace(WIDE, max=(np.abs(noise).max() + 0.2) / largest, mean=1, kl=1, margin=1, flips=1)
+    assert "every logit" not in engine.likely()
+    monkeypatch.setattr("conformance.diagnose.LEFT", 1)
+    assert "every logit of 'y' is 0.751 too large: with that undone" in engine.likely()

@@ -146,6 +146,15 @@ def leave_out_softmax(model):
         other.output[:] = [OUTPUT if o == logits else o for o in other.output]
 
 
+def add_softmax(model):
+    """Apply a softmax to the probabilities, as an export of a model that has one does which adds another."""
+    from onnx import helper
+
+    softmax = node(model, "Softmax", last=True)
+    softmax.output[:] = ["probabilities"]
+    model.graph.node.append(helper.make_node("Softmax", ["probabilities"], [OUTPUT], axis=-1))
+
+
 def permute_classes(model, order):
     """Reorder the columns of the last layer, weights and bias."""
     weights = node(model, "MatMul", last=True).input[1]
@@ -186,6 +195,7 @@ FAULTS = {
     "input channels swapped by a node": (swap_channels, "red and blue are swapped in the input"),
     "input channels swapped in the weights": (swap_channels_of_the_weights, "red and blue are swapped in the input"),
     "the softmax left out": (leave_out_softmax, "the softmax is missing"),
+    "a softmax too many": (add_softmax, "a softmax too many: the outputs had one twice"),
     "two classes permuted": (
         lambda model: permute_classes(model, [0, 1, 5, 3, 4, 2, 6, 7, 8, 9]),
         "the classes are permuted: class 2 is at 5, class 5 is at 2",
