@@ -5,7 +5,7 @@ A mistake counts as the explanation only where undoing it makes the outputs agre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -40,27 +40,32 @@ def diagnose(
     alone: Callable[[Arrays], Arrays],
     agrees: Callable[[Arrays], bool],
     scores: str | None,
+    batch: int | None = None,
 ) -> str:
     """Say in one sentence what most likely is wrong, or, after NOT_FOUND, that nothing explains it.
 
     ``run`` runs the engine on other inputs, ``alone`` does so with every sample in a batch of its own, ``agrees``
     judges outputs against the reference as the failed comparison was judged, and ``scores`` names the output of class
     scores, where there is one.
+
+    ``batch`` is how many samples the engine is given at once (None: all).
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
         for sentence, outputs in _tried(inputs, actual, reference, run, scores):
             if agrees(outputs):
                 return sentence
-        if _constant(actual, reference, scores):
-            return (
-                "every sample gets the same answer: the inputs do not reach the outputs, or are far outside the range"
-            )
-        if not _finite(actual).any():
-            return _not_finite(actual)
-        if sentence := _by_influence(inputs, actual, run):
-            return f"{sentence}{_commonest(actual, scores)}"
+        if sentence := _stuck(actual, reference, scores):
+            return sentence
         count = len(next(iter(inputs.values())))
+        if sentence := _by_influence(
+            inputs,
+            actual,
+            run,
+            batch or count,
+            by_batch=lambda: _accounts_for(alone(inputs), actual, reference),
+        ):
+            return f"{sentence}{_commonest(actual, scores)}"
         if count > 1 and agrees(alone(inputs)):
             return "right one by one and wrong in batches: a batch size is built into the engine"
         sound = scores is not None and len(reference) > 1 and agrees({**reference, scores: actual[scores]})
@@ -312,36 +317,98 @@ def _scale_sentence(own: Range, engines: Range, models: Range) -> str:
     return f"the engine scales inputs to {its} instead of {right}: with that undone"
 
 
-def _by_influence(inputs: Arrays, actual: Arrays, run: Callable[[Arrays], Arrays]) -> str:
+UNRELATED = "as if fed data that has nothing to do with the samples"
+
+
+def _by_influence(
+    inputs: Arrays,
+    actual: Arrays,
+    run: Callable[[Arrays], Arrays],
+    batch: int,
+    *,
+    by_batch: Callable[[], bool],
+) -> str:
     """Change one sample at a time and see which answers change: what reaches the engine shows how it was fed.
 
     Needs no sound engine. Empty where every sample changes its own answer and no other, by its first value and by its
-    last one.
+    last one. ``by_batch`` says whether the batch accounts for what is wrong.
     """
-    count, unrelated = len(next(iter(inputs.values()))), "as if fed data that has nothing to do with the samples"
+    count = len(next(iter(inputs.values())))
     if count < FEWEST or not all(array.ndim > 1 for array in inputs.values()):
         return ""
     if _changed(run(inputs), actual):
-        return f"the same samples get other answers each time: {unrelated}, such as random numbers"
+        return f"the same samples get other answers each time: {UNRELATED}, such as random numbers"
 
     def moved(which: int, part: slice) -> set[int]:
-        # Far outside any range, in both directions: a value that is read at all then shows.
         arrays = {name: array.copy() for name, array in inputs.items()}
         for array in arrays.values():
             chosen = array[which].reshape(-1)[part]
-            chosen[:] = np.where(np.arange(which, which + len(chosen)) % 2, 1e3, -1e3)
+            low, high = _far(array)
+            upwards = np.arange(which, which + len(chosen)) % 2 == 1
+            chosen[:] = np.where(upwards, high, low)
         return _changed(run(arrays), actual)
 
     probes = [count // 4 + i for i in range(PROBED)]
     whole = [moved(k, slice(None)) for k in probes]
+    coupled = all(_within_its_batch(found, k, batch) for found, k in zip(whole, probes, strict=True))
+    if coupled and by_batch():
+        return COUPLED
+    return _by_reach(whole, probes, moved)
+
+
+def _by_reach(whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[[int, slice], set[int]]) -> str:
+    """Say how an engine is fed, by the answers that change with each probed sample, and by what ``moved`` changes."""
     if not any(whole):
-        return f"changing a sample changes no answer: {unrelated}"
+        return f"changing a sample changes no answer: {UNRELATED}"
     for expected, sentence in REACHES:
         if whole == [expected(k) for k in probes]:
             return sentence
     ends = {name: any(moved(k, part) for k in probes) for name, part in ENDS.items()}
     unread = [name for name, reaches in ends.items() if not reaches]
     return UNREAD.format(name=unread[0]) if len(unread) == 1 else ""
+
+
+def _far(array: NDArray[Any]) -> tuple[Any, Any]:
+    """Give two values far outside the range of an input, in both directions: one that is read at all then shows.
+
+    Integers may be the indices of something, which has nothing beyond them: of those, the least and the largest.
+    """
+    if array.dtype.kind != "f":
+        return array.min(), array.max()
+    far = min(1e3 * max(1.0, float(np.abs(array).max())), float(np.finfo(array.dtype).max) / 4)
+    return -far, far
+
+
+COUPLED = (
+    "changing a sample changes other answers of its batch too: something is computed over the batch, as by a softmax "
+    "over the batch, a BatchNorm in training mode, or a scale that is taken from the inputs"
+)
+
+
+FED_WRONGLY = 2
+"""The most answers that change with a sample where only its bytes are fed to the wrong place: see REACHES."""
+
+
+def _within_its_batch(moved: set[int], sample: int, batch: int) -> bool:
+    """Say whether a sample moves more answers than it could by wrong feeding, and all of them of its own batch.
+
+    Not all have to move: what a softmax rounds to zero stays zero.
+    """
+    start = sample // batch * batch
+    return len(moved) > FED_WRONGLY and moved <= set(range(start, start + batch))
+
+
+def _accounts_for(others: Arrays, actual: Arrays, reference: Arrays) -> bool:
+    """Say whether outputs are as far from others of the same engine as to count beside what they differ from the right.
+
+    What a dynamic quantization moves is not what is wrong with other weights. NaN and infinity are left out.
+    """
+    for name, right in reference.items():
+        moved, wrong = np.abs(others[name] - actual[name]), np.abs(actual[name] - right)
+        both = np.isfinite(moved) & np.isfinite(wrong)
+        if both.any() and moved[both].mean() > LEFT * wrong[both].mean():
+            return True
+    return False
 
 
 REACHES: tuple[tuple[Callable[[int], set[int]], str], ...] = (
@@ -410,6 +477,13 @@ def _constant(actual: Arrays, reference: Arrays, scores: str | None) -> bool:
         return False
     p, q = actual[scores], reference[scores]
     return bool(np.abs(p - p[:1]).max() <= 1e-6 * max(1.0, float(np.abs(p).max())) < float(np.abs(q - q[:1]).max()))
+
+
+def _stuck(actual: Arrays, reference: Arrays, scores: str | None) -> str:
+    """Say that no sample is answered, or all are alike; empty where answers tell samples apart."""
+    if _constant(actual, reference, scores):
+        return "every sample gets the same answer: the inputs do not reach the outputs, or are far outside the range"
+    return "" if _finite(actual).any() else _not_finite(actual)
 
 
 OTHER_WEIGHTS = (

@@ -74,7 +74,7 @@ class Engine:
             alone=lambda inputs: self(inputs, 1),
             agrees=self.agrees,
             scores=None if self.kind == "values" else "y",
-            **known,
+            **{"batch": self.batch, **known},
         )
 
 
@@ -177,3 +177,69 @@ def test_a_constant_has_to_explain_nearly_all(monkeypatch):
     assert "every logit" not in engine.likely()
     monkeypatch.setattr("conformance.diagnose.LEFT", 1)
     assert "every logit of 'y' is 0.751 too large: with that undone" in engine.likely()
+
+
+def over_the_batch(pixels):
+    """Apply the softmax over the wrong axis."""
+    return softmax(logits()(pixels).T).T
+
+
+def steep_over_the_batch(pixels):
+    """Apply a softmax over the wrong axis that is steep enough to give some samples nothing at all."""
+    return softmax(logits()(pixels).T * 100).T.astype(np.float32)
+
+
+def normalized(pixels):
+    """Normalize by the mean and the deviation of the batch, as a BatchNorm in training mode does."""
+    found = logits()(pixels)
+    return softmax((found - found.mean(axis=0)) / (found.std(axis=0) + 1e-3))
+
+
+COUPLED = "changing a sample changes other answers of its batch too: something is computed over the batch"
+
+
+@pytest.mark.parametrize("function", [over_the_batch, steep_over_the_batch, normalized])
+@pytest.mark.parametrize("batch", [4, 7, 16, COUNT])
+def test_what_is_computed_over_the_batch_is_told_whatever_its_size(function, batch):
+    """One sample then moves answers of its own batch, and those of no other batch."""
+    engine = Engine(function, scores(), PIXELS, batch=batch)
+    assert engine.likely().startswith(COUPLED)
+
+
+def test_answers_that_are_nan_do_not_hide_what_is_computed_over_the_batch():
+    """A few samples that are answered with NaN stay so, and the others still show it."""
+
+    def some_are_nan(pixels):
+        found = normalized(pixels)
+        return np.where(pixels[:, :1, 0, 0] > 0.9, np.nan, found) if len(pixels) > 1 else found
+
+    engine = Engine(some_are_nan, scores(), PIXELS)
+    assert 0 < np.isnan(engine.actual["y"]).sum() < COUNT
+    assert engine.likely().startswith(COUPLED)
+
+
+def test_a_batch_that_hardly_matters_is_not_the_cause():
+    """Dynamic quantization takes its scale from the batch: what that moves does not explain other weights."""
+
+    def quantized(pixels):
+        step = np.abs(pixels).max() / 127
+        return scores(OTHER_WEIGHTS)(np.rint(pixels / step) * step)
+
+    light = np.linspace(0.9, 1, COUNT, dtype=np.float32)[:, None, None, None]
+    found = Engine(quantized, scores(), PIXELS * light).likely()
+    assert "of its batch" not in found, found
+    assert "other weights" in found
+
+
+def test_a_value_is_probed_far_outside_whatever_range_the_inputs_have():
+    """An integer input holds nothing beyond its own range, in which the usual far value of 1000 may round to zero."""
+    large, step = TABLE * 1e4, float(TABLE.max()) * 1e4 / 127
+
+    def model(table):
+        return of_table(table / 1e4)
+
+    def integer(table):
+        return model(np.clip(np.rint(table / step), -127, 127) * step)
+
+    found = Engine(integer, model, large).likely()
+    assert "changes no answer" not in found, found

@@ -155,6 +155,15 @@ def add_softmax(model):
     model.graph.node.append(helper.make_node("Softmax", ["probabilities"], [OUTPUT], axis=-1))
 
 
+def softmax_over_the_batch(model):
+    """Apply the softmax over the wrong axis."""
+    from onnx import helper
+
+    softmax = node(model, "Softmax", last=True)
+    del softmax.attribute[:]
+    softmax.attribute.append(helper.make_attribute("axis", 0))
+
+
 def permute_classes(model, order):
     """Reorder the columns of the last layer, weights and bias."""
     weights = node(model, "MatMul", last=True).input[1]
@@ -196,6 +205,7 @@ FAULTS = {
     "input channels swapped in the weights": (swap_channels_of_the_weights, "red and blue are swapped in the input"),
     "the softmax left out": (leave_out_softmax, "the softmax is missing"),
     "a softmax too many": (add_softmax, "a softmax too many: the outputs had one twice"),
+    "the softmax over the batch": (softmax_over_the_batch, "changing a sample changes other answers of its batch too"),
     "two classes permuted": (
         lambda model: permute_classes(model, [0, 1, 5, 3, 4, 2, 6, 7, 8, 9]),
         "the classes are permuted: class 2 is at 5, class 5 is at 2",
