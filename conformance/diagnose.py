@@ -1,6 +1,7 @@
 """Point at the kind of trouble behind a failed comparison: try the usual mistakes and see which one explains it.
 
-A mistake counts as the explanation only where undoing it makes the outputs agree within the same tolerance.
+A mistake counts as the explanation only where undoing it makes the outputs agree within the same tolerance. Where it
+cannot be undone, as with what an integer input has lost, it counts only where it alone makes the reference itself fail.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def diagnose(
     agrees: Callable[[Arrays], bool],
     scores: str | None,
     batch: int | None = None,
+    steps: Mapping[str, float] | None = None,
+    ask: Callable[[Arrays], Arrays | None] | None = None,
 ) -> str:
     """Say in one sentence what most likely is wrong, or, after NOT_FOUND, that nothing explains it.
 
@@ -48,14 +51,16 @@ def diagnose(
     judges outputs against the reference as the failed comparison was judged, and ``scores`` names the output of class
     scores, where there is one.
 
-    ``batch`` is how many samples the engine is given at once (None: all).
+    ``batch`` is how many samples the engine is given at once (None: all), ``steps`` holds the step of each input that
+    is integer inside the engine, and ``ask`` gives the reference's outputs on other inputs, or None where it cannot be
+    asked.
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
         for sentence, outputs in _tried(inputs, actual, reference, run, scores):
             if agrees(outputs):
                 return sentence
-        if sentence := _stuck(actual, reference, scores):
+        if sentence := _by_steps(inputs, steps or {}, ask, agrees) or _stuck(actual, reference, scores):
             return sentence
         count = len(next(iter(inputs.values())))
         if sentence := _by_influence(
@@ -315,6 +320,36 @@ def _scale_sentence(own: Range, engines: Range, models: Range) -> str:
     if models == own:
         return f"the engine scales inputs from {mine} to {its} once too often: with that undone"
     return f"the engine scales inputs to {its} instead of {right}: with that undone"
+
+
+def _by_steps(
+    inputs: Arrays,
+    steps: Mapping[str, float],
+    ask: Callable[[Arrays], Arrays | None] | None,
+    agrees: Callable[[Arrays], bool],
+) -> str:
+    """Say that columns of an integer input vanish in its step, where the reference fails on them rounded so.
+
+    Rounding is all that is done to the reference's inputs, and to these columns only, so that it is cause enough.
+    """
+    for name, step in steps.items():
+        array = inputs[name]
+        if ask is None or array.ndim < 2 or array.shape[-1] < 2 or len(array) < FEWEST:
+            continue
+        columns = array.reshape(-1, array.shape[-1])
+        spread = np.ptp(columns, axis=0)
+        # A column that is the same in all samples has nothing to lose.
+        lost = (spread > 0) & (spread < step)
+        rounded = np.where(lost, np.rint(array / step) * step, array).astype(array.dtype)
+        if not lost.any() or (outputs := ask({**inputs, name: rounded})) is None or agrees(outputs):
+            continue
+        what = "columns" if array.ndim == 2 else "channels"
+        return (
+            f"the integer input {name!r} has one step for all {what} ({step:.3g}), and {int(lost.sum())} of "
+            f"{len(lost)} {what} differ by less: they vanish, and the SavedModel fails too with these rounded so; "
+            "normalize before the model, or leave int8 out"
+        )
+    return ""
 
 
 UNRELATED = "as if fed data that has nothing to do with the samples"

@@ -9,6 +9,11 @@ import pytest
 
 from conformance.compare import Scale, Tolerance, compare, softmax
 from conformance.diagnose import diagnose, diagnose_answers
+from engines.errors import UnavailableError
+from engines.tflite import TFLiteRunner
+from engines.variant import Variant
+from fixtures.causes import Outputs, Rule, cause, rule_of
+from fixtures.chain import CHAINS
 
 COUNT, CLASSES, BATCH = 40, 6, 16
 GENERATOR = np.random.default_rng(7)
@@ -163,7 +168,7 @@ OTHERS = {
 @pytest.mark.parametrize("engine", OTHERS.values(), ids=OTHERS)
 def test_no_cause_is_named_that_does_not_explain_a_failure(engine):
     """Neither a constant of probabilities, nor one of a single class, nor one that few samples show, is a cause."""
-    found = engine.likely()
+    found = engine.likely(steps={}, ask=engine.asked)
     assert not any(words in found for words in UNNAMED), found
     assert "top-1 classes agree" in found, found
 
@@ -243,3 +248,115 @@ def test_a_value_is_probed_far_outside_whatever_range_the_inputs_have():
 
     found = Engine(integer, model, large).likely()
     assert "changes no answer" not in found, found
+
+
+STEP = float(TABLE.max()) / 127
+
+
+def integers(step=STEP, model=of_table):
+    """Round all inputs to the same step before the model."""
+    return lambda table: model(np.rint(table / step) * step)
+
+
+VANISH = (
+    "the integer input 'x' has one step for all columns (7.81), and 4 of 6 columns differ by less: they vanish, and "
+    "the SavedModel fails too with these rounded so; normalize before the model, or leave int8 out"
+)
+
+
+@pytest.mark.parametrize("inputs", [TABLE, np.concatenate([TABLE, TABLE[:, :1] * 0 + 1], 1)])
+def test_columns_that_vanish_in_the_step_of_an_integer_input_come_first(inputs):
+    """They do whether the answers still differ or are all alike; a column that is constant has nothing to lose."""
+    spread = np.ptp(inputs, axis=0)
+    assert ((spread > 0) & (spread < STEP)).sum() == 4
+
+    def model(table):
+        return of_table(table[:, :6])
+
+    for function in (integers(model=model), lambda table: np.full((len(table), CLASSES), 1 / CLASSES)):
+        engine = Engine(function, model, inputs, tolerance=WIDE)
+        found = engine.likely(steps={"x": STEP}, ask=engine.asked)
+        assert found == VANISH.replace("of 6", f"of {inputs.shape[1]}").replace("7.81", f"{STEP:.3g}"), found
+
+
+def test_channels_vanish_as_columns_do():
+    """The values of a sequence or an image share the units of their channel, not of their position."""
+    sequences = np.repeat(TABLE[:, None], 3, axis=1)
+
+    def model(values):
+        return of_table(values.mean(axis=1))
+
+    engine = Engine(integers(model=model), model, sequences, tolerance=WIDE)
+    found = engine.likely(steps={"x": STEP}, ask=engine.asked)
+    assert "one step for all channels" in found
+    assert "4 of 6 channels differ by less" in found
+
+
+UNROUNDED = {
+    "a float input": (TABLE, of_table, {}, True),
+    "a step that is fine enough": (TABLE, of_table, {"x": 0.1}, True),
+    "narrow columns that the model does not look at": (
+        TABLE,
+        lambda table: of_table(np.where(UNITS < STEP, UNITS / 2, table)),
+        {"x": STEP},
+        True,
+    ),
+    "one column": (TABLE[:, 1:2], lambda column: of_table(np.repeat(column, 6, axis=1) * UNITS), {"x": STEP}, True),
+    "a reference that cannot be asked": (TABLE, of_table, {"x": STEP}, False),
+}
+
+
+@pytest.mark.parametrize("kind", UNROUNDED)
+def test_columns_are_not_said_to_vanish_where_rounding_is_not_the_cause(kind):
+    """Float inputs keep narrow columns; of integer ones the SavedModel has to fail on what is left of them."""
+    inputs, model, steps, asked = UNROUNDED[kind]
+    engine = Engine(lambda table: model(table)[:, ::-1] * 0.5 + 0.5 / CLASSES, model, inputs)
+    found = engine.likely(steps=steps, ask=engine.asked if asked else lambda _: None)
+    assert "integer input" not in found, found
+
+
+# What the suite knows of its own engines.
+
+
+@pytest.fixture(scope="session")
+def digits(pytestconfig):
+    """Give the chain of the bundled digits classifier."""
+    chain = pytestconfig.stash[CHAINS].get("digits_vgg")
+    if chain is None:
+        pytest.skip("digits_vgg is not under test")
+    return chain
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_tflite_tells_the_step_of_an_integer_input(digits, precision):
+    """The pixels of the digits go from 0 to 1 in 255 steps; a float input has none."""
+    variant = Variant("tflite", precision)
+    with TFLiteRunner(digits.spec, variant, digits.file(variant)) as runner:
+        assert runner.steps == ({} if precision == "fp32" else {"input_1": pytest.approx(1 / 255, rel=0.01)})
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_diagnosis_is_told_what_the_suite_knows(digits, monkeypatch, known):
+    """Batch and steps come from the runner; the SavedModel is asked, and where it cannot be says nothing."""
+    told = {}
+    monkeypatch.setattr("fixtures.causes.diagnose", lambda *arrays, **keys: told.update(keys) or "said")
+    variant = Variant("tflite", "int8")
+    samples = {name: array[:8] for name, array in digits.samples.inputs.items()}
+    reference = digits.reference("told", samples)
+    with TFLiteRunner(digits.spec, variant, digits.file(variant), 5) as runner:
+        rule = rule_of(digits, variant, "samples")
+        assert cause(runner, Outputs(samples, runner(samples), reference), rule) == "said"
+        assert (told["batch"], told["steps"]) == (5, runner.steps)
+    if known:
+        np.testing.assert_array_equal(told["ask"](samples)["dense_1"], reference["dense_1"])
+    else:
+        monkeypatch.setattr(
+            "engines.chain.Chain.reference", lambda *_: (_ for _ in ()).throw(UnavailableError("no TensorFlow"))
+        )
+        assert told["ask"](samples) is None
+
+
+def test_a_rule_alone_knows_nothing_of_the_engine():
+    """Whoever makes a rule for a comparison only claims nothing for the cause."""
+    rule = Rule(TIGHT, {})
+    assert rule.ask({}) is None
