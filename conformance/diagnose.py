@@ -44,6 +44,7 @@ def diagnose(
     batch: int | None = None,
     steps: Mapping[str, float] | None = None,
     ask: Callable[[Arrays], Arrays | None] | None = None,
+    converted: str | None = None,
 ) -> str:
     """Say in one sentence what most likely is wrong, or, after NOT_FOUND, that nothing explains it.
 
@@ -53,7 +54,8 @@ def diagnose(
 
     ``batch`` is how many samples the engine is given at once (None: all), ``steps`` holds the step of each input that
     is integer inside the engine, and ``ask`` gives the reference's outputs on other inputs, or None where it cannot be
-    asked.
+    asked. ``converted`` is the precision of an engine that was just made from the reference and is fed by the caller;
+    None for one whose weights, or whose feeding, are somebody else's.
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
@@ -69,13 +71,14 @@ def diagnose(
             run,
             batch or count,
             by_batch=lambda: _accounts_for(alone(inputs), actual, reference),
+            fed_elsewhere=converted is None,
         ):
             return f"{sentence}{_commonest(actual, scores)}"
         if count > 1 and agrees(alone(inputs)):
             return "right one by one and wrong in batches: a batch size is built into the engine"
         sound = scores is not None and len(reference) > 1 and agrees({**reference, scores: actual[scores]})
         elsewhere = f"{NOT_FOUND}the class scores {scores!r} agree, and what differs is another output"
-        return _not_finite(actual) or (elsewhere if sound else _by_agreement(actual, reference, scores))
+        return _not_finite(actual) or (elsewhere if sound else _by_agreement(actual, reference, scores, converted))
 
 
 def diagnose_answers(
@@ -362,17 +365,20 @@ def _by_influence(
     batch: int,
     *,
     by_batch: Callable[[], bool],
+    fed_elsewhere: bool,
 ) -> str:
     """Change one sample at a time and see which answers change: what reaches the engine shows how it was fed.
 
     Needs no sound engine. Empty where every sample changes its own answer and no other, by its first value and by its
-    last one. ``by_batch`` says whether the batch accounts for what is wrong.
+    last one. Of an engine that is not ``fed_elsewhere`` only what it computes itself is said. ``by_batch`` says whether
+    the batch accounts for what is wrong.
     """
     count = len(next(iter(inputs.values())))
     if count < FEWEST or not all(array.ndim > 1 for array in inputs.values()):
         return ""
     if _changed(run(inputs), actual):
-        return f"the same samples get other answers each time: {UNRELATED}, such as random numbers"
+        again = f"the same samples get other answers each time: {UNRELATED}, such as random numbers"
+        return again if fed_elsewhere else ""
 
     def moved(which: int, part: slice) -> set[int]:
         arrays = {name: array.copy() for name, array in inputs.items()}
@@ -388,7 +394,7 @@ def _by_influence(
     coupled = all(_within_its_batch(found, k, batch) for found, k in zip(whole, probes, strict=True))
     if coupled and by_batch():
         return COUPLED
-    return _by_reach(whole, probes, moved)
+    return _by_reach(whole, probes, moved) if fed_elsewhere else ""
 
 
 def _by_reach(whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[[int, slice], set[int]]) -> str:
@@ -527,11 +533,25 @@ OTHER_WEIGHTS = (
 )
 
 
-def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None) -> str:
+def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None, converted: str | None = None) -> str:
     if scores is None:
         return f"{NOT_FOUND}no usual mistake explains it; the engine computes something else"
     p, q = actual[scores], reference[scores]
     same, count = int((p.argmax(axis=1) == q.argmax(axis=1)).sum()), len(q)
     if same >= SAME_WEIGHTS_AGREEMENT * count:
-        return f"{same} of {count} top-1 classes agree but the values do not: {OTHER_WEIGHTS}"
-    return f"only {same} of {count} top-1 classes agree: another model, other weights, or inputs prepared differently"
+        why = _converted(converted) if converted else OTHER_WEIGHTS
+        return f"{same} of {count} top-1 classes agree but the values do not: {why}"
+    why = _converted(converted) if converted else "another model, other weights, or inputs prepared differently"
+    return f"only {same} of {count} top-1 classes agree: {why}"
+
+
+def _converted(precision: str) -> str:
+    """Say what is left where an engine was just made from the reference: its weights and inputs are the right ones."""
+    own = "the weights are the SavedModel's own, so what is left is"
+    steep = "the model is steeper or deeper than those that the tolerance was measured on"
+    if precision == "fp32":
+        return f"{own} a layer that was converted wrongly, or rounding, where {steep}"
+    return (
+        f"{own} rounding to {precision}, where {steep} or has values that {precision} cannot hold, or a layer that was "
+        "converted wrongly"
+    )

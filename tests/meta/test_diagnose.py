@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,10 +206,11 @@ COUPLED = "changing a sample changes other answers of its batch too: something i
 
 @pytest.mark.parametrize("function", [over_the_batch, steep_over_the_batch, normalized])
 @pytest.mark.parametrize("batch", [4, 7, 16, COUNT])
-def test_what_is_computed_over_the_batch_is_told_whatever_its_size(function, batch):
+@pytest.mark.parametrize("converted", [None, "fp32"])
+def test_what_is_computed_over_the_batch_is_told_whatever_its_size(function, batch, converted):
     """One sample then moves answers of its own batch, and those of no other batch."""
     engine = Engine(function, scores(), PIXELS, batch=batch)
-    assert engine.likely().startswith(COUPLED)
+    assert engine.likely(converted=converted).startswith(COUPLED)
 
 
 def test_answers_that_are_nan_do_not_hide_what_is_computed_over_the_batch():
@@ -275,7 +277,7 @@ def test_columns_that_vanish_in_the_step_of_an_integer_input_come_first(inputs):
 
     for function in (integers(model=model), lambda table: np.full((len(table), CLASSES), 1 / CLASSES)):
         engine = Engine(function, model, inputs, tolerance=WIDE)
-        found = engine.likely(steps={"x": STEP}, ask=engine.asked)
+        found = engine.likely(steps={"x": STEP}, ask=engine.asked, converted="int8")
         assert found == VANISH.replace("of 6", f"of {inputs.shape[1]}").replace("7.81", f"{STEP:.3g}"), found
 
 
@@ -287,7 +289,7 @@ def test_channels_vanish_as_columns_do():
         return of_table(values.mean(axis=1))
 
     engine = Engine(integers(model=model), model, sequences, tolerance=WIDE)
-    found = engine.likely(steps={"x": STEP}, ask=engine.asked)
+    found = engine.likely(steps={"x": STEP}, ask=engine.asked, converted="int8")
     assert "one step for all channels" in found
     assert "4 of 6 channels differ by less" in found
 
@@ -311,8 +313,31 @@ def test_columns_are_not_said_to_vanish_where_rounding_is_not_the_cause(kind):
     """Float inputs keep narrow columns; of integer ones the SavedModel has to fail on what is left of them."""
     inputs, model, steps, asked = UNROUNDED[kind]
     engine = Engine(lambda table: model(table)[:, ::-1] * 0.5 + 0.5 / CLASSES, model, inputs)
-    found = engine.likely(steps=steps, ask=engine.asked if asked else lambda _: None)
+    found = engine.likely(steps=steps, ask=engine.asked if asked else lambda _: None, converted="int8")
     assert "integer input" not in found, found
+
+
+@pytest.mark.parametrize("far", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_an_engine_that_was_just_converted_is_not_said_to_have_other_weights(precision, far):
+    """Its weights and inputs are the right ones, so that rounding and converting are left; a brought one has others."""
+    weights = WEIGHTS[::-1] if far else OTHER_WEIGHTS
+    engine = Engine(scores(weights), scores(), PIXELS)
+    found = engine.likely(converted=precision)
+    assert ("only" in found) == far
+    assert "the weights are the SavedModel's own, so what is left is" in found
+    assert "the model is steeper or deeper than those that the tolerance was measured on" in found
+    assert "a layer that was converted wrongly" in found
+    assert precision == "fp32" or f"rounding to {precision}" in found
+    assert not any(words in found for words in ("other weights", "export", "another model", "prepared"))
+    assert "other weights" in engine.likely()
+
+
+def test_an_engine_that_is_fed_by_the_suite_is_not_said_to_be_fed_wrongly():
+    """The suite feeds what it converted itself: a value that changes nothing there is no column of somebody's file."""
+    engine = Engine(lambda x: scores()(x * (np.arange(48).reshape(4, 4, 3) < 47)), scores(), PIXELS)
+    assert "the last value of a sample changes no answer" in engine.likely()
+    assert "changes no answer" not in engine.likely(converted="fp32")
 
 
 # What the suite knows of its own engines.
@@ -327,6 +352,26 @@ def digits(pytestconfig):
     return chain
 
 
+@pytest.mark.parametrize(
+    "variant, brought, converted",
+    [
+        (Variant("onnx", "fp32"), (), True),
+        (Variant("onnx", "fp32"), ("onnx",), False),
+        (Variant("onnx", "fp32"), ("tflite",), True),
+        (Variant("tflite", "int8"), ("tflite",), False),
+        (Variant("tensorrt", "fp16"), (), True),
+        (Variant("tensorrt", "fp16"), ("onnx",), False),
+        (Variant("tensorrt-vc", "fp16"), ("onnx",), False),
+        (Variant("cpp8", "fp16"), (), False),
+    ],
+    ids=str,
+)
+def test_an_engine_counts_as_converted_where_nothing_of_it_was_brought(digits, variant, brought, converted):
+    """A plan comes from the ONNX; and a C++ program feeds its plan itself, so that it may do so wrongly."""
+    chain = replace(digits, brought={name: Path(name) for name in brought})
+    assert rule_of(chain, variant, "samples").converted == converted
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_tflite_tells_the_step_of_an_integer_input(digits, precision):
     """The pixels of the digits go from 0 to 1 in 255 steps; a float input has none."""
@@ -337,7 +382,7 @@ def test_a_tflite_tells_the_step_of_an_integer_input(digits, precision):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_diagnosis_is_told_what_the_suite_knows(digits, monkeypatch, known):
-    """Batch and steps come from the runner; the SavedModel is asked, and where it cannot be says nothing."""
+    """Batch, steps and precision come from the runner; the SavedModel is asked, and where it cannot be says nothing."""
     told = {}
     monkeypatch.setattr("fixtures.causes.diagnose", lambda *arrays, **keys: told.update(keys) or "said")
     variant = Variant("tflite", "int8")
@@ -346,7 +391,7 @@ def test_a_diagnosis_is_told_what_the_suite_knows(digits, monkeypatch, known):
     with TFLiteRunner(digits.spec, variant, digits.file(variant), 5) as runner:
         rule = rule_of(digits, variant, "samples")
         assert cause(runner, Outputs(samples, runner(samples), reference), rule) == "said"
-        assert (told["batch"], told["steps"]) == (5, runner.steps)
+        assert (told["batch"], told["steps"], told["converted"]) == (5, runner.steps, "int8")
     if known:
         np.testing.assert_array_equal(told["ask"](samples)["dense_1"], reference["dense_1"])
     else:
@@ -359,4 +404,4 @@ def test_a_diagnosis_is_told_what_the_suite_knows(digits, monkeypatch, known):
 def test_a_rule_alone_knows_nothing_of_the_engine():
     """Whoever makes a rule for a comparison only claims nothing for the cause."""
     rule = Rule(TIGHT, {})
-    assert rule.ask({}) is None
+    assert (rule.converted, rule.ask({})) == (False, None)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -251,7 +252,7 @@ class Verdict:
     def __init__(self, chain, runner, variant):
         self.inputs, self.runner = chain.samples.inputs, runner
         # A name of its own: the run's own reference may be that of other samples.
-        self.rule = rule_of(chain, variant, "samples")
+        self.rule = rule_of(replace(chain, brought={variant.format: Path("bad")}), variant, "samples")
         self.outputs = Outputs(self.inputs, runner(self.inputs), chain.reference("faults", self.inputs))
         self.comparison = compare_of(runner, self.outputs, self.rule)
 
