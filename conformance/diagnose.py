@@ -1,11 +1,12 @@
 """Point at the kind of trouble behind a failed comparison: try the usual mistakes and see which one explains it.
 
-A mistake counts as the explanation only where undoing it makes the outputs agree within the same tolerance.
+A mistake counts as the explanation only where undoing it makes the outputs agree within the same tolerance. Where it
+cannot be undone, as with what an integer input has lost, it counts only where it alone makes the reference itself fail.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 NOT_FOUND = "not found out: "
 """How a sentence begins that names no cause, but says why there is none."""
 
+PROBED = 2
+"""How many samples are changed, one after the other, to see which answers change with them."""
+
+FEWEST = 4 * PROBED
+"""Of how many samples something has to be seen at least that is only measured: of one or two anything may be so."""
+
 SAME_WEIGHTS_AGREEMENT = 0.5
 """Two trainings of a model share at least this many top-1 classes; unrelated outputs share about one in `classes`."""
 
@@ -34,32 +41,44 @@ def diagnose(
     alone: Callable[[Arrays], Arrays],
     agrees: Callable[[Arrays], bool],
     scores: str | None,
+    batch: int | None = None,
+    steps: Mapping[str, float] | None = None,
+    ask: Callable[[Arrays], Arrays | None] | None = None,
+    converted: str | None = None,
 ) -> str:
     """Say in one sentence what most likely is wrong, or, after NOT_FOUND, that nothing explains it.
 
     ``run`` runs the engine on other inputs, ``alone`` does so with every sample in a batch of its own, ``agrees``
     judges outputs against the reference as the failed comparison was judged, and ``scores`` names the output of class
     scores, where there is one.
+
+    ``batch`` is how many samples the engine is given at once (None: all), ``steps`` holds the step of each input that
+    is integer inside the engine, and ``ask`` gives the reference's outputs on other inputs, or None where it cannot be
+    asked. ``converted`` is the precision of an engine that was just made from the reference and is fed by the caller;
+    None for one whose weights, or whose feeding, are somebody else's.
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
         for sentence, outputs in _tried(inputs, actual, reference, run, scores):
             if agrees(outputs):
                 return sentence
-        if _constant(actual, reference, scores):
-            return (
-                "every sample gets the same answer: the inputs do not reach the outputs, or are far outside the range"
-            )
-        if not _finite(actual).any():
-            return _not_finite(actual)
-        if sentence := _by_influence(inputs, actual, run):
-            return f"{sentence}{_commonest(actual, scores)}"
+        if sentence := _by_steps(inputs, steps or {}, ask, agrees) or _stuck(actual, reference, scores):
+            return sentence
         count = len(next(iter(inputs.values())))
+        if sentence := _by_influence(
+            inputs,
+            actual,
+            run,
+            batch or count,
+            by_batch=lambda: _accounts_for(alone(inputs), actual, reference),
+            fed_elsewhere=converted is None,
+        ):
+            return f"{sentence}{_commonest(actual, scores)}"
         if count > 1 and agrees(alone(inputs)):
             return "right one by one and wrong in batches: a batch size is built into the engine"
         sound = scores is not None and len(reference) > 1 and agrees({**reference, scores: actual[scores]})
         elsewhere = f"{NOT_FOUND}the class scores {scores!r} agree, and what differs is another output"
-        return _not_finite(actual) or (elsewhere if sound else _by_agreement(actual, reference, scores))
+        return _not_finite(actual) or (elsewhere if sound else _by_agreement(actual, reference, scores, converted))
 
 
 def diagnose_answers(
@@ -111,20 +130,71 @@ def _tried(
 
 
 def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> Iterator[tuple[str, Arrays]]:
-    if scores is None or actual[scores].shape != reference[scores].shape:
-        return
-    p, q = actual[scores], reference[scores]
+    shaped = [name for name, q in reference.items() if actual[name].shape == q.shape]
+    if scores in shaped:
+        for sentence, values in _score_mistakes(actual[scores], reference[scores]):
+            yield sentence, {**actual, scores: values.astype(actual[scores].dtype)}
+    for name in shaped:
+        what = f"every {'logit' if name == scores else 'value'} of {name!r} is"
+        for sentence, values in _linear_mistakes(actual[name], reference[name], what):
+            yield sentence, {**actual, name: values.astype(actual[name].dtype)}
 
-    def changed(values: NDArray[Any]) -> Arrays:
-        return {**actual, scores: values.astype(p.dtype)}
 
+def _score_mistakes(p: NDArray[Any], q: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Give what undoing each usual mistake makes of class scores ``p``, where ``q`` are the reference's."""
     agree = _agree(len(q))
-    yield f"the softmax is missing: the outputs are logits; with a softmax, {agree}", changed(softmax(p))
+    yield f"the softmax is missing: the outputs are logits; with a softmax, {agree}", softmax(p)
+    if _distributions(p):
+        logarithms = np.log(p.astype(np.float64))
+        if _distributions(q):
+            # Probabilities sum to one, which tells the constant that a softmax forgets.
+            rest = (1 - logarithms.sum(axis=1, keepdims=True)) / p.shape[1]
+            yield f"a softmax too many: the outputs had one twice; with one undone, {agree}", logarithms + rest
+        else:
+            rest = (q.astype(np.float64) - logarithms).mean(axis=1, keepdims=True)
+            yield (
+                f"a softmax too many: the outputs are probabilities instead of logits; with it undone, {agree}",
+                logarithms + rest,
+            )
     order = np.array([int(np.abs(p - q[:, [j]]).mean(axis=0).argmin()) for j in range(q.shape[1])])
     moved = np.flatnonzero(order != np.arange(len(order)))
     if len(moved) and len(set(order)) == len(order):
         where = ", ".join(f"class {j} is at {order[j]}" for j in moved[:4])
-        yield f"the classes are permuted: {where}; with them put back, {agree}", changed(p[:, order])
+        yield f"the classes are permuted: {where}; with them put back, {agree}", p[:, order]
+
+
+def _distributions(scores: NDArray[Any]) -> bool:
+    """Say whether rows are probabilities, which sum to one."""
+    return bool(scores.size and scores.min() >= 0 and np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-3)
+
+
+LEFT = 0.1
+"""The share of a mean difference that counts for little: what may be left of it where a fitted number is its cause."""
+
+
+def _linear_mistakes(p: NDArray[Any], q: NDArray[Any], what: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Give logits or values with a constant, a factor, and both undone, where that leaves hardly any difference.
+
+    Probabilities have neither: they sum to one. ``what`` begins the sentence.
+    """
+    if len(q) < FEWEST or (q.ndim == 2 and q.shape[1] > 1 and _distributions(q)):
+        return
+    ours, theirs = p.astype(np.float64), q.astype(np.float64)
+    centred = theirs - theirs.mean()
+    slope = float((centred * ours).sum() / (centred**2).sum())
+    factor, agree = float((ours * theirs).sum() / (theirs**2).sum()), _agree(len(q))
+
+    def more(value: float) -> str:
+        return f"{abs(value):.3g} too {'large' if value > 0 else 'small'}"
+
+    constant, rest = float((ours - theirs).mean()), float((ours - slope * theirs).mean())
+    for sentence, values in (
+        (f"{more(constant)}: with that undone", ours - constant),
+        (f"{factor:.3g} times what it should be: with that undone", ours / factor),
+        (f"{slope:.3g} times what it should be, and then {more(rest)}: with both undone", (ours - rest) / slope),
+    ):
+        if np.abs(values - theirs).mean() <= LEFT * np.abs(ours - theirs).mean():
+            yield f"{what} {sentence}, {agree}", values
 
 
 def _agree(count: int) -> str:
@@ -192,14 +262,8 @@ def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
         colours = all(array.shape[3] == 3 for array in inputs.values())
         what = "red and blue are swapped in the input" if colours else "the input channels are in reverse order"
         yield f"{what}: with the channels reversed, {agree}", each(lambda a: a[..., ::-1])
-    scales: tuple[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]], ...] = (
-        ("inputs are expected 255 times as large, in [0, 255]", lambda a: a * 255),
-        ("inputs are expected 255 times as small, in [0, 1]", lambda a: a / 255),
-        ("inputs are expected in [-1, 1] instead of [0, 1]", lambda a: a * 2 - 1),
-        ("inputs are expected in [0, 1] instead of [-1, 1]", lambda a: (a + 1) / 2),
-    )
-    for sentence, change in scales:
-        yield f"{sentence}: with inputs scaled so, {agree}", each(change)
+    for sentence, change in _scalings(inputs):
+        yield f"{sentence}, {agree}", each(change)
     if images and all(array.shape[1] == array.shape[2] for array in inputs.values()):
         yield f"height and width are swapped: with the images transposed, {agree}", each(lambda a: a.swapaxes(1, 2))
     if images:
@@ -213,40 +277,179 @@ def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
         )
 
 
-PROBED = 2
-"""How many samples are changed, one after the other, to see which answers change with them."""
+Range = tuple[float, float]
+
+RANGES: tuple[Range, ...] = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+"""The usual ranges of inputs; they have the first one that holds all of them."""
 
 
-def _by_influence(inputs: Arrays, actual: Arrays, run: Callable[[Arrays], Arrays]) -> str:
+def _scalings(inputs: Arrays) -> Iterator[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]]]:
+    """Give what undoes each usual mistake in the scale of floats.
+
+    Such a mistake is an engine that brings inputs to one usual range where the model brings them to another one, or
+    where either of them leaves inputs as they are.
+    """
+    if not all(array.dtype.kind == "f" for array in inputs.values()):
+        return
+    low, high = min(a.min() for a in inputs.values()), max(a.max() for a in inputs.values())
+    own = next((r for r in RANGES if r[0] <= low and high <= r[1]), None)
+    if own is None:
+        yield "inputs are expected 255 times as large: with inputs scaled so", _linear(255, 0)
+        yield "inputs are expected 255 times as small: with inputs scaled so", _linear(1 / 255, 0)
+        return
+    for engines, models in product(RANGES, RANGES):
+        if engines != models:
+            (slope, rest), (back, constant) = _between(own, models), _between(engines, own)
+            yield _scale_sentence(own, engines, models), _linear(slope * back, rest * back + constant)
+
+
+def _linear(factor: float, constant: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    return lambda values: values.astype(np.float64) * factor + constant
+
+
+def _between(one: Range, other: Range) -> tuple[float, float]:
+    """Give the factor and the constant that bring values of one range to another."""
+    factor = (other[1] - other[0]) / (one[1] - one[0])
+    return factor, other[0] - one[0] * factor
+
+
+def _scale_sentence(own: Range, engines: Range, models: Range) -> str:
+    """Say that the engine brings inputs of ``own`` range to one range and the model to another one."""
+    mine, its, right = (f"[{low:g}, {high:g}]" for low, high in (own, engines, models))
+    if engines == own:
+        factor, constant = _between(own, models)
+        times = f"{max(factor, 1 / factor):g} times as {'large' if factor > 1 else 'small'}, in {right}"
+        return f"inputs are expected {f'in {right} instead of {mine}' if constant else times}: with inputs scaled so"
+    if models == own:
+        return f"the engine scales inputs from {mine} to {its} once too often: with that undone"
+    return f"the engine scales inputs to {its} instead of {right}: with that undone"
+
+
+def _by_steps(
+    inputs: Arrays,
+    steps: Mapping[str, float],
+    ask: Callable[[Arrays], Arrays | None] | None,
+    agrees: Callable[[Arrays], bool],
+) -> str:
+    """Say that columns of an integer input vanish in its step, where the reference fails on them rounded so.
+
+    Rounding is all that is done to the reference's inputs, and to these columns only, so that it is cause enough.
+    """
+    for name, step in steps.items():
+        array = inputs[name]
+        if ask is None or array.ndim < 2 or array.shape[-1] < 2 or len(array) < FEWEST:
+            continue
+        columns = array.reshape(-1, array.shape[-1])
+        spread = np.ptp(columns, axis=0)
+        # A column that is the same in all samples has nothing to lose.
+        lost = (spread > 0) & (spread < step)
+        rounded = np.where(lost, np.rint(array / step) * step, array).astype(array.dtype)
+        if not lost.any() or (outputs := ask({**inputs, name: rounded})) is None or agrees(outputs):
+            continue
+        what = "columns" if array.ndim == 2 else "channels"
+        return (
+            f"the integer input {name!r} has one step for all {what} ({step:.3g}), and {int(lost.sum())} of "
+            f"{len(lost)} {what} differ by less: they vanish, and the SavedModel fails too with these rounded so; "
+            "normalize before the model, or leave int8 out"
+        )
+    return ""
+
+
+UNRELATED = "as if fed data that has nothing to do with the samples"
+
+
+def _by_influence(
+    inputs: Arrays,
+    actual: Arrays,
+    run: Callable[[Arrays], Arrays],
+    batch: int,
+    *,
+    by_batch: Callable[[], bool],
+    fed_elsewhere: bool,
+) -> str:
     """Change one sample at a time and see which answers change: what reaches the engine shows how it was fed.
 
     Needs no sound engine. Empty where every sample changes its own answer and no other, by its first value and by its
-    last one.
+    last one. Of an engine that is not ``fed_elsewhere`` only what it computes itself is said. ``by_batch`` says whether
+    the batch accounts for what is wrong.
     """
-    count, unrelated = len(next(iter(inputs.values()))), "as if fed data that has nothing to do with the samples"
-    if count < 4 * PROBED or not all(array.ndim > 1 for array in inputs.values()):
+    count = len(next(iter(inputs.values())))
+    if count < FEWEST or not all(array.ndim > 1 for array in inputs.values()):
         return ""
     if _changed(run(inputs), actual):
-        return f"the same samples get other answers each time: {unrelated}, such as random numbers"
+        again = f"the same samples get other answers each time: {UNRELATED}, such as random numbers"
+        return again if fed_elsewhere else ""
 
     def moved(which: int, part: slice) -> set[int]:
-        # Far outside any range, in both directions: a value that is read at all then shows.
         arrays = {name: array.copy() for name, array in inputs.items()}
         for array in arrays.values():
             chosen = array[which].reshape(-1)[part]
-            chosen[:] = np.where(np.arange(which, which + len(chosen)) % 2, 1e3, -1e3)
+            low, high = _far(array)
+            upwards = np.arange(which, which + len(chosen)) % 2 == 1
+            chosen[:] = np.where(upwards, high, low)
         return _changed(run(arrays), actual)
 
     probes = [count // 4 + i for i in range(PROBED)]
     whole = [moved(k, slice(None)) for k in probes]
+    coupled = all(_within_its_batch(found, k, batch) for found, k in zip(whole, probes, strict=True))
+    if coupled and by_batch():
+        return COUPLED
+    return _by_reach(whole, probes, moved) if fed_elsewhere else ""
+
+
+def _by_reach(whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[[int, slice], set[int]]) -> str:
+    """Say how an engine is fed, by the answers that change with each probed sample, and by what ``moved`` changes."""
     if not any(whole):
-        return f"changing a sample changes no answer: {unrelated}"
+        return f"changing a sample changes no answer: {UNRELATED}"
     for expected, sentence in REACHES:
         if whole == [expected(k) for k in probes]:
             return sentence
     ends = {name: any(moved(k, part) for k in probes) for name, part in ENDS.items()}
     unread = [name for name, reaches in ends.items() if not reaches]
     return UNREAD.format(name=unread[0]) if len(unread) == 1 else ""
+
+
+def _far(array: NDArray[Any]) -> tuple[Any, Any]:
+    """Give two values far outside the range of an input, in both directions: one that is read at all then shows.
+
+    Integers may be the indices of something, which has nothing beyond them: of those, the least and the largest.
+    """
+    if array.dtype.kind != "f":
+        return array.min(), array.max()
+    far = min(1e3 * max(1.0, float(np.abs(array).max())), float(np.finfo(array.dtype).max) / 4)
+    return -far, far
+
+
+COUPLED = (
+    "changing a sample changes other answers of its batch too: something is computed over the batch, as by a softmax "
+    "over the batch, a BatchNorm in training mode, or a scale that is taken from the inputs"
+)
+
+
+FED_WRONGLY = 2
+"""The most answers that change with a sample where only its bytes are fed to the wrong place: see REACHES."""
+
+
+def _within_its_batch(moved: set[int], sample: int, batch: int) -> bool:
+    """Say whether a sample moves more answers than it could by wrong feeding, and all of them of its own batch.
+
+    Not all have to move: what a softmax rounds to zero stays zero.
+    """
+    start = sample // batch * batch
+    return len(moved) > FED_WRONGLY and moved <= set(range(start, start + batch))
+
+
+def _accounts_for(others: Arrays, actual: Arrays, reference: Arrays) -> bool:
+    """Say whether outputs are as far from others of the same engine as to count beside what they differ from the right.
+
+    What a dynamic quantization moves is not what is wrong with other weights. NaN and infinity are left out.
+    """
+    for name, right in reference.items():
+        moved, wrong = np.abs(others[name] - actual[name]), np.abs(actual[name] - right)
+        both = np.isfinite(moved) & np.isfinite(wrong)
+        if both.any() and moved[both].mean() > LEFT * wrong[both].mean():
+            return True
+    return False
 
 
 REACHES: tuple[tuple[Callable[[int], set[int]], str], ...] = (
@@ -317,14 +520,38 @@ def _constant(actual: Arrays, reference: Arrays, scores: str | None) -> bool:
     return bool(np.abs(p - p[:1]).max() <= 1e-6 * max(1.0, float(np.abs(p).max())) < float(np.abs(q - q[:1]).max()))
 
 
-def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None) -> str:
+def _stuck(actual: Arrays, reference: Arrays, scores: str | None) -> str:
+    """Say that no sample is answered, or all are alike; empty where answers tell samples apart."""
+    if _constant(actual, reference, scores):
+        return "every sample gets the same answer: the inputs do not reach the outputs, or are far outside the range"
+    return "" if _finite(actual).any() else _not_finite(actual)
+
+
+OTHER_WEIGHTS = (
+    "other weights (another training run, a stale or damaged export), a lower precision than stated, or inputs "
+    "prepared a little differently"
+)
+
+
+def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None, converted: str | None = None) -> str:
     if scores is None:
         return f"{NOT_FOUND}no usual mistake explains it; the engine computes something else"
     p, q = actual[scores], reference[scores]
     same, count = int((p.argmax(axis=1) == q.argmax(axis=1)).sum()), len(q)
     if same >= SAME_WEIGHTS_AGREEMENT * count:
-        return (
-            f"{same} of {count} top-1 classes agree but the values do not: other weights "
-            "(another training run, a stale or damaged export, or a lower precision than stated)"
-        )
-    return f"only {same} of {count} top-1 classes agree: another model, other weights, or inputs prepared differently"
+        why = _converted(converted) if converted else OTHER_WEIGHTS
+        return f"{same} of {count} top-1 classes agree but the values do not: {why}"
+    why = _converted(converted) if converted else "another model, other weights, or inputs prepared differently"
+    return f"only {same} of {count} top-1 classes agree: {why}"
+
+
+def _converted(precision: str) -> str:
+    """Say what is left where an engine was just made from the reference: its weights and inputs are the right ones."""
+    own = "the weights are the SavedModel's own, so what is left is"
+    steep = "the model is steeper or deeper than those that the tolerance was measured on"
+    if precision == "fp32":
+        return f"{own} a layer that was converted wrongly, or rounding, where {steep}"
+    return (
+        f"{own} rounding to {precision}, where {steep} or has values that {precision} cannot hold, or a layer that was "
+        "converted wrongly"
+    )

@@ -40,7 +40,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
 
     A runner splits the samples into batches of at most ``batch_size``, the remainder included, never changes its
     inputs, and refuses what it cannot run with a RunnerError that says what it takes. ``settings`` states what was
-    chosen for it (provider, threads, …), for reports; ``grids`` says of which outputs are integers inside the engine.
+    chosen for it (provider, threads, …), for reports; ``grids`` says of which outputs are integers inside the engine,
+    and ``steps`` of which inputs are, by their steps.
     """
 
     def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
@@ -52,6 +53,7 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         self.batch_size = batch_size or largest
         self.settings: dict[str, str] = {}
         self.grids: dict[str, Grid] = {}
+        self.steps: dict[str, float] = {}
         self._closed = False
 
     @abc.abstractmethod

@@ -153,6 +153,7 @@ class TFLiteRunner(Runner):
                 )
         inside = {name: self._outputs[called] for name, called in self._names.outputs.items()}
         self.grids = {n: grid(t.dtype, float(t.scale), t.zero_point) for n, t in inside.items() if t.integer}
+        self.steps = {item.name: float(tensor.scale) for item, tensor in tensors.items() if tensor.integer}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "XNNPACK"}
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,24 @@ def leave_out_softmax(model):
         other.output[:] = [OUTPUT if o == logits else o for o in other.output]
 
 
+def add_softmax(model):
+    """Apply a softmax to the probabilities, as an export of a model that has one does which adds another."""
+    from onnx import helper
+
+    softmax = node(model, "Softmax", last=True)
+    softmax.output[:] = ["probabilities"]
+    model.graph.node.append(helper.make_node("Softmax", ["probabilities"], [OUTPUT], axis=-1))
+
+
+def softmax_over_the_batch(model):
+    """Apply the softmax over the wrong axis."""
+    from onnx import helper
+
+    softmax = node(model, "Softmax", last=True)
+    del softmax.attribute[:]
+    softmax.attribute.append(helper.make_attribute("axis", 0))
+
+
 def permute_classes(model, order):
     """Reorder the columns of the last layer, weights and bias."""
     weights = node(model, "MatMul", last=True).input[1]
@@ -186,6 +205,8 @@ FAULTS = {
     "input channels swapped by a node": (swap_channels, "red and blue are swapped in the input"),
     "input channels swapped in the weights": (swap_channels_of_the_weights, "red and blue are swapped in the input"),
     "the softmax left out": (leave_out_softmax, "the softmax is missing"),
+    "a softmax too many": (add_softmax, "a softmax too many: the outputs had one twice"),
+    "the softmax over the batch": (softmax_over_the_batch, "changing a sample changes other answers of its batch too"),
     "two classes permuted": (
         lambda model: permute_classes(model, [0, 1, 5, 3, 4, 2, 6, 7, 8, 9]),
         "the classes are permuted: class 2 is at 5, class 5 is at 2",
@@ -231,7 +252,7 @@ class Verdict:
     def __init__(self, chain, runner, variant):
         self.inputs, self.runner = chain.samples.inputs, runner
         # A name of its own: the run's own reference may be that of other samples.
-        self.rule = rule_of(chain, variant, "samples")
+        self.rule = rule_of(replace(chain, brought={variant.format: Path("bad")}), variant, "samples")
         self.outputs = Outputs(self.inputs, runner(self.inputs), chain.reference("faults", self.inputs))
         self.comparison = compare_of(runner, self.outputs, self.rule)
 
