@@ -16,12 +16,12 @@ import jsonschema
 import numpy as np
 import pytest
 
-from conformance.compare import FIGURES, Figure
+from conformance.compare import ANY, FIGURES, Figure, Tolerance
 from conformance.report.document import schema
 from engines.errors import RunnerError
 from engines.onnx import OnnxRunner
 from engines.variant import Variant
-from fixtures.causes import Outputs, cause, rule_of
+from fixtures.causes import SPREAD, Outputs, Rule, cause, compare_of, rule_of
 from fixtures.chain import CHAINS, Case, artifact_folder
 from fixtures.reporting import Results
 
@@ -74,6 +74,51 @@ def test_the_likely_cause_of_an_engine_that_bears_no_trying(digits, kind, likely
         given = Outputs(samples, runner(samples), digits.reference("samples", samples))
         found = cause(runner, given, rule_of(digits, ONNX, "samples"))
     assert re.search(likely, found), found
+
+
+class Sometimes(OnnxRunner):
+    """Answers some samples wrongly, whatever else is in the call: one by the most, and most behind the first 100."""
+
+    wrong = (5, 40, *range(120, 360, 12))
+
+    def __call__(self, inputs):
+        """Turn around the answers to those samples, wherever they are."""
+        (array,) = inputs.values()
+        outputs = super().__call__(inputs)
+        for place, sample in enumerate(array):
+            if sample.tobytes() in self.known:
+                factor = 2 if sample.tobytes() == self.known[0] else 1
+                outputs["dense_1"][place] = outputs["dense_1"][place][::-1] * factor
+        return outputs
+
+
+FLIPS = Rule(Tolerance(max=ANY, mean=ANY, kl=ANY, margin=ANY, flips=0.04, sum=ANY, why="only their share counts"), {})
+
+
+def test_faults_that_are_spread_over_the_samples_are_not_blamed_on_the_call(digits):
+    """Where the samples around the worst one are few enough to pass as they are, more of the wrong ones are asked."""
+    samples = digits.dataset.test(360).inputs
+    (array,) = samples.values()
+    with Sometimes(digits.spec, ONNX, digits.file(ONNX), 32) as runner:
+        runner.known = [array[i].tobytes() for i in runner.wrong]
+        given = Outputs(samples, runner(samples), digits.reference("accuracy-360", samples))
+        assert not compare_of(runner, given, FLIPS).passed
+        assert compare_of(runner, given.part(slice(0, 100)), FLIPS).passed
+        found = cause(runner, given, FLIPS)
+    assert found.startswith(f"{100 - len(runner.wrong)} of 100 top-1 classes agree but the values do not"), found
+
+
+def test_flips_that_no_hundred_samples_show_have_no_cause(digits):
+    """Where the samples that differ most are not those that flip, nothing can be tried, which is said."""
+    reference = np.random.default_rng(0).dirichlet(np.ones(10), 1000).astype(np.float32)
+    actual, order = reference.copy(), np.argsort(reference, axis=1)
+    flipped, moved = np.arange(200, 1000, 16), np.arange(1, 1000, 2)
+    actual[flipped, order[flipped, -2]] = reference[flipped, order[flipped, -1]] + np.float32(1e-3)
+    actual[moved, order[moved, -1]] += np.where(moved == 1, 2, 1)
+    with OnnxRunner(digits.spec, ONNX, digits.file(ONNX), 32) as runner:
+        given = Outputs({}, {"dense_1": actual}, {"dense_1": reference})
+        assert not compare_of(runner, given, FLIPS).passed
+        assert cause(runner, given, FLIPS) == SPREAD
 
 
 # What the process with the terminal makes of what it is told, in the order in which processes finish.
