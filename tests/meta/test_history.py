@@ -17,6 +17,7 @@ import pytest
 
 from conformance import timing
 from conformance.__main__ import main
+from conformance.compare import ANY
 from conformance.history.compare import compare_results
 from conformance.history.environment import MARGIN, MARGIN_OF_RATIOS, Basis
 from conformance.history.files import read_results
@@ -555,6 +556,42 @@ def test_a_wider_tolerance_hides_no_loss_and_is_noted(what):
         ("less accurate", "m-onnx-int8")
     ]
     assert "wider tolerance" not in {f.what for f in compare_results([new], [old]).findings}
+
+
+NOT_JUDGED = {
+    "anything finite": ("max", 3.9, ANY, "max on samples 3.9e+00 → not judged"),
+    "every class changed": ("flips", 0.04, 1.0, "flips on samples 4.0e-02 → not judged"),
+    "neither before": ("flips", 1.0, ANY, None),
+    "not before": ("max", ANY, 3.9, None),
+}
+
+
+@pytest.mark.parametrize("what", NOT_JUDGED)
+def test_what_is_not_judged_has_no_tolerance(what):
+    """Where anything is allowed the note says so, not by which number; and only where it was not so before."""
+    figure, before, after, said = NOT_JUDGED[what]
+    old, new = results(), results()
+    for document, allowed in ((old, before), (new, after)):
+        entries(document, "comparisons")[0]["figures"][figure][1] = allowed
+    found = compare_results([old], [new]).findings
+    assert [(f.what, f.change) for f in found] == ([("wider tolerance", said)] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [
+        (0.9, "9000% of the tolerance"),
+        (1.1, "more than 100 times the tolerance"),
+        (1.8e7, "more than 100 times the tolerance"),
+        (None, "more than 100 times the tolerance"),
+    ],
+)
+def test_how_far_beyond_its_tolerance_a_broken_run_is_has_an_end(needed, said):
+    """Of outputs that have nothing to do with the reference's, the share of the tolerance is not spelled out."""
+    old, new = results(), results()
+    need(new, "max", needed)
+    assert [f"and {said} (" in f.why for f in compare_results([old], [new]).of(REGRESSION)] == [True]
+    assert [f"and {said} (" in f.why for f in compare_results([new], [old]).of(IMPROVEMENT)] == [True]
 
 
 def test_plans_for_another_gpu_may_be_larger():
