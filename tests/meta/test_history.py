@@ -806,6 +806,24 @@ def test_a_missing_file_is_refused(tmp_path, capsys):
     assert "none.json: cannot be read (No such file or directory)" in capsys.readouterr().err
 
 
+def test_a_partial_run_may_lack_all_but_variants_of_its_models(tmp_path, capsys):
+    """As its help says, `--partial` notes what was left out; a variant that is not even listed fails."""
+    with pytest.raises(SystemExit):
+        main(["diff", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "a variant that one of its models no longer has is missing nevertheless" in told
+    new = results()
+    drop_tests(new)
+    new["accuracy"] = []
+    old = results()
+    for document, code in ((new, 0), (copy.deepcopy(new), 1)):
+        if code:
+            drop_variant(document, "tflite-int8")
+        paths = written(tmp_path, "old.json", old), written(tmp_path, "new.json", document)
+        assert main(["diff", *paths, "--partial"]) == code
+        assert ("m-tflite-int8 missing" in capsys.readouterr().out) is bool(code)
+
+
 def test_further_reports_are_of_the_same_machine(tmp_path, capsys):
     """Reports of other machines are refused as further runs of one state."""
     first, other = (
