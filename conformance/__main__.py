@@ -37,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
             help=f"another run of the {state} state on the same machine, to tell speed from noise; repeatable",
         )
     diff.add_argument(
-        "--partial", action="store_true", help="the new run was meant to leave tests out: what it lacks is only noted"
+        "--partial",
+        action="store_true",
+        help="the new run was meant to leave things out: models, tests and figures that it lacks are only noted; a "
+        "variant that one of its models no longer has is missing nevertheless",
     )
     diff.add_argument("--format", choices=list(FORMATS), default="text", help="default: %(default)s")
     return top

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.accuracy import COARSE_SAMPLES
+from conformance.compare import Figure
 from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding, Key, Report, by_variant, named
 from conformance.history.statistics import holm, share_bound, sign_test
 
@@ -22,6 +23,9 @@ GROWTH = 2.0
 SHARE_OF_TOLERANCE = 0.25
 """and from this share of their tolerance, of the narrower one where the runs have different ones: tolerances are up to
 four times what sound engines were seen to need."""
+
+MOST_SHOWN = 100
+"""Beyond so many times its tolerance how much a difference is says no more: a broken run's is millions of times."""
 
 FIGURES = ("max", "mean", "kl", "sum")
 """The figures that are compared; flips have a test of their own, and margin is that of a single flip."""
@@ -131,7 +135,7 @@ def compare_differences(old: Report, new: Report, models: set[str]) -> list[Find
     for key in common:
         for figure, a in before[key]["figures"].items():
             if b := after[key]["figures"].get(figure):
-                wider.setdefault(key[:2], []).extend(_wider(f"{figure} on {key[2]}", a, b))
+                wider.setdefault(key[:2], []).extend(_wider(figure, key[2], a, b))
                 if figure in FIGURES:
                     findings += _grown(f"{figure} on {key[2]}", named(*key[:2]), a, b)
     for sign, kind, what in ((1, REGRESSION, "more flips"), (-1, IMPROVEMENT, "fewer flips")):
@@ -146,7 +150,7 @@ def compare_differences(old: Report, new: Report, models: set[str]) -> list[Find
     batching_before, batching_after = by_variant(old["batching"]), by_variant(new["batching"])
     for pair in [k for k in batching_before if k in batching_after and k[0] in models]:
         a, b = ([side[pair]["largest"], side[pair]["allowed"]] for side in (batching_before, batching_after))
-        wider.setdefault(pair, []).extend(_wider("batching", a, b))
+        wider.setdefault(pair, []).extend(_wider("batching", "", a, b))
         findings += _grown("difference between batched and alone", named(*pair), a, b)
     why = "the tests of the new run allow more; what this comparison finds is judged by the narrower tolerance of both"
     return findings + [
@@ -156,10 +160,16 @@ def compare_differences(old: Report, new: Report, models: set[str]) -> list[Find
     ]
 
 
-def _wider(what: str, old: Sequence[float | None], new: Sequence[float | None]) -> list[str]:
-    """Say by how much more is allowed than in the old run, of [needed, allowed] of both runs, where it is more."""
-    a, b = old[1] or 0.0, new[1] or 0.0
-    return [f"{what} {a:.1e} → {b:.1e}"] if b > a else []
+def _wider(figure: str, inputs: str, old: Sequence[float | None], new: Sequence[float | None]) -> list[str]:
+    """Say by how much more is allowed than in the old run, of [needed, allowed] of both runs, where it is more.
+
+    What allows anything is no tolerance, and has no size: the figure is not judged.
+    """
+    a, b = (Figure(figure, 0.0, side[1] or 0.0) for side in (old, new))
+    if not a.judged or a.allowed >= b.allowed:
+        return []
+    what = f"{figure} on {inputs}" if inputs else figure
+    return [f"{what} {a.allowed:.1e} → {f'{b.allowed:.1e}' if b.judged else 'not judged'}"]
 
 
 def _grown(what: str, name: str, old: Sequence[float | None], new: Sequence[float | None]) -> list[Finding]:
@@ -170,7 +180,15 @@ def _grown(what: str, name: str, old: Sequence[float | None], new: Sequence[floa
         allowed = min(old[1] or 0.0, new[1] or 0.0)
         if more > GROWTH * less and more > SHARE_OF_TOLERANCE * allowed:
             change = f"{b / a:.2g} times" if a else "from zero"
-            share = f"{more / allowed:.0%} of the tolerance" if allowed else "where none is allowed"
-            why = f"more than {GROWTH:g} times, and {share} (from {SHARE_OF_TOLERANCE:.0%} it counts)"
+            why = f"more than {GROWTH:g} times, and {_share(more, allowed)} (from {SHARE_OF_TOLERANCE:.0%} it counts)"
             return [Finding(kind, word, name, f"{what} {a:.2e}", f"{b:.2e}", change, why)]
     return []
+
+
+def _share(needed: float, allowed: float) -> str:
+    """Say what part of its tolerance a difference is."""
+    if not allowed:
+        return "where none is allowed"
+    if needed > MOST_SHOWN * allowed:
+        return f"more than {MOST_SHOWN} times the tolerance"
+    return f"{needed / allowed:.0%} of the tolerance"

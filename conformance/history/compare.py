@@ -36,7 +36,8 @@ def compare_results(old: Sequence[Report], new: Sequence[Report], *, partial: bo
     """Compare the runs of an old state with those of a new one.
 
     Of several reports of one state all measure speed; everything else is the first one's. ``partial`` says that the new
-    run was meant to leave things out, which are then only noted. Raises HistoryError where nothing can be compared.
+    run was meant to leave things out, which are then only noted; but for variants that its models no longer have.
+    Raises HistoryError where nothing can be compared.
     """
     before, after = old[0], new[0]
     for reports in (old, new):

@@ -50,6 +50,10 @@ MARGIN_OF_SINGLES = 2.0
 QUIET = 1.25
 """Others explain nothing where they disturb less than this times more than in the other run: ticks are coarse."""
 
+NEARLY_ALL = 0.75
+"""The share of the other variants that has to be slower with a reference that only seems to be, before the machine is
+held to be: variants of one engine, which may be half of all, lose their speed together."""
+
 SINGLE = 1
 
 
@@ -169,38 +173,80 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Claim:
-    """Measurements that may together show that something changed, in what unit, and with which margin."""
+    """Measurements that may together show that something changed, in what unit, and with which margin.
+
+    ``looks`` of a slower machine expect what was measured on it to take as much longer; ``unscaled`` are then the same
+    measurements as they are.
+    """
 
     name: str
     unit: str
     looks: tuple[_Look, ...]
     margin: float
+    unscaled: _Claim | None = None
+
+    @property
+    def slowed(self) -> list[_Change]:
+        return [look.slower for look in self.looks]
+
+    @property
+    def sped(self) -> list[_Change]:
+        return [look.faster for look in self.looks]
+
+    @property
+    def as_measured(self) -> _Claim:
+        """The claim about the times themselves, whatever the machine."""
+        return self.unscaled or self
+
+    @property
+    def suspected(self) -> tuple[_Look, ...]:
+        """The measurements that are slower, and by more than a slower machine makes all of them."""
+        if self.unscaled is None:
+            return tuple(look for look in self.looks if look.slower.shown)
+        pairs = zip(self.looks, self.unscaled.looks, strict=True)
+        return tuple(look for scaled, look in pairs if look.slower.shown and scaled.factor > self.unscaled.margin)
 
 
 def compare_speeds(old: Speeds, new: Speeds, basis: Basis, references: Mapping[str, str]) -> list[Finding]:
     """Say what got slower and faster; ``references`` names each model's reference."""
     findings: list[Finding] = []
-    common = [key for key in old if key in new]
     claims: list[_Claim] = []
-    for model in dict.fromkeys(key[0] for key in common):
+    common: dict[str, dict[str, list[Key]]] = {}
+    for key in old:
+        if key in new:
+            common.setdefault(key[0], {}).setdefault(key[1], []).append(key)
+    for model, keys in common.items():
         reference = references.get(model, "")
-        machine = 1.0
         if basis.absolute:
-            looks = _looks([k for k in common if k[:2] == (model, reference)], old, new, basis.margin)
-            machine, found = _machine(model, reference, looks, basis.margin)
+            found_claims, found = _absolute(model, reference, keys, old, new, basis.margin)
+            claims += found_claims
             findings += found
-        for variant in dict.fromkeys(key[1] for key in common if key[0] == model):
-            keys = [key for key in common if key[:2] == (model, variant)]
-            if basis.absolute:
-                if variant != reference:
-                    margin = basis.margin if machine == 1.0 else MARGIN_OF_RATIOS
-                    unit = "samples/s" if machine == 1.0 else "samples/s (the old ones as on the slower machine)"
-                    claims.append(_Claim(f"{model}-{variant}", unit, _looks(keys, old, new, margin, machine), margin))
-            else:
-                found_claims, found = _relative(keys, old, new, basis, reference)
-                claims += found_claims
-                findings += found
+            continue
+        for of_variant in keys.values():
+            found_claims, found = _relative(of_variant, old, new, basis, reference)
+            claims += found_claims
+            findings += found
     return findings + _judge(claims)
+
+
+def _absolute(
+    model: str, reference: str, keys: Mapping[str, Sequence[Key]], old: Speeds, new: Speeds, margin: float
+) -> tuple[list[_Claim], list[Finding]]:
+    """Compare the seconds of a model's variants, each with its ``keys``, on a machine that may have become slower."""
+    unscaled = {
+        variant: _Claim(f"{model}-{variant}", "samples/s", _looks(of_variant, old, new, margin), margin)
+        for variant, of_variant in keys.items()
+    }
+    itself = unscaled.pop(reference, None)
+    machine, findings = _machine(model, itself, unscaled) if itself and unscaled else (1.0, [])
+    if machine == 1.0:
+        return list(unscaled.values()), findings
+    unit = "samples/s (the old ones as on the slower machine)"
+    claims = []
+    for variant, claim in unscaled.items():
+        looks = _looks(keys[variant], old, new, MARGIN_OF_RATIOS, machine)
+        claims.append(_Claim(claim.name, unit, looks, MARGIN_OF_RATIOS, claim))
+    return claims, findings
 
 
 def _looks(
@@ -257,25 +303,62 @@ def _looks(
     return tuple(looks)
 
 
-def _machine(model: str, reference: str, looks: tuple[_Look, ...], margin: float) -> tuple[float, list[Finding]]:
-    """Say whether the machine was slower: then the reference is, which nothing converts; and how many times."""
-    if not looks:
+def _machine(model: str, itself: _Claim, others: Mapping[str, _Claim]) -> tuple[float, list[Finding]]:
+    """Say how many times as long the machine of the new run takes, 1 where it is not slower; and what shows it.
+
+    ``itself`` is the reference. Slower alone it proves nothing: what else runs may make TensorFlow's threads wait for
+    each other, up to three times as long, and slow nothing else.
+    """
+    slower, faster = (_agree(changes, NEEDED) is not None for changes in (itself.slowed, itself.sped))
+    lost = {variant: _middle(look.factor for look in claim.looks) for variant, claim in others.items()}
+    factor = _slower_by(_middle(look.factor for look in itself.looks), list(lost.values()), slower)
+    taken = ", ".join(f"{variant} {times:.2f}" for variant, times in lost.items())
+    if factor > 1:
+        what = "slower machine"
+        why = (
+            f"half or more of the others are slower, too (times as long: {taken}): the machine was busier or slower in "
+            f"the new run, {factor:.2f} times. Variants of {model} count as slower only where they lost "
+            f"{MARGIN_OF_RATIOS:.2f} times as much"
+        )
+    elif slower:
+        what = "slower reference"
+        why = (
+            f"most of the others are not (times as long: {taken}): TensorFlow was slower in the new run, not the "
+            "machine, and that excuses nothing"
+        )
+    elif faster and _half([1 / times for times in lost.values()]) > UNCHANGED:
+        what = "faster machine"
+        why = (
+            f"half or more of the others are faster, too (times as long: {taken}): the machine was busier or slower in "
+            "the old run, so that a variant may have become slower without showing it; record the baseline again"
+        )
+    elif faster:
+        what = "faster reference"
+        why = f"most of the others are not (times as long: {taken}): TensorFlow was slower before, not the machine"
+    else:
         return 1.0, []
-    factor = float(np.median([look.factor for look in looks]))
-    name = f"{model}-{reference}"
-    if _agree([look.slower for look in looks], NEEDED) is not None:
-        why = (
-            f"{name} itself is slower, which nothing converts: the machine was busier or slower in the new run. "
-            f"Variants of {model} count as slower only where they lost {MARGIN_OF_RATIOS:.2f} times as much"
-        )
-        return factor, [_finding(NOTE, "slower machine", _Claim(name, "samples/s", looks, margin), looks, why)]
-    if _agree([look.faster for look in looks], NEEDED) is not None:
-        why = (
-            f"{name} itself is faster: the machine was busier or slower in the old run, so that a variant may have "
-            "become slower without showing it; record the baseline again"
-        )
-        return 1.0, [_finding(NOTE, "faster machine", _Claim(name, "samples/s", looks, margin), looks, why)]
-    return 1.0, []
+    return factor, [_finding(NOTE, what, itself, itself.looks, why)]
+
+
+def _slower_by(reference: float, others: Sequence[float], sure: bool) -> float:
+    """Give how many times as long a machine takes on which the ``reference`` and the ``others`` take so much longer.
+
+    It slows all of them: the less of what the reference lost and what half of the others lost at least. A reference
+    that is not ``sure`` to be slower, as disturbed ones are not, needs more of them, and several. 1 where it is not.
+    """
+    changed = sum(factor > UNCHANGED for factor in others)
+    enough = sure or changed >= max(NEARLY_ALL * len(others), NEEDED)
+    factor = min(reference, _half(others)) if enough else 1.0
+    return factor if factor > UNCHANGED else 1.0
+
+
+def _half(factors: Sequence[float]) -> float:
+    """Give what half of the factors are at least."""
+    return sorted(factors)[len(factors) // 2]
+
+
+def _middle(values: Iterable[float]) -> float:
+    return float(np.median(list(values)))
 
 
 def _relative(
@@ -345,20 +428,12 @@ def _proof(changes: Sequence[_Change]) -> float:
 
 def _judge(claims: Sequence[_Claim]) -> list[Finding]:
     """Judge all claims together, slower ones and faster ones."""
-    findings = []
-    suspected: dict[int, list[_Look]] = {}
-    for slower, kind, what in ((True, REGRESSION, "slower"), (False, IMPROVEMENT, "faster")):
-        changes = [[look.slower if slower else look.faster for look in claim.looks] for claim in claims]
-        held = holm([_proof(of_claim) for of_claim in changes], ALPHA)
-        for index, claim in enumerate(claims):
-            shown = [change for change in changes[index] if change.shown]
-            looks = [look for look, change in zip(claim.looks, changes[index], strict=True) if change.shown]
-            if held[index]:
-                alone = _agree(changes[index], _needed(shown)) is None
-                findings.append(_finding(kind, what, claim, looks, _why(claim, shown, alone)))
-            elif slower and looks:
-                suspected[index] = looks
-    findings += [_suspicion(claims[index], looks) for index, looks in suspected.items()]
+    slower = _held(REGRESSION, "slower", claims, [claim.slowed for claim in claims])
+    # A slower machine makes what kept its times no faster.
+    measured = [claim.as_measured for claim in claims]
+    faster = _held(IMPROVEMENT, "faster", measured, [claim.sped for claim in measured])
+    suspected = [_suspicion(claim) for i, claim in enumerate(claims) if i not in slower and claim.suspected]
+    findings = [*slower.values(), *faster.values(), *suspected]
     said = {finding.subject for finding in findings}
     for claim in claims:
         if claim.name not in said and (why := _undecided(claim, len(claims))):
@@ -366,17 +441,32 @@ def _judge(claims: Sequence[_Claim]) -> list[Finding]:
     return findings
 
 
-def _suspicion(claim: _Claim, looks: Sequence[_Look]) -> Finding:
-    rest = ", ".join(str(look.batch) for look in claim.looks if look not in looks)
+def _held(kind: str, what: str, claims: Sequence[_Claim], changes: Sequence[Sequence[_Change]]) -> dict[int, Finding]:
+    """Give what is found of the claims whose ``changes`` in one direction hold among all, by their index."""
+    found = {}
+    held = holm([_proof(of_claim) for of_claim in changes], ALPHA)
+    for index, claim in enumerate(claims):
+        if held[index]:
+            shown = [change for change in changes[index] if change.shown]
+            looks = [look for look, change in zip(claim.looks, changes[index], strict=True) if change.shown]
+            alone = _agree(changes[index], _needed(shown)) is None
+            found[index] = _finding(kind, what, claim, looks, _why(claim, shown, alone))
+    return found
+
+
+def _suspicion(claim: _Claim) -> Finding:
+    """Say what is slower but not surely so, and what is lacking."""
+    looks = claim.suspected
+    rest = ", ".join(str(look.batch) for look in claim.looks if look.batch not in {one.batch for one in looks})
+    where = f"at {len(looks)} of {len(claim.looks)} batch sizes{f', not at {rest}' if rest else ''}"
     needed = _needed([look.slower for look in looks])
     alone = f"alone it counts beyond {looks[0].limit:.2g} times what others explain"
     if looks[0].limit == DISTURBED:
         alone += f", or where each of {MANY} reports is slower than each of {MANY} old ones"
-    why = (
-        f"at {len(looks)} of {len(claim.looks)} batch sizes{f', not at {rest}' if rest else ''}: as a measurement that "
-        f"was disturbed looks ({needed} have to agree, and none may contradict; {alone})"
-    )
-    return _finding(NOTE, "perhaps slower", claim, looks, why)
+    why = f"as a measurement that was disturbed looks ({needed} have to agree, and none may contradict; {alone})"
+    if claim.unscaled:
+        why = f"by more than the machine, but not surely {claim.margin:.2f} times as much ({needed} have to agree)"
+    return _finding(NOTE, "perhaps slower", claim.as_measured, looks, f"{where}: {why}")
 
 
 def _undecided(claim: _Claim, count: int) -> str | None:

@@ -17,6 +17,7 @@ import pytest
 
 from conformance import timing
 from conformance.__main__ import main
+from conformance.compare import ANY
 from conformance.history.compare import compare_results
 from conformance.history.environment import MARGIN, MARGIN_OF_RATIOS, Basis
 from conformance.history.files import read_results
@@ -390,6 +391,93 @@ def test_a_slower_machine_is_not_the_engines_fault():
     assert [(f.what, f.subject) for f in compare_results([old], [new]).of(REGRESSION)] == [("slower", "m-onnx-int8")]
 
 
+TOOK = {"savedmodel-fp32": 2.18, "onnx-fp32": 1.04, "onnx-fp16": 1.0, "onnx-int8": 0.97, "tflite-int8": 1.02}
+"""How many times as long variants of digits_vgg took in one of two real runs of the same state."""
+
+
+@pytest.mark.parametrize("took", [{"savedmodel-fp32": 2.0}, TOOK], ids=["SavedModel twice", "a real run"])
+def test_a_slower_savedmodel_alone_is_no_slower_machine(took):
+    """Where the others kept their times TensorFlow was slower: that is said, and nothing is faster or slower."""
+    old, new = results(), results()
+    for variant, factor in took.items():
+        slow_down(new, factor, variant)
+    found = compare_results([old], [new]).findings
+    assert [(f.kind, f.what, f.subject) for f in found] == [(NOTE, "slower reference", "m-savedmodel-fp32")]
+    found = compare_results([new], [old]).findings
+    assert [(f.kind, f.what, f.subject) for f in found] == [(NOTE, "faster reference", "m-savedmodel-fp32")]
+
+
+@pytest.mark.parametrize("factor", [1.2, 3.0])
+def test_a_slower_savedmodel_alone_excuses_nothing(factor):
+    """A variant that lost its speed in a run in which TensorFlow was slower, too, is found as in any other."""
+    old, new = results(), results()
+    slow_down(new, 2.0, "savedmodel-fp32")
+    slow_down(new, factor)
+    found = compare_results([old], [new])
+    assert [(f.what, f.subject) for f in found.of(REGRESSION)] == [("slower", "m-onnx-int8")]
+    assert {f.what for f in found.findings} == {"slower", "slower reference"}
+
+
+def test_what_lost_more_than_a_slower_machine_is_listed():
+    """Where half of the others are slower with the SavedModel, what lost more than that is a suspicion, not silence."""
+    old, new = results(), results()
+    slow_down(new, 2.0, "savedmodel-fp32")
+    for variant in ("onnx-fp32", "onnx-fp16", "onnx-int8"):
+        slow_down(new, 3.0, variant)
+    difference = compare_results([old], [new])
+    assert [(f.what, f.subject) for f in difference.findings] == [
+        ("slower machine", "m-savedmodel-fp32"),
+        *(("perhaps slower", f"m-onnx-{precision}") for precision in ("fp32", "fp16", "int8")),
+    ]
+    assert all(took in difference.findings[0].why for took in ("onnx-int8 3.00", "tflite-fp32 1.00"))
+    assert {f.kind for f in difference.findings} == {NOTE}
+
+
+@pytest.mark.parametrize("factor", [1.4, 2.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slower_machine_that_slows_engines_differently_raises_no_alarm(factor, seed):
+    """Everything takes longer, each variant by up to 15 % more or less: that is the machine, and it is said."""
+    old, new = results(), results()
+    generator = np.random.default_rng(seed)
+    for variant in VARIANTS:
+        slow_down(new, factor * generator.uniform(0.85, 1.15), variant)
+    difference = compare_results([old], [new])
+    assert not {f.what for f in difference.findings} & {"slower", "faster"}
+    assert "slower machine" in {f.what for f in difference.of(NOTE)}
+
+
+def test_faster_on_a_slower_machine_is_what_took_less_time():
+    """What kept its times while all others lost them is not faster; what took less time is."""
+    old, new = results(), results()
+    for variant in VARIANTS:
+        slow_down(new, 1.0 if variant == "tflite-int8" else 0.8 if variant == "onnx-int8" else 2.0, variant)
+    found = compare_results([old], [new]).of(IMPROVEMENT)
+    assert [(f.what, f.subject) for f in found] == [("faster", "m-onnx-int8")]
+    assert "slower machine" not in found[0].old
+
+
+UNSURE = {
+    "all others": (("onnx-fp32", "onnx-fp16", "onnx-int8", "tflite-fp32", "tflite-int8"), VARIANTS, False),
+    "one engine": (("onnx-fp32", "onnx-fp16", "onnx-int8"), VARIANTS, True),
+    "both others": (("onnx-fp16", "onnx-int8"), ("savedmodel-fp32", "onnx-fp16", "onnx-int8"), True),
+}
+
+
+@pytest.mark.parametrize("what", UNSURE)
+def test_a_savedmodel_that_is_not_surely_slower_needs_nearly_all_others(what):
+    """As a disturbed one looks, slower but at one batch size: three quarters of the others, and three, have to be."""
+    slower, measured, regressed = UNSURE[what]
+    old, new = results(), results()
+    slow_down(new, 1.5, "savedmodel-fp32", batches=(32, 64, 128))
+    for variant in slower:
+        slow_down(new, 1.3, variant)
+    for document in (old, new):
+        document["benchmarks"] = [entry for entry in document["benchmarks"] if entry["variant"] in measured]
+    difference = compare_results([old], [new])
+    assert difference.regressed is regressed
+    assert ("slower machine" in {f.what for f in difference.findings}) is not regressed
+
+
 def test_what_others_took_excuses_as_much_and_no_more():
     """A core taken by others explains that calls take twice as long, but not three times; and it is said."""
     old, new = results(), results()
@@ -468,6 +556,42 @@ def test_a_wider_tolerance_hides_no_loss_and_is_noted(what):
         ("less accurate", "m-onnx-int8")
     ]
     assert "wider tolerance" not in {f.what for f in compare_results([new], [old]).findings}
+
+
+NOT_JUDGED = {
+    "anything finite": ("max", 3.9, ANY, "max on samples 3.9e+00 → not judged"),
+    "every class changed": ("flips", 0.04, 1.0, "flips on samples 4.0e-02 → not judged"),
+    "neither before": ("flips", 1.0, ANY, None),
+    "not before": ("max", ANY, 3.9, None),
+}
+
+
+@pytest.mark.parametrize("what", NOT_JUDGED)
+def test_what_is_not_judged_has_no_tolerance(what):
+    """Where anything is allowed the note says so, not by which number; and only where it was not so before."""
+    figure, before, after, said = NOT_JUDGED[what]
+    old, new = results(), results()
+    for document, allowed in ((old, before), (new, after)):
+        entries(document, "comparisons")[0]["figures"][figure][1] = allowed
+    found = compare_results([old], [new]).findings
+    assert [(f.what, f.change) for f in found] == ([("wider tolerance", said)] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("needed", "said"),
+    [
+        (0.9, "9000% of the tolerance"),
+        (1.1, "more than 100 times the tolerance"),
+        (1.8e7, "more than 100 times the tolerance"),
+        (None, "more than 100 times the tolerance"),
+    ],
+)
+def test_how_far_beyond_its_tolerance_a_broken_run_is_has_an_end(needed, said):
+    """Of outputs that have nothing to do with the reference's, the share of the tolerance is not spelled out."""
+    old, new = results(), results()
+    need(new, "max", needed)
+    assert [f"and {said} (" in f.why for f in compare_results([old], [new]).of(REGRESSION)] == [True]
+    assert [f"and {said} (" in f.why for f in compare_results([new], [old]).of(IMPROVEMENT)] == [True]
 
 
 def test_plans_for_another_gpu_may_be_larger():
@@ -682,6 +806,24 @@ def test_a_missing_file_is_refused(tmp_path, capsys):
     assert "none.json: cannot be read (No such file or directory)" in capsys.readouterr().err
 
 
+def test_a_partial_run_may_lack_all_but_variants_of_its_models(tmp_path, capsys):
+    """As its help says, `--partial` notes what was left out; a variant that is not even listed fails."""
+    with pytest.raises(SystemExit):
+        main(["diff", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "a variant that one of its models no longer has is missing nevertheless" in told
+    new = results()
+    drop_tests(new)
+    new["accuracy"] = []
+    old = results()
+    for document, code in ((new, 0), (copy.deepcopy(new), 1)):
+        if code:
+            drop_variant(document, "tflite-int8")
+        paths = written(tmp_path, "old.json", old), written(tmp_path, "new.json", document)
+        assert main(["diff", *paths, "--partial"]) == code
+        assert ("m-tflite-int8 missing" in capsys.readouterr().out) is bool(code)
+
+
 def test_further_reports_are_of_the_same_machine(tmp_path, capsys):
     """Reports of other machines are refused as further runs of one state."""
     first, other = (
@@ -823,6 +965,26 @@ def test_repeated_sound_runs_hardly_ever_seem_slower(counts, kind, recorded):
     runs = simulated_speeds(recorded)
     alarms = [slower_found([runs[i] for i in old], [runs[i] for i in new], kind) for old, new in drawn(counts)]
     assert sum(map(bool, alarms)) <= PAIRS * (0.01 if recorded else 0.02)
+
+
+@pytest.mark.parametrize("reports", [1, 2])
+def test_a_slower_machine_hardly_ever_makes_variants_seem_slower(reports):
+    """Of 300 simulated comparisons with a machine on which everything takes twice as long, 2 % alarm at most."""
+    before = simulated_speeds()
+    after = [read_speeds(twice_as_long(document)) for document in simulated_runs()]
+    alarms = [slower_found([before[i] for i in old], [after[i] for i in new]) for old, new in drawn((reports, reports))]
+    assert sum(map(bool, alarms)) <= PAIRS * 0.02
+
+
+def twice_as_long(document):
+    """Give results of a machine on which everything takes twice as long."""
+    return {
+        **document,
+        "benchmarks": [
+            {**entry, "rounds_seconds": [2 * seconds for seconds in entry["rounds_seconds"]]}
+            for entry in document["benchmarks"]
+        ],
+    }
 
 
 @pytest.mark.parametrize(
