@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 NOT_FOUND = "not found out: "
 """How a sentence begins that names no cause, but says why there is none."""
 
+PROOFS = ("its answers agree with the reference", "the SavedModel fails too")
+"""What the sentences have in them whose cause was tried, and is the whole trouble."""
+
 PROBED = 2
 """How many samples are changed, one after the other, to see which answers change with them."""
 
@@ -199,7 +202,7 @@ def _linear_mistakes(p: NDArray[Any], q: NDArray[Any], what: str) -> Iterator[tu
 
 def _agree(count: int) -> str:
     """Say what proves an explanation: only what was found so is given as one."""
-    return f"its answers agree with the reference, within the tolerance ({count} sample{'' if count == 1 else 's'})"
+    return f"{PROOFS[0]}, within the tolerance ({count} sample{'' if count == 1 else 's'})"
 
 
 MOST_SHIFTED = 128
@@ -349,7 +352,7 @@ def _by_steps(
         what = "columns" if array.ndim == 2 else "channels"
         return (
             f"the integer input {name!r} has one step for all {what} ({step:.3g}), and {int(lost.sum())} of "
-            f"{len(lost)} {what} differ by less: they vanish, and the SavedModel fails too with these rounded so; "
+            f"{len(lost)} {what} differ by less: they vanish, and {PROOFS[1]} with these rounded so; "
             "normalize before the model, or leave int8 out"
         )
     return ""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from conformance.compare import FIGURES, Tolerance, compare
+from conformance.diagnose import OTHER_WEIGHTS, PROOFS
 from conformance.measured import beyond, toml_rows
 from conformance.tolerances import INPUT_KINDS, ToleranceError, batching, row
 from engines.errors import ConversionError
@@ -185,12 +186,13 @@ def test_a_failure_by_little_names_where_own_tolerances_are_described():
         actual = {"scores": np.float32([[0.5 + difference, 0.5 - difference]])}
         return compare(actual, reference, allowed, {"scores": "probabilities"})
 
-    (line,) = _own_tolerances(own, compared(0.2))
+    (line,) = _own_tolerances(own, compared(0.2), OTHER_WEIGHTS)
     assert line.startswith("  own model  needs under 4 times what is allowed")
     assert "docs/models.md#tolerances-for-your-model" in line
-    assert _own_tolerances(bundled, compared(0.2)) == []
-    assert _own_tolerances(own, compared(0.45)) == []
-    assert _own_tolerances(own, compared(np.nan)) == []
+    assert _own_tolerances(bundled, compared(0.2), OTHER_WEIGHTS) == []
+    assert _own_tolerances(own, compared(0.45), OTHER_WEIGHTS) == []
+    assert _own_tolerances(own, compared(np.nan), OTHER_WEIGHTS) == []
+    assert _own_tolerances(own, compared(0.2), f"with a softmax, {PROOFS[0]}") == []
     (line,) = _own_batching(own, 1.2e-7)
     assert line.startswith("  own model ")
     assert line.endswith("docs/models.md#tolerances-for-your-model")
