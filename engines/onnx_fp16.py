@@ -76,6 +76,40 @@ def widened(path: Path) -> Any:
     return model
 
 
+def rounded(path: Path) -> Any:
+    """Give an FP32 model with its weights rounded to FP16, and every value that it computes outside of loops.
+
+    That is what sound FP16 does, but for sums inside of an operator: those stay in FP32, as engines take them that can.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = _load(path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            narrow = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    _expose(shown, (name for node in model.graph.node for name in node.output if name))
+    floats = {output.name for output in _session(shown).get_outputs() if output.type == "tensor(float)"}
+    nodes = []
+    for node in model.graph.node:
+        nodes.append(node)
+        for place, name in enumerate(node.output):
+            if name in floats:
+                wide, narrow = f"{name}, in FP32", f"{name}, in FP16"
+                node.output[place] = wide
+                nodes += [
+                    helper.make_node("Cast", [wide], [narrow], to=TensorProto.FLOAT16),
+                    helper.make_node("Cast", [narrow], [name], to=TensorProto.FLOAT),
+                ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    del model.graph.value_info[:]
+    return model
+
+
 def limited(model: Any, tensors: Collection[str]) -> Any:
     """Give a widened model with infinity, of its sign, in place of each value of ``tensors`` that FP16 cannot hold."""
     import onnx
