@@ -151,4 +151,5 @@ def test_weights_that_tflite_moves_to_fp16s_ends_are_refused(saved, tmp_path):
 def test_a_mask_beyond_fp16_is_no_weight(saved, tmp_path):
     """A constant that only has to be far below everything else is sound where it stands."""
     folder, spec = saved("a mask")
-    build_tflite(folder, spec, "fp16", tmp_path)
+    assert build_tflite(folder, spec, "fp16", tmp_path) == {}
+    assert (tmp_path / "model.tflite").is_file()

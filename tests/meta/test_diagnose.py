@@ -14,7 +14,6 @@ from engines.errors import UnavailableError
 from engines.tflite import TFLiteRunner
 from engines.variant import Variant
 from fixtures.causes import Outputs, Rule, cause, rule_of
-from fixtures.chain import CHAINS
 
 COUNT, CLASSES, BATCH = 40, 6, 16
 GENERATOR = np.random.default_rng(7)
@@ -341,15 +340,6 @@ def test_an_engine_that_is_fed_by_the_suite_is_not_said_to_be_fed_wrongly():
 
 
 # What the suite knows of its own engines.
-
-
-@pytest.fixture(scope="session")
-def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier."""
-    chain = pytestconfig.stash[CHAINS].get("digits_vgg")
-    if chain is None:
-        pytest.skip("digits_vgg is not under test")
-    return chain
 
 
 @pytest.mark.parametrize(

@@ -22,20 +22,11 @@ from engines.errors import RunnerError
 from engines.onnx import OnnxRunner
 from engines.variant import Variant
 from fixtures.causes import SPREAD, Outputs, Rule, cause, compare_of, rule_of
-from fixtures.chain import CHAINS, Case, artifact_folder
+from fixtures.chain import Case, artifact_folder
 from fixtures.reporting import Results
 
 ROOT = Path(__file__).resolve().parents[2]
 ONNX = Variant("onnx", "fp32")
-
-
-@pytest.fixture(scope="session")
-def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier."""
-    chain = pytestconfig.stash[CHAINS].get("digits_vgg")
-    if chain is None:
-        pytest.skip("digits_vgg is not under test")
-    return chain
 
 
 class Dropping(OnnxRunner):
