@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from engines.formats.registry import formats
 from fixtures.plugins import refuse_blocked
 
 pytest_plugins = [
@@ -39,15 +40,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="a SavedModel of your own with one input, described from its serving_default signature",
     )
-    group.addoption(
-        "--onnx",
-        type=Path,
-        metavar="FILE",
-        help="check this ONNX, made elsewhere, instead of converting the SavedModel",
-    )
-    group.addoption(
-        "--tflite", type=Path, metavar="FILE", help="check this TFLite, made elsewhere, instead of converting"
-    )
+    for format_ in formats().values():
+        if format_.suffix:
+            group.addoption(
+                f"--{format_.name}",
+                type=Path,
+                metavar="FILE",
+                help=f"check this {format_.suffix} file, made elsewhere, instead of converting",
+            )
     group.addoption(
         "--samples",
         type=Path,

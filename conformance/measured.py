@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from conformance.tolerances import BATCHING, FLOORS, HEADROOM, TABLE, batching, row
+from conformance.tolerances import BATCHING, FLOORS, HEADROOM, TABLE, Table, batching, row
 
 Seen = Mapping[str, Mapping[str, float]]
 """The worst that was seen, by kind of input and figure."""
@@ -14,22 +14,22 @@ Seen = Mapping[str, Mapping[str, float]]
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def beyond(variant: str, seen: Seen, moved: float) -> list[str]:
+def beyond(table: Table, variant: str, seen: Seen, moved: float) -> list[str]:
     """Name the figures that are more than a variant's row of the table allows; ``moved`` is by what batching moved."""
     found = []
     for kind, figures in seen.items():
-        allowed = row(variant, kind).tolerance
+        allowed = row(table, variant, kind).tolerance
         found += [f"{kind} {name}" for name, value in figures.items() if value > getattr(allowed, name)]
-    return found + ([BATCHING] if moved > batching(variant)[0] else [])
+    return found + ([BATCHING] if moved > batching(table, variant)[0] else [])
 
 
-def toml_rows(variant: str, seen: Seen, moved: float) -> str:
+def toml_rows(table: Table, variant: str, seen: Seen, moved: float) -> str:
     """Write the rows of a variant (its key in the table), each figure as [allowed, seen].
 
     Rows that the model does not need are comments themselves. The reason is for whoever looked at them to write: the
     file is refused without.
     """
-    needed = beyond(variant, seen, moved)
+    needed = beyond(table, variant, seen, moved)
     key = variant if _BARE.fullmatch(variant) else json.dumps(variant)
     lines = [f"[tolerances.{key}]", 'why = ""  # say here why this model soundly differs by this much']
     for kind, figures in seen.items():
@@ -37,8 +37,8 @@ def toml_rows(variant: str, seen: Seen, moved: float) -> str:
         lines.append(f"{kind} = {{ {pairs} }}")
     lines.append(f"{BATCHING} = {_pair(HEADROOM * _shown(moved), moved)}")
     if needed:
-        return "\n".join([f"# {variant}: more than {TABLE.name} allows: {', '.join(needed)}", *lines])
-    return "\n".join([f"# {variant}: within {TABLE.name}, needs no rows of its own", *(f"# {line}" for line in lines)])
+        return "\n".join([f"# {variant}: more than {TABLE} allows: {', '.join(needed)}", *lines])
+    return "\n".join([f"# {variant}: within {TABLE}, needs no rows of its own", *(f"# {line}" for line in lines)])
 
 
 def _pairs(kind: str, figures: Mapping[str, float]) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""The tolerance table: one row for each variant and kind of input, in ``tolerances.toml``.
+"""The tolerance table: one row for each format, precision and kind of input.
+
+The rows are read from the ``tolerances.toml`` of formats.
 
 A row states for every figure what is allowed beside the worst that was seen, and why. A model may override figures of
 a row in its own TOML file, under ``[tolerances.<variant>.<kind of input>]``, with a ``why`` of its own.
@@ -7,11 +9,9 @@ a row in its own TOML file, under ``[tolerances.<variant>.<kind of input>]``, wi
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-TABLE = Path(__file__).with_name("tolerances.toml")
+TABLE = "tolerances.toml"
+"""The name of the files that hold the rows, each beside its format."""
 
 INPUT_KINDS = ("samples", "stress")
 """Real samples; and stress: the contrast set and drawn inputs, which no model was trained or calibrated on."""
@@ -59,68 +60,67 @@ class Row:
     seen: Mapping[str, float]
 
 
-_PROFILE = re.compile(r"-b\d+\.\d+\.\d+$")
+Table = Mapping[str, Any]
+"""The rows' content by their names: ``onnx-int8``."""
 
 
-def row_name(variant: str) -> str:
-    """Give the key of a variant's row: its id without a batch profile, which changes speed and not answers."""
-    return _PROFILE.sub("", variant)
-
-
-@cache
-def _table() -> Mapping[str, Any]:
-    with TABLE.open("rb") as file:
-        table: dict[str, Any] = tomllib.load(file)
+def read_table(path: Path) -> Table:
+    """Rows of a file, by name; raises ToleranceError where it is no TOML."""
+    try:
+        with path.open("rb") as file:
+            table: Table = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ToleranceError(f"{path}: cannot be read: {error}; allowed: one table for each row") from error
     return table
 
 
-def row(variant: str, kind: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = "") -> Row:
-    """Give the row of a variant (its id) for a kind of input, with a model's overrides applied.
+def row(
+    table: Table, name: str, kind: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = ""
+) -> Row:
+    """Row of a name for a kind of input, with a model's overrides applied.
 
     ``source`` names the file that the overrides come from. Raises ToleranceError where there is no such row, a figure
     is unknown or not ``[allowed, seen]``, an override has no ``why``, or more is allowed than the headroom.
     """
     if kind not in INPUT_KINDS:
         raise ToleranceError(f"kind of input {kind!r}; allowed: {', '.join(INPUT_KINDS)}")
-    table, variant = _table(), row_name(variant)
-    if variant not in table:
-        raise ToleranceError(f"{TABLE.name} has no row for {variant!r}; it has {', '.join(sorted(table))}")
-    figures = dict(_read(table[variant], kind, TABLE.name, variant))
+    if name not in table:
+        raise ToleranceError(f"{TABLE} has no row for {name!r}; it has {', '.join(sorted(table))}")
+    figures = dict(_read(table[name], kind, TABLE, name))
     for other in overrides or {}:
         if other not in table:
             raise ToleranceError(
                 f"{source}: tolerances.{other} is for no known variant; allowed: {', '.join(sorted(table))}"
             )
-    changed = (overrides or {}).get(variant, {})
+    changed = (overrides or {}).get(name, {})
     if changed:
-        figures |= _read(changed, kind, source, f"tolerances.{variant}")
+        figures |= _read(changed, kind, source, f"tolerances.{name}")
     if missing := [f for f in (*FIGURES, "why") if f not in figures]:
-        raise ToleranceError(f"{TABLE.name}: {variant}.{kind} lacks {', '.join(missing)}")
+        raise ToleranceError(f"{TABLE}: {name}.{kind} lacks {', '.join(missing)}")
     why = figures.pop("why")
     return Row(
-        Tolerance(**{name: float(pair[0]) for name, pair in figures.items()}, why=why),
-        {name: float(pair[1]) for name, pair in figures.items()},
+        Tolerance(**{figure: float(pair[0]) for figure, pair in figures.items()}, why=why),
+        {figure: float(pair[1]) for figure, pair in figures.items()},
     )
 
 
 def batching(
-    variant: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = ""
+    table: Table, name: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = ""
 ) -> tuple[float, float]:
-    """Give what batching may move an output of a variant, and the worst that was seen; zero asks for bitwise equality.
+    """What batching may move an output by, and the worst that was seen; zero asks for bitwise equality.
 
     Raises ToleranceError as :func:`row` does.
     """
-    variant = row_name(variant)
-    row(variant, INPUT_KINDS[0], overrides, source)
-    content = (overrides or {}).get(variant, {})
-    where = source if BATCHING in content else TABLE.name
-    pair = content.get(BATCHING, _table()[variant].get(BATCHING))
+    row(table, name, INPUT_KINDS[0], overrides, source)
+    content = (overrides or {}).get(name, {})
+    where = source if BATCHING in content else TABLE
+    pair = content.get(BATCHING, table[name].get(BATCHING))
     if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) in {int, float} for v in pair)):
-        raise ToleranceError(f"{where}: {variant}.{BATCHING} is {pair!r}; allowed: [allowed, seen]")
+        raise ToleranceError(f"{where}: {name}.{BATCHING} is {pair!r}; allowed: [allowed, seen]")
     allowed, seen = float(pair[0]), float(pair[1])
     if not 0 <= seen <= allowed <= HEADROOM * seen < math.inf:
         raise ToleranceError(
-            f"{where}: {variant}.{BATCHING} is {pair!r}; allowed: 0 ≤ seen ≤ allowed ≤ {HEADROOM:g} times seen, finite"
+            f"{where}: {name}.{BATCHING} is {pair!r}; allowed: 0 ≤ seen ≤ allowed ≤ {HEADROOM:g} times seen, finite"
         )
     return allowed, seen
 

@@ -12,17 +12,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines import datasets, exchange, training
-from engines.chain import FORMATS, SAMPLE_COUNT, Chain, find_data, unavailable, unbuildable
+from engines.chain import SAMPLE_COUNT, Chain
 from engines.errors import EngineError
-from engines.model import ModelSpec, bundled_names, find_model, load_model
+from engines.exports import export_csv, export_data, export_samples
+from engines.formats import registry
+from engines.formats.registry import unavailable, variants
+from engines.formats.savedmodel import training
+from engines.model import datasets, exchange, samples
+from engines.model.bundled import bundled_names, find_model
+from engines.model.selection import find_data
+from engines.model.spec import ModelSpec
+from engines.model.toml import load_model
 from engines.progress import Lines
 from engines.store import Store
-from engines.variant import PLANS, variants
+from engines.variant import Variant
 
 DEFAULT_STORE = Path("build")
-BUILT = sorted(set(FORMATS) - set(PLANS))
-"""The formats with engines of their own: the C++ programs run those of others."""
+
+
+def _built() -> list[str]:
+    """Formats with engines of their own: programs run those of others."""
+    return sorted(
+        name for name, f in registry.formats().items() if f.artifact(Variant(name, f.precisions[0])).format == name
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         description="Build a model's artifacts into the artifact folder; what is there and still valid is kept.",
     )
     _model_options(build)
-    build.add_argument("--format", choices=BUILT, help="only this format (default: all that the model names)")
+    build.add_argument("--format", choices=_built(), help="only this format (default: all that the model names)")
     build.add_argument("--precision", help="only this precision, such as fp32, fp16 or int8 (default: all)")
     build.add_argument("--all", action="store_true", help="every format and precision (the default)")
     build.add_argument(
@@ -87,7 +99,7 @@ def _model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")
 
 
-def _dataset(spec: ModelSpec, options: argparse.Namespace) -> datasets.Dataset:
+def _dataset(spec: ModelSpec, options: argparse.Namespace) -> samples.Dataset:
     return datasets.locate(
         spec.dataset,
         cifar10_dir=options.cifar10_dir,
@@ -123,7 +135,7 @@ def _train(options: argparse.Namespace) -> None:
 
 def _build(options: argparse.Namespace) -> None:
     spec = load_model(find_model(options.model))
-    built = [v for v in variants(spec) if v.format in BUILT]
+    built = [v for v in variants(spec) if v.format in _built()]
     chosen = [v for v in built if options.format in {None, v.format} and options.precision in {None, v.precision}]
     if not chosen:
         raise EngineError(
@@ -135,7 +147,9 @@ def _build(options: argparse.Namespace) -> None:
     width = max(len(str(variant)) for variant in chosen)
     print(f"{'variant':<{width}} {'MB':>7} {'built in':>9}  path")
     for variant in chosen:
-        if options.format is None and (reason := unavailable(variant) or unbuildable(variant)):
+        if options.format is None and (
+            reason := unavailable(variant) or registry.find(variant.format).unbuildable(variant, spec)
+        ):
             # Whoever asks for all gets all that this machine can build, and is told of the rest.
             print(f"{variant!s:<{width}} {'-':>7} {'-':>9}  not built: {reason}")
             continue
@@ -145,7 +159,7 @@ def _build(options: argparse.Namespace) -> None:
         size = path.stat().st_size if path.is_file() else artifact.size
         print(f"{variant!s:<{width}} {size / 1e6:>7.2f} {artifact.seconds:>7.1f} s  {path}{more}", flush=True)
     if options.format is None and options.precision is None:
-        for exported in (chain.export_samples(), chain.export_data()):
+        for exported in (export_samples(chain), export_data(chain)):
             print(f"{exported.record['name']:<{width}} {exported.size / 1e6:>7.2f} {'':>9}  {exported.folder}")
 
 
@@ -155,7 +169,7 @@ def _export_csv(options: argparse.Namespace) -> None:
         raise EngineError(f"--output {options.output} is a file; allowed: a folder, which is made where it is missing")
     store = Store(options.artifacts)
     chain = Chain(spec, find_data(spec, store, options.cifar10_dir, options.download), store)
-    artifact = chain.export_csv(len(chain.samples) if options.samples is None else options.samples)
+    artifact = export_csv(chain, len(chain.samples) if options.samples is None else options.samples)
     folder = artifact.folder
     if options.output is not None:
         folder = options.output

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from engines.errors import RunnerError
-from engines.model import BATCH, InputSpec, ModelSpec, OutputSpec
+from engines.model.spec import BATCH, InputSpec, ModelSpec, OutputSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.strategies import partitions
+from trial.draws import partitions
 
 pytestmark = pytest.mark.batching
 

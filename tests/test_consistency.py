@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.tolerances import row
-from fixtures.causes import magnitude, output_scales
 from fixtures.chain import QUICK
 from fixtures.judge import MORE_SAMPLES, SAMPLES
-from fixtures.strategies import model_inputs
+from trial.draws import model_inputs
+from trial.rows import row
+from trial.rules import magnitude, output_scales
 
 pytestmark = pytest.mark.consistency
 
@@ -57,7 +57,7 @@ def test_signature_is_that_of_the_model(spec, runner, samples):
 def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
     """Outputs are finite everywhere, and probabilities lie in [0, 1] and sum to one, but for the variant's rounding."""
     for inputs, kind in ((samples.inputs, "samples"), (contrast.inputs, "stress")):
-        allowed = row(str(runner.variant), kind, spec.tolerances, str(spec.path)).tolerance.sum
+        allowed = row(runner.variant.row_name, kind, spec.tolerances, str(spec.path)).tolerance.sum
         for name, array in runner(inputs).items():
             # Each of the scores that are integers inside may be off by a step.
             step = runner.grids[name].step if name in runner.grids else 0.0

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from conformance.compare import compare
-from conformance.tolerances import row
 from fixtures.cross_version import CROSS_VERSION, difference, hashes, keep, measure, runtime_of, stored
 from fixtures.parallel import parallel
+from trial.rows import row
 
 FIRST = {"precisions": ("fp32", "fp16", "int8", "int8-qdq"), "first_profile": True}
 pytestmark = pytest.mark.cross_version
@@ -21,7 +21,7 @@ def test_every_runtime_gives_the_same_answers(chain, spec, variant, runner, reco
     """On all test samples: the reference's answers, and bit for bit those that other runtimes stored for this plan."""
     samples = chain.dataset.test()
     reference = chain.reference(f"accuracy-{len(samples)}", samples.inputs)
-    tolerance = row(str(variant), "samples", spec.tolerances, str(spec.path)).tolerance
+    tolerance = row(variant.row_name, "samples", spec.tolerances, str(spec.path)).tolerance
     outputs = runner(samples.inputs)
     runtime = runtime_of(runner)
     comparison = compare(outputs, reference, tolerance, {o.name: o.kind for o in spec.outputs})

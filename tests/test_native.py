@@ -7,12 +7,12 @@ import subprocess
 import numpy as np
 import pytest
 
-from engines import exchange
 from engines.errors import RunnerError
-from engines.native import PROGRAMS
-from engines.native.runner import NativeRunner
-from engines.tensorrt import versions
-from engines.tensorrt.runner import TensorRTRunner
+from engines.formats.native.program import PROGRAMS
+from engines.formats.native.runner import NativeRunner
+from engines.formats.tensorrt import versions
+from engines.formats.tensorrt.runner import TensorRTRunner
+from engines.model import exchange
 from engines.variant import Variant
 from fixtures.chain import CHAINS
 

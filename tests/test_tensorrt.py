@@ -18,17 +18,20 @@ import numpy as np
 import pytest
 
 from conformance.compare import compare
-from conformance.tolerances import row
-from engines import tensorrt
 from engines.chain import Chain
-from engines.datasets import content_hash
 from engines.errors import ConversionError, RunnerError
-from engines.tensorrt import context
-from engines.tensorrt import runner as runner_module
-from engines.tensorrt.copiers import CHUNK_BYTES
-from engines.tensorrt.runner import TensorRTRunner
-from engines.tensorrt.slots import checked
+from engines.formats.tensorrt import build as tensorrt_build
+from engines.formats.tensorrt import calibration as tensorrt_calibration
+from engines.formats.tensorrt import context
+from engines.formats.tensorrt import packages as tensorrt_packages
+from engines.formats.tensorrt import runner as runner_module
+from engines.formats.tensorrt import versions as tensorrt_versions
+from engines.formats.tensorrt.copiers import CHUNK_BYTES
+from engines.formats.tensorrt.runner import TensorRTRunner
+from engines.formats.tensorrt.slots import checked
+from engines.model.samples import content_hash
 from engines.variant import Variant
+from trial.rows import row
 
 pytestmark = [pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
 ANY_PLAN = pytest.mark.formats("tensorrt", "tensorrt-vc")
@@ -75,7 +78,7 @@ def weight_bytes(chain, variant):
     """Give the bytes that the weights take in FP32: four for each element in the ONNX that the plan is made from."""
     import onnx
 
-    source = tensorrt.versions.route(variant.precision, tensorrt.version()).source
+    source = tensorrt_versions.route(variant.precision, tensorrt_packages.version()).source
     model = onnx.load(str(chain.file(Variant("onnx", source))))
     return 4 * sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
 
@@ -156,13 +159,13 @@ def _left_in_fp32(chain):
     return len(chain.artifact(Variant("onnx", "int8")).details.get("left_in_fp32", ()))
 
 
-@pytest.mark.formats("tensorrt", precisions=tensorrt.versions.CALIBRATED)
+@pytest.mark.formats("tensorrt", precisions=tensorrt_versions.CALIBRATED)
 def test_calibration_took_every_sample(chain, spec, variant, plan):
     """Calibration took all samples in batches, or a cache that says it was made from just these and this ONNX."""
     calibration = chain.artifact(variant).details["calibration"]
     batches = 0 if calibration["cache_read"] else spec.calibration.samples // spec.calibration.batch
     assert calibration == {"batches": batches, "batch": spec.calibration.batch, "cache_read": not batches}
-    line, _, content = (plan.parent / tensorrt.calibration.CACHE).read_bytes().partition(b"\n")
+    line, _, content = (plan.parent / tensorrt_calibration.CACHE).read_bytes().partition(b"\n")
     expected = {
         "model": chain.artifact(Variant("onnx", "fp32")).sha256,
         "data": content_hash(chain.calibration.inputs),
@@ -192,7 +195,7 @@ def bearable(runner, streams):
 
     with context.current():
         free, _ = cuda.mem_get_info()
-    scratch = max(tensorrt.versions.scratch_bytes(runner.engine), 1)
+    scratch = max(tensorrt_versions.scratch_bytes(runner.engine), 1)
     batch = runner.batch_size * sum(t.sample_bytes for t in runner.tensors)
     return max(1, min(streams, free // 2 // (scratch + batch) - 1))
 
@@ -382,7 +385,7 @@ def test_a_process_exits_cleanly(chain, variant, plan):
 def test_rebuilds_stay_within_tolerance(chain, variant, samples, reference):
     """An engine that is built again, three times, gives the reference's answers each time."""
     spec = chain.spec
-    tolerance = row(str(variant), "samples", spec.tolerances, str(spec.path)).tolerance
+    tolerance = row(variant.row_name, "samples", spec.tolerances, str(spec.path)).tolerance
     for number in range(1, REBUILDS + 1):
         with TensorRTRunner(spec, variant, chain.rebuilt(variant, number)) as again:
             comparison = compare(again(samples.inputs), reference, tolerance, {o.name: o.kind for o in spec.outputs})
@@ -436,7 +439,7 @@ def test_truncated_plan_is_no_artifact(chain, plan, tmp_path):
     shutil.copytree(plan.parent, copy)
     whole = Chain(chain.spec, chain.dataset, type(chain.store)(tmp_path))
     assert whole.store.recorded(chain.spec.name, name) is not None
-    (copy / tensorrt.FILE).write_bytes(plan.read_bytes()[:-1])
+    (copy / tensorrt_packages.FILE).write_bytes(plan.read_bytes()[:-1])
     assert whole.store.recorded(chain.spec.name, name) is None
 
 
@@ -508,15 +511,15 @@ def test_unparsable_onnx_is_a_conversion_error(chain, variant, tmp_path):
     model.opset_import.append(onnx.helper.make_opsetid("example", 1))
     onnx.save(model, str(tmp_path / "bad.onnx"))
     with pytest.raises(ConversionError, match=r"(?s)cannot build.*NoSuchOperator"):
-        tensorrt.build.build_engine(tmp_path / "bad.onnx", "", chain.spec, variant, tmp_path)
+        tensorrt_build.build_engine(tmp_path / "bad.onnx", "", chain.spec, variant, tmp_path)
 
 
-@pytest.mark.formats("tensorrt", precisions=tensorrt.versions.CALIBRATED, first_profile=True)
+@pytest.mark.formats("tensorrt", precisions=tensorrt_versions.CALIBRATED, first_profile=True)
 def test_too_few_calibration_samples_are_an_error(chain, spec, variant, tmp_path):
     """INT8 with fewer calibration samples than the model asks for is not built."""
     few = {name: array[: spec.calibration.samples - 1] for name, array in chain.calibration.inputs.items()}
     with pytest.raises(ConversionError, match=f"{spec.calibration.samples - 1} calibration samples"):
-        tensorrt.build.build_engine(
+        tensorrt_build.build_engine(
             chain.file(Variant("onnx", "fp32")), "", spec, variant, tmp_path, samples=few, samples_sha256="x"
         )
 

@@ -7,10 +7,11 @@ import pytest
 from conformance.compare import compare
 from conformance.device_floors import floors_for
 from conformance.timing import durations, latency
-from conformance.tolerances import row
-from engines import tensorrt
-from engines.tensorrt import yardsticks
+from engines.formats.tensorrt import packages as tensorrt_packages
+from engines.formats.tensorrt import tuning as tensorrt_tuning
+from engines.formats.tensorrt import yardsticks
 from fixtures.device_measure import batches_of, first, limit_batches, timed_inputs
+from trial.rows import row
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
 
@@ -30,8 +31,8 @@ def test_many_samples_keep_their_floors(chain, samples, reference, variant, benc
     """The variant agrees with the reference, and is then as fast as its floors say, at every batch it is made for."""
     if benchmark.disabled:
         pytest.skip("benchmarks are off: by --benchmark-disable")
-    spec, device, results, failures = chain.spec, tensorrt.device()["GPU"], {}, []
-    tolerance = row(str(variant), "samples", spec.tolerances, str(spec.path)).tolerance
+    spec, device, results, failures = chain.spec, tensorrt_packages.device()["GPU"], {}, []
+    tolerance = row(variant.row_name, "samples", spec.tolerances, str(spec.path)).tolerance
     # Alone, samples have nothing to overlap with.
     batches = [b for b in batches_of(spec, variant) if b > 1] or [1]
     for batch in batches:
@@ -43,7 +44,7 @@ def test_many_samples_keep_their_floors(chain, samples, reference, variant, benc
             best = attempt(runner, inputs, floors, {})
             if missed(floors, best):
                 # What was chosen for it once may have been chosen on a busy machine.
-                results[f"tuned again at {batch}"] = tensorrt.tuning.tune(runner)
+                results[f"tuned again at {batch}"] = tensorrt_tuning.tune(runner)
                 best = attempt(runner, inputs, floors, best)
             if batch == batches[-1]:
                 benchmark.pedantic(runner, args=(inputs,), rounds=3, iterations=1)

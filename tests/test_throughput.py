@@ -12,9 +12,9 @@ import pytest
 
 from conformance.floors import bundled_floors, parse_floor
 from conformance.timing import LEAST_WATCHED, latency, side_by_side, watch_others
-from engines import tensorrt
-from engines.datasets import Samples
 from engines.errors import UnavailableError
+from engines.formats.tensorrt import packages as tensorrt_packages
+from engines.model.samples import Samples
 from fixtures.chain import TIMED_BATCHES
 from fixtures.judge import SAMPLES, TIMED_SAMPLES
 
@@ -79,7 +79,7 @@ def machine():
     return {
         "name": f"{info.get('brand_raw', platform.processor())}, {info.get('count', '?')} cores",
         "flags": info.get("flags", []),
-        "device": None if tensorrt.unavailable() else tensorrt.device()["GPU"],
+        "device": None if tensorrt_packages.unavailable() else tensorrt_packages.device()["GPU"],
     }
 
 

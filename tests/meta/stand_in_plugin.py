@@ -11,9 +11,10 @@ import os
 import pytest
 
 from engines.chain import Chain
-from engines.onnx import OnnxRunner
-from engines.tensorrt import driver
-from engines.variant import PLANS, Variant
+from engines.formats import registry
+from engines.formats.onnx.runner import OnnxRunner
+from engines.formats.tensorrt import driver
+from engines.variant import Variant
 from tests.meta.stand_in import MOST
 
 SEPARATOR = ";"
@@ -32,7 +33,7 @@ def pytest_configure():
     artifact, file, batches = Chain.artifact, Chain.file, OnnxRunner._batches
 
     def source(variant):
-        return Variant("onnx", "fp32") if variant.format in PLANS else variant
+        return Variant("onnx", "fp32") if registry.find(variant.format).artifact(variant) != variant else variant
 
     driver.problem = lambda *_: None
     driver.device = lambda: {"GPU": "stand-in"}

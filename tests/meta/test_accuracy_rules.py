@@ -21,10 +21,11 @@ from conformance.accuracy import (
     least_correct,
     measure_accuracy,
 )
-from engines import datasets
-from engines.brought import BroughtData
 from engines.chain import Chain
-from engines.model import find_model, load_model
+from engines.model import datasets
+from engines.model.brought import BroughtData
+from engines.model.bundled import find_model
+from engines.model.toml import load_model
 from engines.variant import Variant
 from fixtures.chain import CHAINS
 

@@ -17,19 +17,27 @@ import numpy as np
 import pytest
 
 from conformance.compare import ANY
-from engines import tensorrt
-from engines.brought import TESTED, brought_engine, derive_spec, make_samples, read_samples
 from engines.chain import Chain
-from engines.datasets import Samples, locate
 from engines.errors import DataError, EngineError, SpecError
-from engines.model import BATCH, find_model, load_model
-from engines.onnx import OnnxRunner
-from engines.savedmodel import SavedModelRunner, reference_outputs, tensorflow
+from engines.formats.onnx.runner import OnnxRunner
+from engines.formats.savedmodel.packages import tensorflow
+from engines.formats.savedmodel.reference import reference_outputs
+from engines.formats.savedmodel.runner import SavedModelRunner
+from engines.formats.tensorrt import build as tensorrt_build
+from engines.formats.tensorrt import packages as tensorrt_packages
+from engines.formats.tensorrt import versions as tensorrt_versions
+from engines.formats.tflite.runner import TFLiteRunner
+from engines.model.brought import TESTED, brought_engine, make_samples, read_samples
+from engines.model.bundled import find_model
+from engines.model.datasets import locate
+from engines.model.derive import derive_spec
+from engines.model.samples import Samples
+from engines.model.spec import BATCH
+from engines.model.toml import load_model
 from engines.store import Store
-from engines.tflite import TFLiteRunner
 from engines.variant import Variant
-from fixtures.causes import rule_of
 from tests import test_consistency
+from trial.rules import rule_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE, CLASSES = (8, 6, 3), 5
@@ -710,13 +718,13 @@ def test_what_is_made_from_a_brought_onnx_uses_its_name_of_the_input(spec, tmp_p
 
     def build_engine(path, sha256, spec, variant, folder, **rest):
         told.append([i.signature_name for i in spec.inputs])
-        (folder / tensorrt.FILE).write_bytes(b"plan")
+        (folder / tensorrt_build.PLAN).write_bytes(b"plan")
 
-    monkeypatch.setattr(tensorrt.build, "build_engine", build_engine)
-    monkeypatch.setattr(tensorrt, "cannot_build", lambda format_: None)
-    monkeypatch.setattr(tensorrt, "unavailable", lambda: None)
-    monkeypatch.setattr(tensorrt, "version", lambda: tensorrt.versions.OLDEST)
-    monkeypatch.setattr(tensorrt, "device", dict)
+    monkeypatch.setattr(tensorrt_build, "build_engine", build_engine)
+    monkeypatch.setattr(tensorrt_packages, "cannot_build", lambda format_: None)
+    monkeypatch.setattr(tensorrt_packages, "unavailable", lambda: None)
+    monkeypatch.setattr(tensorrt_packages, "version", lambda: tensorrt_versions.OLDEST)
+    monkeypatch.setattr(tensorrt_packages, "device", dict)
     chain = Chain(spec, make_samples(spec), Store(tmp_path / "build"), {"onnx": tmp_path / "mine.onnx"})
     chain.artifact(Variant("tensorrt", "fp32", spec.profiles[0]))
     assert told == [["pixels"]]

@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines import exchange
 from engines.__main__ import main as engines
-from engines.chain import Chain, find_data
-from engines.datasets import Dataset, Samples
-from engines.model import find_model, load_model
+from engines.chain import Chain
+from engines.model import exchange
+from engines.model.bundled import find_model
+from engines.model.samples import Dataset, Samples
+from engines.model.selection import find_data
+from engines.model.toml import load_model
 from engines.store import Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
@@ -119,7 +121,7 @@ def of_scores(scores):
 def test_what_an_engine_of_the_suite_answers_passes(digits, judge, tmp_path, name):
     """Every variant's own answers, written as CSV, are sound by the command as they are by the tests."""
     with digits.chain.runner(Variant(*name.split("-"))) as runner:
-        (scores,) = runner(digits.chain.exchanged(COUNT).inputs).values()
+        (scores,) = runner(exchanged(digits.chain, COUNT).inputs).values()
     predictions = tmp_path / "predictions.csv"
     exchange.write_results(predictions, of_scores(scores))
     code, text = judge(digits.words(predictions, variant=name))
@@ -129,7 +131,7 @@ def test_what_an_engine_of_the_suite_answers_passes(digits, judge, tmp_path, nam
 def test_int8_probabilities_are_judged_by_their_steps_where_they_have_them(digits, judge, tmp_path):
     """Probabilities between the steps of 8 bits have to sum to one, whatever the variant is called."""
     with digits.chain.runner(Variant("tflite", "int8")) as runner:
-        (scores,) = runner(digits.chain.exchanged(COUNT).inputs).values()
+        (scores,) = runner(exchanged(digits.chain, COUNT).inputs).values()
     scores = scores.copy()
     scores[3, 0] += np.float32(1 / 1024)
     predictions = tmp_path / "predictions.csv"
@@ -434,7 +436,7 @@ def reversed_(samples):
 
 def test_without_tensorflow_the_stored_reference_is_enough(copied, judge, monkeypatch):
     """Where TensorFlow is not installed the stored reference serves; without it the command that makes it is named."""
-    monkeypatch.setattr("engines.savedmodel.unavailable", lambda: "TensorFlow is not installed")
+    monkeypatch.setattr("engines.formats.savedmodel.packages.unavailable", lambda: "TensorFlow is not installed")
     code, text = judge(copied.words())
     assert code == 0, text
     shutil.rmtree(copied.folder / "reference-samples")

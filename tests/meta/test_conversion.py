@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engines.brought import derive_spec
 from engines.errors import ConversionError
-from engines.model import Calibration
-from engines.onnx import FILE, OnnxRunner, build_fp16, build_fp32, build_int8
+from engines.formats.onnx.build import FILE, build_fp16, build_fp32, build_int8
+from engines.formats.onnx.runner import OnnxRunner
+from engines.formats.savedmodel.packages import tensorflow
+from engines.formats.savedmodel.runner import SavedModelRunner
+from engines.formats.tflite.build import build_tflite
+from engines.formats.tflite.layers import layers
+from engines.model.derive import derive_spec
+from engines.model.spec import Calibration
 from engines.precision import described
-from engines.savedmodel import SavedModelRunner, tensorflow
-from engines.tflite import build_tflite
-from engines.tflite_layers import layers
 from engines.variant import Variant
 
 WIDE = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from engines.chain import Chain
-from engines.datasets import content_hash, locate
-from engines.model import find_model, load_model
+from engines.formats.registry import variants
+from engines.model.bundled import find_model
+from engines.model.datasets import locate
+from engines.model.samples import content_hash
+from engines.model.toml import load_model
 from engines.store import Recipe, Store, file_hash
-from engines.variant import Variant, variants
+from engines.variant import Variant
 from fixtures.chain import artifact_folder
 from fixtures.cross_version import FILE, difference, main, stored
 from tests.meta import stand_in

@@ -24,8 +24,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.datasets import CIFAR10_CLASSES, Samples, content_hash, download_cifar10, locate, photographs
 from engines.errors import DataError
+from engines.model.cifar10 import CIFAR10_CLASSES, download_cifar10
+from engines.model.datasets import locate
+from engines.model.samples import Samples, content_hash
+from engines.model.scikit_learn import photographs
 
 pytestmark = pytest.mark.skipif(
     util.find_spec("sklearn") is None or util.find_spec("pooch") is None,

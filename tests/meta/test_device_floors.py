@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from conformance.device_floors import NOT_SLOWER, SHARES, TABLE, FloorError, device_floors, floors_for, parse, read_rows
-from engines.model import find_model, load_model
-from engines.variant import variants
+from engines.formats.registry import variants
+from engines.model.bundled import find_model
+from engines.model.toml import load_model
 from fixtures.device_measure import batches_of
 from fixtures.device_page import floor_rows, page
 

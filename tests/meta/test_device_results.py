@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from conformance.device_floors import TABLE, read_rows
-from engines import datasets, onnx
 from engines.chain import Chain
 from engines.errors import RunnerError, UnavailableError
-from engines.model import BatchProfile, find_model, load_model
+from engines.formats.onnx import runner as onnx_runner
+from engines.model import datasets
+from engines.model.bundled import find_model
+from engines.model.spec import BatchProfile
+from engines.model.toml import load_model
 from engines.variant import Variant
 from fixtures import device_results
 from fixtures.chain import CHAINS
@@ -146,10 +149,10 @@ def test_onnxruntime_is_measured_after_it_agreed(digits, monkeypatch):
     """Rows have the comparison and the timing of a real session, here the CPU's, and make a page."""
     monkeypatch.setattr("fixtures.device_measure.SECONDS", 0.01)
     monkeypatch.setattr("fixtures.device_measure.LATENCY_CALLS", 8)
-    rows = list(measure_onnxruntime(digits, Variant("onnx", "fp32"), METER, onnx.CPU))
+    rows = list(measure_onnxruntime(digits, Variant("onnx", "fp32"), METER, onnx_runner.CPU))
     assert [(r["variant"], r["batch"]) for r in rows] == [("onnx-fp32", b) for b in (32, 128, 1024)]
     for r in rows:
-        assert r["settings"]["provider"] == onnx.CPU
+        assert r["settings"]["provider"] == onnx_runner.CPU
         assert r["samples_per_s"] > 0
         assert 0 < r["p50_ms"] <= r["p99_ms"]
         assert r["max_difference"] < 1e-5
@@ -159,8 +162,8 @@ def test_onnxruntime_is_measured_after_it_agreed(digits, monkeypatch):
 
 def test_what_does_not_agree_is_not_timed(digits, monkeypatch):
     """An engine of other answers gives a row that says what is wrong, and no figures."""
-    monkeypatch.setattr(onnx.OnnxRunner, "_run", wrong)
-    rows = list(measure_onnxruntime(digits, Variant("onnx", "fp32"), METER, onnx.CPU))
+    monkeypatch.setattr(onnx_runner.OnnxRunner, "_run", wrong)
+    rows = list(measure_onnxruntime(digits, Variant("onnx", "fp32"), METER, onnx_runner.CPU))
     assert len(rows) == 3
     for r in rows:
         assert "FAILED: max" in r["failed"]

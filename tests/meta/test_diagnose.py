@@ -11,9 +11,10 @@ import pytest
 from conformance.compare import Scale, Tolerance, compare, softmax
 from conformance.diagnose import diagnose, diagnose_answers
 from engines.errors import UnavailableError
-from engines.tflite import TFLiteRunner
+from engines.formats.tflite.runner import TFLiteRunner
 from engines.variant import Variant
-from fixtures.causes import Outputs, Rule, cause, rule_of
+from trial.causes import cause
+from trial.rules import Outputs, Rule, rule_of
 
 COUNT, CLASSES, BATCH = 40, 6, 16
 GENERATOR = np.random.default_rng(7)

@@ -12,9 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from engines import exchange
 from engines.__main__ import main
 from engines.errors import DataError, SpecError
+from engines.exports import export_csv
+from engines.model import exchange
 from fixtures.chain import CHAINS, artifact_folder
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -312,7 +313,7 @@ def test_several_inputs_are_refused(pytestconfig):
     first = chain.spec.inputs[0]
     spec = replace(chain.spec, inputs=(first, replace(first, name="mask")))
     with pytest.raises(SpecError, match=r"has the inputs input_1, mask; allowed for CSV: a model with one input"):
-        replace(chain, spec=spec).export_csv(10)
+        export_csv(replace(chain, spec=spec), 10)
 
 
 def test_an_engines_nan_is_an_answer(tmp_path):

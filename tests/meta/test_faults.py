@@ -15,17 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines import datasets
-from engines.brought import brought_engine
 from engines.chain import Chain
 from engines.errors import EngineError
-from engines.model import find_model, load_model
-from engines.onnx import OnnxRunner
+from engines.formats.onnx.runner import OnnxRunner
+from engines.formats.tflite.runner import TFLiteRunner
+from engines.model import datasets
+from engines.model.brought import brought_engine
+from engines.model.bundled import find_model
+from engines.model.toml import load_model
 from engines.store import Store
-from engines.tflite import TFLiteRunner
 from engines.variant import REFERENCE, Variant
-from fixtures.causes import Outputs, cause, compare_of, rule_of
 from fixtures.chain import CHAINS, Shared
+from trial.causes import cause
+from trial.rules import Outputs, compare_of, rule_of
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT, OUTPUT = "input_1", "dense_1"

@@ -9,18 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines import datasets, exchange
 from engines.chain import Chain
 from engines.errors import RunnerError
-from engines.model import BatchProfile, find_model, load_model
-from engines.native import PROGRAMS, Told, fed, told
-from engines.native.runner import NativeRunner
-from engines.onnx import OnnxRunner
+from engines.formats.native import fed
+from engines.formats.native.program import PROGRAMS, Told, told
+from engines.formats.native.runner import NativeRunner
+from engines.formats.onnx.runner import OnnxRunner
+from engines.model import datasets, exchange
+from engines.model.bundled import find_model
+from engines.model.spec import BatchProfile
+from engines.model.toml import load_model
 from engines.variant import Variant
-from fixtures.causes import Outputs, cause, compare_of, rule_of
 from fixtures.chain import CHAINS, artifact_folder
 from tests.meta import stand_in
 from tests.meta.stand_in_plugin import SEPARATOR
+from trial.causes import cause
+from trial.rules import Outputs, compare_of, rule_of
 
 INPUT, OUTPUT = "input_1", "dense_1"
 VARIANT = Variant("cpp8", "fp32", BatchProfile(1, 16, 32))
@@ -229,7 +233,7 @@ def test_programs_say_why_they_cannot_run(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     assert PROGRAMS["cpp8"].unavailable().startswith("trt8_infer is not built (cmake -S engines/native")
     assert PROGRAMS["cpp10"].unavailable().startswith("trt10_infer is not built (cmake -S engines/native")
-    monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: f"no driver for {needed}")
+    monkeypatch.setattr("engines.formats.tensorrt.driver.problem", lambda needed: f"no driver for {needed}")
     monkeypatch.setenv("TRT8_INFER", str(tmp_path / "none"))
     assert PROGRAMS["cpp8"].unavailable() == "no driver for 12000"
 
@@ -237,11 +241,11 @@ def test_programs_say_why_they_cannot_run(monkeypatch, tmp_path):
 def test_programs_need_a_driver_for_the_cuda_that_they_were_built_with(monkeypatch, program):
     """A driver older than the program's CUDA is a reason; a program that tells no version is for its runner to fail."""
     monkeypatch.setenv("TRT8_INFER", str(program))
-    monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: "too old" if needed > 12080 else None)
+    monkeypatch.setattr("engines.formats.tensorrt.driver.problem", lambda needed: "too old" if needed > 12080 else None)
     assert told(program) == Told("8.6.0", "nvinfer", 13)
     assert PROGRAMS["cpp8"].unavailable() == "too old"
     assert PROGRAMS["cpp8"].version() == f"8.6.0 (nvinfer, {program})"
-    monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: "too old" if needed > 13000 else None)
+    monkeypatch.setattr("engines.formats.tensorrt.driver.problem", lambda needed: "too old" if needed > 13000 else None)
     assert PROGRAMS["cpp8"].unavailable() is None
     monkeypatch.setenv("TRT8_INFER", sys.executable)
     assert told(Path(sys.executable)) is None

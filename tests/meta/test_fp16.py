@@ -12,20 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformance.tolerances import row
-from engines import datasets
 from engines.chain import Chain
-from engines.model import find_model, load_model, parse_model
-from engines.onnx_fp16 import InFp16, kept_in_fp16
+from engines.formats.onnx.fp16 import InFp16, kept_in_fp16
+from engines.model import datasets
+from engines.model.bundled import find_model
+from engines.model.toml import load_model, parse_model
 from engines.variant import Variant
-from fixtures.causes import Rule
 from fixtures.chain import CHAINS, Shared
-from fixtures.fp16 import lost_in_fp16
+from trial.overflow import lost_in_fp16
+from trial.rows import row
+from trial.rules import Rule
 
 ROOT = Path(__file__).resolve().parents[2]
 FP16 = Variant("onnx", "fp16")
 CLASSES = 4
-RULE = Rule(row(str(FP16), "samples").tolerance, {})
+RULE = Rule(row(FP16.row_name, "samples").tolerance, {})
 
 
 @pytest.fixture(scope="module")

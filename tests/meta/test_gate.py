@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conformance.gate import globs, required, unmatched
-from engines import tensorrt
+from engines.formats.tensorrt import packages as tensorrt_packages
 from fixtures.chain import artifact_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -56,14 +56,16 @@ def test_a_glob_that_matches_nothing_is_a_usage_error():
     assert "--require tensort-* matches no variant; there are savedmodel-fp32" in done.stderr
 
 
-@pytest.mark.skipif(tensorrt.unavailable() is None, reason="TensorRT can run here, so nothing would be skipped")
+@pytest.mark.skipif(
+    tensorrt_packages.unavailable() is None, reason="TensorRT can run here, so nothing would be skipped"
+)
 @pytest.mark.parametrize("environment", [False, True])
 def test_a_required_variant_that_cannot_run_fails(environment):
     """What is skipped without --require fails with it, and says why it cannot run; the environment does the same."""
     assert run().returncode == 0
     done = run(environment={"CONFORMANCE_REQUIRE": "tensorrt-*"}) if environment else run("--require", "tensorrt-*")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
-    assert "is required (--require tensorrt-*), but cannot run here: " + tensorrt.unavailable() in done.stdout
+    assert "is required (--require tensorrt-*), but cannot run here: " + tensorrt_packages.unavailable() in done.stdout
     assert "  replay     pytest -k digits_vgg-tensorrt-fp32-b1.16.32 --require=digits_vgg-tensorrt-fp32-" in done.stdout
 
 

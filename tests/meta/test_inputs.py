@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.brought import read_samples
 from engines.chain import Chain
-from engines.datasets import locate
-from engines.model import parse_model
+from engines.model.brought import read_samples
+from engines.model.datasets import locate
+from engines.model.toml import parse_model
 from engines.store import Store
-from fixtures.contrast import contrast_set
-from fixtures.strategies import drawn_inputs
+from trial.contrast import contrast_set
+from trial.draws import drawn_inputs
 
 SHAPES = {"number": [], "features": [6], "sequence": [20, 5], "image": [8, 6, 3]}
 RANGES = {"number": [0.0, 120.0], "features": [-3.0, 6.0], "sequence": [-1.0, 1.0], "image": [0.0, 1.0]}

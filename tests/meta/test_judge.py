@@ -19,11 +19,12 @@ import pytest
 from conformance.compare import ANY, FIGURES, Figure, Tolerance
 from conformance.report.document import schema
 from engines.errors import RunnerError
-from engines.onnx import OnnxRunner
+from engines.formats.onnx.runner import OnnxRunner
 from engines.variant import Variant
-from fixtures.causes import SPREAD, Outputs, Rule, cause, compare_of, rule_of
 from fixtures.chain import Case, artifact_folder
 from fixtures.reporting import Results
+from trial.causes import SPREAD, cause
+from trial.rules import Outputs, Rule, compare_of, rule_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ONNX = Variant("onnx", "fp32")

@@ -12,8 +12,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FORBIDDEN = {
-    "conformance": {"engines", "fixtures", "tests", "pytest", "hypothesis", "tensorflow", "onnx", "onnxruntime"},
-    "engines": {"conformance", "fixtures", "tests", "pytest", "hypothesis"},
+    "conformance": {
+        "engines",
+        "trial",
+        "fixtures",
+        "commands",
+        "tests",
+        "pytest",
+        "hypothesis",
+        "tensorflow",
+        "onnx",
+        "onnxruntime",
+    },
+    "engines": {"conformance", "trial", "fixtures", "commands", "tests", "pytest", "hypothesis"},
+    "trial": {"fixtures", "commands", "tests", "pytest"},
+    "commands": {"tests", "pytest"},
     "fixtures": {"tests"},
 }
 HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "sklearn", "tensorrt", "pycuda")

@@ -12,13 +12,15 @@ import pytest
 from conformance.compare import FIGURES, Tolerance, compare
 from conformance.diagnose import OTHER_WEIGHTS, PROOFS
 from conformance.measured import beyond, toml_rows
-from conformance.tolerances import INPUT_KINDS, ToleranceError, batching, row
+from conformance.tolerances import INPUT_KINDS, ToleranceError
 from engines.errors import ConversionError
-from engines.model import find_model, load_model
-from engines.savedmodel import tensorflow
+from engines.formats.savedmodel.packages import tensorflow
+from engines.model.bundled import find_model
+from engines.model.toml import load_model
 from engines.variant import REFERENCE
 from fixtures import measure
 from fixtures.judge import _own_batching, _own_tolerances
+from trial.rows import batching, row, table
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -39,7 +41,7 @@ def test_what_is_printed_is_accepted_once_it_says_why(variant, factor):
     """Rows of a model that needs more are TOML that is refused without a reason, and read as measured with one."""
     seen = seen_at(factor, variant)
     seen["samples"]["flips"] = seen["stress"]["flips"] = 0.3
-    text = toml_rows(variant, seen, 3.14159e-7)
+    text = toml_rows(table(), variant, seen, 3.14159e-7)
     with pytest.raises(ToleranceError, match="why is ''; allowed: the reason for this row, in words"):
         row(variant, "samples", tomllib.loads(text)["tolerances"], "mine.toml")
     own = tomllib.loads(text.replace('why = ""', 'why = "measured"'))["tolerances"]
@@ -56,7 +58,7 @@ def test_outputs_without_probabilities_have_rows_of_their_own_figures(kinds):
     """Logits have no sum and values no classes: what was not seen is not printed, and keeps the table's row."""
     names = {"logits": ("max", "mean", "kl", "margin", "flips"), "values": ("max", "mean")}[kinds]
     seen = {kind: {n: figures[n] for n in names} for kind, figures in seen_at(3).items()}
-    own = tomllib.loads(toml_rows("onnx-int8", seen, 0.0).replace('""', '"measured"'))["tolerances"]
+    own = tomllib.loads(toml_rows(table(), "onnx-int8", seen, 0.0).replace('""', '"measured"'))["tolerances"]
     assert set(own["onnx-int8"]["samples"]) == set(names)
     assert row("onnx-int8", "samples", own).tolerance.sum == row("onnx-int8", "samples").tolerance.sum
 
@@ -64,12 +66,12 @@ def test_outputs_without_probabilities_have_rows_of_their_own_figures(kinds):
 def test_rows_that_a_model_does_not_need_are_comments():
     """Within the table nothing is to be pasted; beyond it, the figures that are so are named."""
     assert beyond("onnx-int8", seen_at(1.0), 0.0) == []
-    text = toml_rows("onnx-int8", seen_at(1.0), 0.0)
+    text = toml_rows(table(), "onnx-int8", seen_at(1.0), 0.0)
     assert tomllib.loads(text) == {}
     assert "# samples = { max = [1.4, 0.35]" in text
     seen = seen_at(0.5)
     seen["stress"]["kl"] = 9.0
-    assert toml_rows("onnx-int8", seen, 1e-9).startswith(
+    assert toml_rows(table(), "onnx-int8", seen, 1e-9).startswith(
         "# onnx-int8: more than tolerances.toml allows: stress kl, batching\n[tolerances.onnx-int8]\n"
     )
 

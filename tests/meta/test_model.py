@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 
 from engines.errors import SpecError
-from engines.model import BatchProfile, bundled_names, find_model, load_model, select
-from engines.variant import REFERENCE, variants
+from engines.formats.registry import variants
+from engines.model.bundled import bundled_names, find_model
+from engines.model.selection import select
+from engines.model.spec import BatchProfile
+from engines.model.toml import load_model
+from engines.variant import REFERENCE
 
 GOOD = """
 [source]

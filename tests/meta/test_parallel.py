@@ -12,10 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from engines.chain import FORMATS
 from engines.errors import UnavailableError
-from engines.tensorrt import driver
-from engines.tensorrt.driver import Device
+from engines.formats.tensorrt import driver
+from engines.formats.tensorrt.driver import Device
 from fixtures.chain import artifact_folder
 from fixtures.environment import environment
 from fixtures.parallel import REFUSED, Gpus, asks_for, shared_out
@@ -225,10 +224,10 @@ def test_the_driver_and_memory_in_a_report_are_those_of_the_gpu_that_cuda_uses(m
         nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total={"second": 7}[handle]),
     )
     monkeypatch.setitem(sys.modules, "pynvml", pynvml)
-    monkeypatch.setattr("engines.tensorrt.unavailable", lambda: None)
-    monkeypatch.setattr("engines.tensorrt.device", lambda: {"GPU": "NVIDIA H200"})
-    monkeypatch.setattr("engines.tensorrt.driver.pci_bus_id", lambda: "0000:19:00.0")
-    assert environment({name: name for name in FORMATS})["gpu"]["memory_bytes"] == 7
+    monkeypatch.setattr("engines.formats.tensorrt.packages.unavailable", lambda: None)
+    monkeypatch.setattr("engines.formats.tensorrt.packages.device", lambda: {"GPU": "NVIDIA H200"})
+    monkeypatch.setattr("engines.formats.tensorrt.driver.pci_bus_id", lambda: "0000:19:00.0")
+    assert environment()["gpu"]["memory_bytes"] == 7
     assert asked == ["0000:19:00.0"]
 
 

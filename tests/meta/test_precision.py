@@ -8,13 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engines import datasets, onnx_layers, tflite_layers
-from engines.brought import brought_engine
 from engines.chain import Chain
-from engines.model import find_model, load_model
-from engines.onnx import output_grids
+from engines.formats.onnx import layers as onnx_layers
+from engines.formats.onnx.runner import output_grids
+from engines.formats.savedmodel.packages import tensorflow
+from engines.formats.tflite import layers as tflite_layers
+from engines.model import datasets
+from engines.model.brought import brought_engine
+from engines.model.bundled import find_model
+from engines.model.toml import load_model
 from engines.precision import Layer, described, precision_of
-from engines.savedmodel import tensorflow
 from engines.variant import Variant
 from fixtures.chain import CHAINS
 from fixtures.reporting import pytest_report_header

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from engines import progress
-from engines.model import find_model, load_model
+from engines.model.bundled import find_model
+from engines.model.toml import load_model
 from engines.runner import Runner
 from engines.variant import REFERENCE
 from fixtures.live import PART, run_shown

@@ -31,7 +31,8 @@ from conformance.report.pictures import POINTS, picture, with_images
 from conformance.report.summary import summary
 from conformance.report.verdict import findings, verdict
 from conformance.report.wording import decisive
-from engines.model import find_model, load_model
+from engines.model.bundled import find_model
+from engines.model.toml import load_model
 from fixtures.pictures import image
 
 HOSTILE = "<script>alert(1)</script>\"'&|`](x)"

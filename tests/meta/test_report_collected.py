@@ -10,9 +10,11 @@ import pytest
 from report_documents import outputs
 
 from conformance.diagnose import NOT_FOUND, diagnose
-from engines import datasets
 from engines.chain import Chain
-from engines.model import OutputSpec, find_model, load_model
+from engines.model import datasets
+from engines.model.bundled import find_model
+from engines.model.spec import OutputSpec
+from engines.model.toml import load_model
 from engines.store import Recipe, Store
 from fixtures.chain import CHAINS, Case
 from fixtures.pictures import PICTURE, shown

@@ -11,18 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformance.tolerances import row
-from engines.brought import derive_spec, read_samples
 from engines.chain import Chain
-from engines.model import find_model
-from engines.onnx import FILE, OnnxRunner
-from engines.onnx_fp16 import _session, rounded
-from engines.savedmodel import tensorflow
+from engines.formats.onnx.build import FILE
+from engines.formats.onnx.fp16 import _session, rounded
+from engines.formats.onnx.runner import OnnxRunner
+from engines.formats.savedmodel.packages import tensorflow
+from engines.model.brought import read_samples
+from engines.model.bundled import find_model
+from engines.model.derive import derive_spec
 from engines.store import Store
 from engines.variant import Variant
-from fixtures import rounding
-from fixtures.causes import Outputs, compare_of, rule_of
-from fixtures.rounding import MOST, own_rule
+from trial import rounding
+from trial.rounding import MOST, own_rule
+from trial.rows import row
+from trial.rules import Outputs, compare_of, rule_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FP32, FP16 = Variant("onnx", "fp32"), Variant("onnx", "fp16")

@@ -7,11 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engines import datasets
-from engines.chain import FORMATS, Chain
+from engines.chain import Chain
 from engines.errors import RunnerError
-from engines.model import InputSpec, OutputSpec, find_model, load_model
-from engines.onnx import OnnxRunner
+from engines.formats import registry
+from engines.formats.onnx.runner import OnnxRunner
+from engines.formats.savedmodel.runner import SavedModelRunner
+from engines.formats.tflite.runner import TFLiteRunner
+from engines.model import datasets
+from engines.model.bundled import find_model
+from engines.model.spec import InputSpec, OutputSpec
+from engines.model.toml import load_model
 from engines.runner import Runner, check_signature
 from engines.variant import Variant
 from fixtures.chain import CHAINS
@@ -31,7 +36,7 @@ def digits(pytestconfig):
 def opened(request, digits):
     """Give a real runner of each format, with what is special about it: integers inside, or at its edges."""
     variant = Variant(*request.param.split("-"))
-    if reason := FORMATS[variant.format].unavailable():
+    if reason := registry.find(variant.format).unavailable():
         pytest.skip(reason)
     with digits.runner(variant) as runner:
         yield runner
@@ -168,7 +173,7 @@ def test_a_file_that_is_no_engine_is_a_runner_error(digits, tmp_path, format_):
     variant = Variant(format_, "fp32")
     path = tmp_path / "damaged"
     path.write_bytes(digits.file(variant).read_bytes()[:5000])
-    runner = {"onnx": OnnxRunner, "tflite": FORMATS["tflite"].TFLiteRunner}[format_]
+    runner = {"onnx": OnnxRunner, "tflite": TFLiteRunner}[format_]
     with pytest.raises(RunnerError, match="cannot load it") as caught:
         runner(digits.spec, variant, path)
     assert str(caught.value).startswith(f"{path}: ")
@@ -177,7 +182,7 @@ def test_a_file_that_is_no_engine_is_a_runner_error(digits, tmp_path, format_):
 def test_a_folder_that_is_no_saved_model_is_a_runner_error(digits, tmp_path):
     """A folder of something else is named, with what belongs there."""
     with pytest.raises(RunnerError, match=f"{tmp_path}: not a SavedModel; expected a folder with saved_model.pb"):
-        FORMATS["savedmodel"].SavedModelRunner(digits.spec, tmp_path)
+        SavedModelRunner(digits.spec, tmp_path)
 
 
 # TFLite's integers
@@ -201,7 +206,7 @@ QUANTIZED = {
 @pytest.mark.parametrize("quantized", QUANTIZED)
 def test_inputs_are_quantized_by_scale_and_zero_point(quantized):
     """The integers are those of LiteRT's specification: rounded, moved by the zero point, saturated."""
-    from engines.tflite import _Tensor
+    from engines.formats.tflite.runner import _Tensor
 
     dtype, scale, zero_point, values, expected = QUANTIZED[quantized]
     found = _Tensor(details(dtype, scale, zero_point)).quantize(np.array(values, np.float32))
@@ -211,7 +216,7 @@ def test_inputs_are_quantized_by_scale_and_zero_point(quantized):
 
 def test_outputs_are_dequantized_by_scale_and_zero_point():
     """The floats are (q - zero point) times scale, the ends of the range included, without overflow."""
-    from engines.tflite import _Tensor
+    from engines.formats.tflite.runner import _Tensor
 
     tensor = _Tensor(details(np.int8, 1 / 256, -128))
     found = tensor.dequantize(np.array([-128, -127, 0, 127], np.int8))
@@ -221,7 +226,7 @@ def test_outputs_are_dequantized_by_scale_and_zero_point():
 
 def test_floats_are_left_alone():
     """A float tensor has no quantization: values go through as they are."""
-    from engines.tflite import _Tensor
+    from engines.formats.tflite.runner import _Tensor
 
     values = np.array([0.1, -7.5], np.float32)
     tensor = _Tensor(details(np.float32, 0.0, 0))

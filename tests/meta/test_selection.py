@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engines.errors import DataError, SpecError
-from engines.selection import chains
+from engines.model.selection import chains
 from engines.store import Store
 
 TWO_INPUTS = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engines import native
+from engines.formats.native import program as native_program
 from engines.variant import REFERENCE
 from fixtures.chain import Shared, artifact_folder
 
@@ -48,7 +48,7 @@ def test_inputs_and_answers_are_read_once(shared_by_model, name):
         assert getattr(shared, name) is getattr(shared, name)
 
 
-@pytest.mark.skipif(native.PROGRAMS["cpp10"].unavailable() is None, reason="the C++ program can run here")
+@pytest.mark.skipif(native_program.PROGRAMS["cpp10"].unavailable() is None, reason="the C++ program can run here")
 def test_a_variant_that_cannot_run_loads_no_tensorflow(pytestconfig):
     """It is skipped before the SavedModel is opened, which would take seconds for each."""
     words = ["tests/test_consistency.py", "-k", "drawn_inputs and cpp10", "-p", "no:cacheprovider"]

@@ -16,12 +16,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from engines import tensorrt
 from engines.errors import ConversionError, UnavailableError
-from engines.model import BatchProfile, Calibration, find_model, load_model
-from engines.tensorrt import build, context, driver, versions
-from engines.tensorrt.calibration import CacheKey, Feed, batches_of, read_cache, write_cache
-from engines.variant import Variant, variants
+from engines.formats.registry import variants
+from engines.formats.tensorrt import build, context, driver, versions
+from engines.formats.tensorrt import packages as tensorrt_packages
+from engines.formats.tensorrt.calibration import CacheKey, Feed, batches_of, read_cache, write_cache
+from engines.model.bundled import find_model
+from engines.model.spec import BatchProfile, Calibration
+from engines.model.toml import load_model
+from engines.variant import Variant
 
 
 def fake_driver(status=0, version=13000, devices=1):
@@ -218,9 +221,12 @@ def test_a_wrong_choice_is_named(install, monkeypatch):
     """A choice that is no module of TensorRT, or is not installed, is the reason why nothing can run."""
     install("tensorrt_lean")
     monkeypatch.setenv(versions.CHOICE, "tensorrt_slim")
-    assert tensorrt.unavailable() == f"CONFORMANCE_TENSORRT is 'tensorrt_slim'; allowed: {', '.join(versions.MODULES)}"
+    assert (
+        tensorrt_packages.unavailable()
+        == f"CONFORMANCE_TENSORRT is 'tensorrt_slim'; allowed: {', '.join(versions.MODULES)}"
+    )
     monkeypatch.setenv(versions.CHOICE, "tensorrt_dispatch")
-    assert tensorrt.cannot_run() == "CONFORMANCE_TENSORRT is tensorrt_dispatch, which is not installed"
+    assert tensorrt_packages.cannot_run() == "CONFORMANCE_TENSORRT is tensorrt_dispatch, which is not installed"
 
 
 @needs_no_tensorrt
@@ -244,24 +250,27 @@ def test_runtimes_are_named_by_kind_and_version(install, module, distribution, e
 @needs_no_tensorrt
 def test_a_runtime_without_builder_says_what_it_runs(install, monkeypatch):
     """A lean runtime builds nothing and runs version-compatible plans only; a full one of 10 runs what 8.6 built."""
-    monkeypatch.setattr("engines.tensorrt.driver.problem", lambda needed: None)
+    monkeypatch.setattr("engines.formats.tensorrt.driver.problem", lambda needed: None)
     install("tensorrt_lean_bindings", "pycuda", "cuda", "cuda.bindings", distribution="tensorrt_lean_cu12_bindings")
-    assert tensorrt.unavailable() == (
+    assert tensorrt_packages.unavailable() == (
         "tensorrt_lean_bindings 10.16.1.11 is the lean runtime: it builds nothing, and runs version-compatible plans "
         "only (tensorrt-vc)"
     )
-    assert tensorrt.cannot_run() is None
-    assert "is the lean runtime" in tensorrt.cannot_build("tensorrt-vc")
+    assert tensorrt_packages.cannot_run() is None
+    assert "is the lean runtime" in tensorrt_packages.cannot_build("tensorrt-vc")
     install("tensorrt", "polygraphy", distribution="tensorrt")
-    assert tensorrt.cannot_build("tensorrt") is None
-    assert tensorrt.cannot_build("tensorrt-vc") == "TensorRT 10.16.1.11 runs them, TensorRT 8.6.0 builds them"
+    assert tensorrt_packages.cannot_build("tensorrt") is None
+    assert tensorrt_packages.cannot_build("tensorrt-vc") == "TensorRT 10.16.1.11 runs them, TensorRT 8.6.0 builds them"
 
 
 @needs_no_tensorrt
 def test_a_runtime_too_new_says_so(install):
     """TensorRT 11 does not run what 8.6 built, and that is known without trying."""
     install("tensorrt_lean_bindings", distribution="tensorrt_lean_cu12_bindings", version="11.4.0.106")
-    assert tensorrt.cannot_run() == "TensorRT 11.4.0.106 refuses plans of TensorRT 8.6.0: it runs those of 10 and later"
+    assert (
+        tensorrt_packages.cannot_run()
+        == "TensorRT 11.4.0.106 refuses plans of TensorRT 8.6.0: it runs those of 10 and later"
+    )
 
 
 @needs_no_tensorrt

@@ -14,10 +14,13 @@ import pytest
 
 from conformance.floors import SHARE, FloorError, bundled_floors, parse_floor
 from conformance.timing import UNSTABLE, durations, latency, side_by_side
-from engines import datasets
 from engines.chain import Chain
-from engines.model import bundled_names, find_model, load_model
-from engines.variant import Variant, variants
+from engines.formats.registry import variants
+from engines.model import datasets
+from engines.model.bundled import bundled_names, find_model
+from engines.model.samples import Samples
+from engines.model.toml import load_model
+from engines.variant import Variant
 from fixtures.chain import CHAINS
 
 THROUGHPUT = Path(__file__).resolve().parents[1] / "test_throughput.py"
@@ -279,7 +282,7 @@ def test_without_benchmarks_a_variant_is_compared_and_skipped(throughput):
     compared, off, samples = (
         [],
         SimpleNamespace(disabled=True),
-        datasets.Samples({"x": np.ones((3, 1), np.float32)}, None),
+        Samples({"x": np.ones((3, 1), np.float32)}, None),
     )
     runner = SimpleNamespace(in_batches=lambda inputs, batch: {"y": inputs["x"] * batch})
     with pytest.raises(pytest.skip.Exception, match="benchmarks are off: by --benchmark-disable"):
@@ -347,7 +350,7 @@ def test_a_floor_is_not_applied_and_says_why(missing, digits, throughput, keep, 
     """Where what a gain rests on, or the slow side, is missing, nothing is measured and the record has the reason."""
     change, reason = NOT_APPLIED[missing]
     # The same on a machine that has a GPU.
-    monkeypatch.setattr("engines.tensorrt.unavailable", lambda: "there is no GPU")
+    monkeypatch.setattr("engines.formats.tensorrt.packages.unavailable", lambda: "there is no GPU")
     chain = replace(digits, spec=replace(digits.spec, floors=({**GOOD, **change},)))
     record = {}
     with chain.runner(ENGINE, batch_size=128) as runner:

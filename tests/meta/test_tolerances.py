@@ -7,18 +7,19 @@ from math import inf
 import pytest
 
 from conformance.compare import FIGURES
-from conformance.tolerances import FLOORS, HEADROOM, INPUT_KINDS, ToleranceError, batching, row
-from engines.model import PRECISIONS
+from conformance.tolerances import FLOORS, HEADROOM, INPUT_KINDS, ToleranceError
+from engines.formats import registry
 from engines.variant import Variant
+from trial.rows import batching, row
 
-VARIANTS = [Variant(f, p) for f, precisions in PRECISIONS.items() for p in precisions]
+VARIANTS = [Variant(f, p) for f, precisions in registry.precisions().items() for p in precisions]
 
 
 @pytest.mark.parametrize("kind", INPUT_KINDS)
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_every_variant_has_a_row_within_the_headroom(variant, kind):
     """No row allows more than four times the worst that was seen, and every row says why."""
-    found = row(str(variant), kind)
+    found = row(variant.row_name, kind)
     assert found.tolerance.why
     for name in FIGURES:
         allowed, seen = getattr(found.tolerance, name), found.seen[name]
@@ -29,7 +30,7 @@ def test_every_variant_has_a_row_within_the_headroom(variant, kind):
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.precision == "fp32"], ids=str)
 def test_fp32_rows_are_at_rounding(variant):
     """An FP32 engine is allowed rounding of its arithmetic and nothing else: a hundred float32 roundings at most."""
-    assert row(str(variant), "samples").tolerance.max <= 400 * 2**-24
+    assert row(variant.row_name, "samples").tolerance.max <= 400 * 2**-24
 
 
 OVERRIDE = {"onnx-int8": {"why": "measured", "samples": {"max": [0.3, 0.2]}}}

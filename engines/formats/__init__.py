@@ -1,0 +1,1 @@
+"""The formats that engines come in: one folder each, found by the registry."""

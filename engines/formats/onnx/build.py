@@ -1,0 +1,250 @@
+"""ONNX: converted from the SavedModel with tf2onnx, in FP32, FP16 and INT8 (Q/DQ), and run with ONNX Runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import ConversionError, RunnerError
+from engines.formats.onnx.layers import bodies
+from engines.runner import check_signature
+from engines.tools import last_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from engines.model.spec import Calibration, ModelSpec
+
+
+FILE = "model.onnx"
+
+CONVERTER = Path(__file__).with_name("tf2onnx_command.py")
+"""What runs tf2onnx, with the operators that it lacks."""
+
+OPSET = 17
+"""The newest opset that the oldest consumer takes: TensorRT 8.6's parser knows 17, ONNX Runtime 1.23 and later 23."""
+
+FP16_LARGEST = 65504.0
+"""The largest finite float16 (IEEE 754 binary16): a constant beyond it does not survive the conversion to FP16."""
+
+FP16_SMALLEST = 2.0**-24
+"""The smallest positive float16 (subnormal): the converter moves smaller constants up to it instead of to zero."""
+
+QUANTIZED_OPERATORS = ("Conv", "Gemm", "MatMul")
+"""Only where INT8 pays: pooling and activations follow their neighbours, and a quantized softmax only loses digits."""
+
+
+def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """Convert a SavedModel to ``folder/model.onnx``: FP32, dynamic batch, NHWC inputs as the SavedModel has them.
+
+    tf2onnx runs in a process of its own, so that its crash is an error here. Raises ConversionError with the
+    converter's last lines where it fails, or where the result fails onnx.checker or is not the spec's signature.
+    """
+    target = (folder / FILE).resolve()
+    command = [sys.executable, "-m", f"engines.{CONVERTER.stem}", "--saved-model", str(saved_model.resolve())]
+    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", "serving_default"]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+    root = CONVERTER.parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
+    # tf2onnx goes on without them, and writes a file that is none.
+    if unknown := sorted(set(re.findall(r"Tensorflow op \[(.+): (\w+)\] is not supported", done.stderr))):
+        listed = ", ".join(f"{operator} of layer {layer!r}" for layer, operator in unknown)
+        raise ConversionError(
+            f"{saved_model}: tf2onnx does not know {listed}; write the layer with other operators, or leave onnx and "
+            "tensorrt out of this model's precisions (docs/models.md)"
+        )
+    if done.returncode != 0 or not target.is_file():
+        raise ConversionError(
+            f"tf2onnx failed on {saved_model} (exit code {done.returncode}); its last lines:\n{last_lines(done.stderr)}"
+        )
+    return check_model(target, spec)
+
+
+def build_fp16(fp32: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """Convert an FP32 ONNX to FP16 inside; its inputs and outputs stay FP32.
+
+    Raises ConversionError where a weight does not fit FP16 (it would become infinite or be clamped unsaid), or where
+    the converter makes an unsound graph, as it does of loops and branches.
+    """
+    import onnx
+    from onnxconverter_common import float16
+
+    model = onnx.load(str(fp32))
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size and float(np.abs(values).max()) > FP16_LARGEST:
+            raise ConversionError(
+                f"{fp32}: constant {tensor.name!r} reaches {float(np.abs(values).max()):.3g}, beyond FP16's largest "
+                f"value {FP16_LARGEST:.0f}; leave fp16 out of this model's precisions, or rescale the constant"
+            )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        converted = float16.convert_float_to_float16(
+            model, min_positive_val=FP16_SMALLEST, max_finite_val=FP16_LARGEST, keep_io_types=True
+        )
+    onnx.save(converted, str(folder / FILE))
+    try:
+        described = check_model(folder / FILE, spec)
+    except ConversionError as error:
+        if not any(bodies(node) for node in model.graph.node):
+            raise
+        raise ConversionError(
+            f"{error}\n    onnxconverter-common does not convert what is inside of loops and branches, as recurrent "
+            "layers have; leave fp16 out of this model's precisions for onnx (docs/models.md)"
+        ) from error
+    return {**described, "constants_moved": sorted({str(w.message) for w in caught})}
+
+
+def build_int8(
+    fp32: Path, spec: ModelSpec, samples: Mapping[str, NDArray[Any]], calibration: Calibration, folder: Path
+) -> dict[str, Any]:
+    """Quantize an FP32 ONNX to INT8 with explicit Q/DQ nodes, statically, from calibration samples.
+
+    ``samples`` holds exactly ``calibration.samples`` rows by input name. Per-channel weights, symmetric weights and
+    activations, and biases left in FP32, because that is the only form that TensorRT's parser also builds. The first
+    layer stays in FP32, unless there is no other: symmetric INT8 has 127 steps for pixels in [0, 1], half of what an
+    8-bit image has, and on the bundled classifier that alone made the flips 2.5 times as many.
+    Raises ConversionError where nothing was quantized.
+    """
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Batches(quantization.CalibrationDataReader):  # type: ignore[misc]
+        """Gives the calibration samples batch by batch and counts what was taken."""
+
+        def __init__(self) -> None:
+            self.taken = 0
+
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
+            start, stop = self.taken, self.taken + calibration.batch
+            if start >= calibration.samples:
+                return None
+            self.taken = stop
+            return {i.signature_name: samples[i.name][start:stop] for i in spec.inputs}
+
+    reader = Batches()
+    prepared = folder / "prepared.onnx"
+    with _quiet_root_logger():
+        # tf2onnx' shapes are complete; the symbolic pass would only add a dependency.
+        quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+        excluded = _left_in_fp32(prepared)
+        quantization.quantize_static(
+            str(prepared),
+            str(folder / FILE),
+            reader,
+            nodes_to_exclude=excluded,
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTIZED_OPERATORS),
+            per_channel=True,
+            activation_type=quantization.QuantType.QInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+        )
+    prepared.unlink()
+    if reader.taken != calibration.samples:
+        raise ConversionError(
+            f"{spec.name}: the quantizer took {reader.taken} calibration samples; expected {calibration.samples}"
+        )
+    described = check_model(folder / FILE, spec)
+    if "QuantizeLinear" not in described["operators"]:
+        raise ConversionError(
+            f"{spec.name}: the quantizer found nothing to quantize: {', '.join(QUANTIZED_OPERATORS)} are, outside of "
+            "loops and branches; leave int8 out of this model's precisions for onnx (docs/models.md)"
+        )
+    return {**described, "calibration_samples": reader.taken, "left_in_fp32": excluded}
+
+
+def _left_in_fp32(path: Path) -> list[str]:
+    """Name the quantizable nodes that an input reaches without passing another one; none where there are no others."""
+    import onnx
+
+    graph = onnx.load(str(path)).graph
+    count = sum(node.op_type in QUANTIZED_OPERATORS for node in graph.node)
+    reached, names = {value.name for value in graph.input}, []
+    # The nodes of an ONNX graph are sorted topologically.
+    for node in graph.node:
+        if node.input and reached.intersection(node.input):
+            if node.op_type in QUANTIZED_OPERATORS:
+                names.append(node.name)
+            else:
+                reached.update(node.output)
+    return names if len(names) < count else []
+
+
+@contextlib.contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """Keep the quantizer's advice, logged on the root logger, out of the test output."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)
+
+
+def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
+    """Check an ONNX file with onnx.checker, strict shape inference and against the spec's signature.
+
+    Returns its opset, IR version, producer and operator counts; raises ConversionError that says what is wrong.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        raise ConversionError(f"{path}: not a sound ONNX file: {last_lines(str(error))}") from error
+    weights = {tensor.name for tensor in model.graph.initializer}
+
+    def shapes(values: Any) -> dict[str, tuple[Any, ...]]:
+        return {
+            v.name: tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in v.type.tensor_type.shape.dim)
+            for v in values
+            if v.name not in weights
+        }
+
+    try:
+        names = check_signature(str(path), spec, shapes(model.graph.input), shapes(model.graph.output))
+    except RunnerError as error:
+        raise ConversionError(str(error)) from error
+    dtypes = {names.inputs[i.name]: i.dtype for i in spec.inputs}
+    dtypes |= {names.outputs[o.name]: o.dtype for o in spec.outputs}
+    for value in (*model.graph.input, *model.graph.output):
+        found = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        if value.name in dtypes and found != np.dtype(dtypes[value.name]):
+            raise ConversionError(f"{path}: {value.name!r} is {found}; expected {dtypes[value.name]}")
+    operators: dict[str, int] = {}
+    for node in model.graph.node:
+        operators[node.op_type] = operators.get(node.op_type, 0) + 1
+    opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0)
+    return {
+        "opset": opset,
+        "ir_version": model.ir_version,
+        "producer": f"{model.producer_name} {model.producer_version}".strip(),
+        "operators": dict(sorted(operators.items())),
+        "inputs": names.inputs,
+    }
+
+
+def import_model(path: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """Copy an ONNX file that was made elsewhere to ``folder/model.onnx``, with any external data inside it."""
+    import onnx
+
+    onnx.save(onnx.load(str(path)), str(folder / FILE))
+    return check_model(folder / FILE, spec)

@@ -1,0 +1,85 @@
+"""The format ``onnx``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.formats.base import Format
+from engines.formats.code import code
+from engines.formats.onnx import build, packages, recipe
+from engines.formats.savedmodel import packages as tensorflow
+from engines.tools import missing
+from engines.variant import REFERENCE, Variant
+
+if TYPE_CHECKING:
+    from engines.formats.base import Job, Keep
+    from engines.model.spec import ModelSpec
+    from engines.precision import Layer
+    from engines.runner import Runner
+    from engines.store import Recipe
+
+
+class OnnxFormat(Format):
+    """ONNX files: FP32 from the SavedModel, FP16 and INT8 (Q/DQ) from FP32; ONNX Runtime on the CPU."""
+
+    name = "onnx"
+    label = "ONNX Runtime"
+    precisions = ("fp32", "fp16", "int8")
+    file = build.FILE
+    suffix = ".onnx"
+    packages = packages.PACKAGES
+
+    def unavailable(self, precision: str | None = None) -> str | None:
+        """Why ONNX Runtime cannot be used here; None where it can."""
+        return packages.unavailable()
+
+    def unbuildable(self, variant: Variant, spec: ModelSpec) -> str | None:
+        """Why a precision cannot be converted here: each has a converter of its own."""
+        if variant.precision == "fp32":
+            return tensorflow.unavailable() or missing("tf2onnx")
+        return missing("onnxconverter-common") if variant.precision == "fp16" else packages.unavailable()
+
+    def source(self, precision: str) -> Variant | None:
+        """The SavedModel for FP32, the FP32 file for the others."""
+        return REFERENCE if precision == "fp32" else Variant(self.name, "fp32")
+
+    def recipe(self, job: Job) -> Recipe | None:
+        """Source, converter and its version; calibration samples for INT8."""
+        return recipe.recipe(job)
+
+    def build(self, job: Job, folder: Path) -> Mapping[str, Any] | None:
+        """Convert or quantize; see :mod:`engines.formats.onnx.build`."""
+        return recipe.build(job, folder)
+
+    def layers(self, path: Path) -> Sequence[Layer]:
+        """Layers that have weights, inside of loops and functions too."""
+        from engines.formats.onnx.layers import layers
+
+        return layers(path)
+
+    def inspect(self, path: Path, spec: ModelSpec) -> str:
+        """Precision of a brought file, once it has been checked and run."""
+        from engines.formats.onnx.inspection import inspect
+
+        return inspect(path, spec)
+
+    def bring(self, path: Path, spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
+        """Copy a brought file, its external data inside."""
+        return build.import_model(path, spec, folder)
+
+    def brought_by(self) -> Mapping[str, str]:
+        """Hash of the code that copies it."""
+        return code("engines.onnx", Path(str(build.__file__)))
+
+    def open(
+        self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, keep: Keep | None = None
+    ) -> Runner:
+        """Runner with ONNX Runtime on the CPU."""
+        from engines.formats.onnx.runner import OnnxRunner
+
+        return OnnxRunner(spec, variant, path, batch_size)
+
+
+FORMAT = OnnxFormat()

@@ -1,0 +1,31 @@
+"""TODO engines.formats.onnx.inspection."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.formats.onnx.build import FILE, check_model, import_model
+from engines.formats.onnx.layers import layers
+from engines.formats.onnx.runner import OnnxRunner
+from engines.precision import precision_of
+from engines.runner import probe
+from engines.variant import Variant
+
+if TYPE_CHECKING:
+    from engines.model.spec import ModelSpec
+
+
+def inspect(path: Path, spec: ModelSpec) -> str:
+    """Check an ONNX file that was made elsewhere; gives the precision that it is judged as: int8, fp16 or fp32.
+
+    Raises ConversionError where it is not sound ONNX or its signature is not the spec's.
+    """
+    check_model(path, spec)
+    with tempfile.TemporaryDirectory() as folder:
+        # The copy is what will be run: ONNX Runtime takes less from external data than ONNX allows.
+        import_model(path, spec, Path(folder))
+        with OnnxRunner(spec, Variant("onnx", "fp32"), Path(folder) / FILE) as runner:
+            probe(runner)
+    return precision_of(layers(path))

@@ -1,0 +1,26 @@
+"""The packages that make and run ONNX files."""
+
+from __future__ import annotations
+
+from importlib import util
+
+from engines.tools import installed_version
+
+PACKAGES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "onnx": ("onnx",),
+    "tf2onnx": ("tf2onnx",),
+    "onnxconverter-common": ("onnxconverter-common",),
+}
+
+
+def unavailable() -> str | None:
+    """Say why ONNX models cannot be run here; None where they can."""
+    if util.find_spec("onnxruntime") is None:
+        return "ONNX Runtime is not installed (pip install -r requirements.txt)"
+    return None
+
+
+def version() -> str | None:
+    """Give ONNX Runtime's version, without importing it; None where it is not installed."""
+    return installed_version(*PACKAGES["onnxruntime"])

@@ -1,0 +1,111 @@
+"""TODO engines.formats.onnx.runner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import RunnerError
+from engines.runner import Grid, Runner, check_signature, grid
+from engines.variant import Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from engines.model.spec import ModelSpec
+    from engines.runner import Arrays
+
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+"""ONNX Runtime's names of its execution providers."""
+
+
+def output_grids(path: Path) -> dict[str, Grid]:
+    """Say of which outputs of an ONNX file are dequantized integers, by name: quantizers treat a softmax so, too."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    constants = {t.name: t for t in graph.initializer}
+    found = {}
+    for node in graph.node:
+        known = node.op_type == "DequantizeLinear" and all(name in constants for name in node.input[1:])
+        if known and node.output[0] in {o.name for o in graph.output}:
+            scale, *points = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:])
+            point = points[0] if points else np.zeros((), np.uint8)  # ONNX's default
+            if scale.size == 1 and point.dtype.kind in "iu":
+                found[node.output[0]] = grid(point.dtype, float(scale.item()), int(point.item()))
+    return found
+
+
+class OnnxRunner(Runner):
+    """Runs an ONNX file with ONNX Runtime.
+
+    Settings, stated in ``settings``: the execution provider asked for, with its ``provider_options``, and no other
+    (ONNX Runtime would fall back to the CPU without a word), deterministic compute, all graph optimizations, as a
+    deployment would have them.
+    Raises RunnerError where the file cannot be loaded, is not the spec's model, or another provider is in use.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        variant: Variant,
+        path: Path,
+        batch_size: int | None = None,
+        provider: str = CPU,
+        provider_options: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(spec, variant, batch_size)
+        import onnxruntime as ort
+
+        if provider not in ort.get_available_providers():
+            raise RunnerError(
+                f"{variant}: provider {provider!r} is not in this build; allowed: {ort.get_available_providers()}"
+            )
+        if provider == CUDA:
+            # NVIDIA's libraries, where they were installed as packages: ONNX Runtime does not look there by itself.
+            ort.preload_dlls()
+        chosen = dict(provider_options or {})
+        options = ort.SessionOptions()
+        options.use_deterministic_compute = True
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        try:
+            session = ort.InferenceSession(str(path), options, providers=[(provider, chosen)])
+        except Exception as error:
+            raise RunnerError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        # ONNX Runtime adds the CPU provider behind any other; the first is the one that was asked for.
+        if session.get_providers()[0] != provider:
+            raise RunnerError(f"{variant}: asked for {provider}, in use is {session.get_providers()[0]}")
+        session.disable_fallback()
+        names = check_signature(
+            str(path),
+            spec,
+            {i.name: tuple(i.shape) for i in session.get_inputs()},
+            {o.name: tuple(o.shape) for o in session.get_outputs()},
+        )
+        self._session = session
+        self._names = names
+        if variant.precision.startswith("int8"):
+            inside = output_grids(path)
+            self.grids = {name: inside[called] for name, called in names.outputs.items() if called in inside}
+        self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
+
+    def feeds(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Give inputs by the names that the file has for them."""
+        return {self._names.inputs[name]: array for name, array in inputs.items()}
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        try:
+            outputs = self._session.run(list(self._names.outputs.values()), self.feeds(inputs))
+        except Exception as error:  # as at loading: a dozen unrelated types
+            count = len(next(iter(inputs.values())))
+            raise RunnerError(f"{self.variant}: ONNX Runtime fails on a batch of {count}: {error}") from error
+        return {name: np.asarray(array) for name, array in zip(self._names.outputs, outputs, strict=True)}
+
+    def _release(self) -> None:
+        del self._session

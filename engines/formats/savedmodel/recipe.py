@@ -1,0 +1,85 @@
+"""What a SavedModel is made from: a user's folder, stored weights, or a training."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.errors import ConversionError, SpecError
+from engines.formats.code import code
+from engines.formats.savedmodel import packages, training
+from engines.formats.savedmodel.build import FILE, build_savedmodel
+from engines.store import Recipe, file_hash
+from engines.tools import installed_version, last_lines
+
+if TYPE_CHECKING:
+    from engines.formats.base import Job
+    from engines.model.spec import ModelSpec
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def recipe(job: Job) -> Recipe | None:
+    """Recipe of the reference; None where it was trained elsewhere and can only be used here.
+
+    Raises SpecError where the user's folder is none.
+    """
+    spec = job.spec
+    if spec.saved_model is not None:
+        folder = _own(spec)
+        return Recipe(
+            {f.relative_to(folder).as_posix(): file_hash(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+        )
+    tools = {"tensorflow": packages.version(), "keras": installed_version("keras")}
+    parameters = {"architecture": dict(vars(spec.architecture)) if spec.architecture else {}}
+    made_by = code("engines.training", Path(str(training.__file__)))
+    if spec.weights is not None:
+        return Recipe({"weights": spec.weights.sha256} | made_by, parameters, tools)
+    if packages.unavailable() and job.recorded:
+        # What it was trained on need not be here, where it can only be used.
+        return None
+    parameters["training"] = dict(vars(spec.training)) if spec.training else {}
+    return Recipe(job.training_hashes() | made_by, parameters, tools)
+
+
+def build(job: Job, folder: Path) -> Mapping[str, Any] | None:
+    """Copy the user's folder, or export the architecture with its weights; returns details for the record.
+
+    Raises ConversionError where training fails, SpecError where weights do not fit.
+    """
+    spec = job.spec
+    if spec.saved_model is not None:
+        shutil.copytree(_own(spec), folder / FILE)
+        return None
+    packages.tensorflow()
+    return build_savedmodel(training.load_weights(spec) if spec.weights is not None else _trained(job), folder)
+
+
+def _own(spec: ModelSpec) -> Path:
+    path = spec.saved_model
+    if path is None or not path.is_dir():
+        raise SpecError(f"{spec.path}: source.saved_model is {str(path)!r}; allowed: a SavedModel folder")
+    return path
+
+
+def _trained(job: Job) -> Any:
+    """Train in a process of its own: op determinism and seeds are set for the whole process."""
+    spec, data = job.spec, getattr(job.data, "folder", None)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.npz"
+        command = [sys.executable, "-m", "engines.formats.savedmodel.training_command", str(spec.path.resolve())]
+        environment = {**os.environ, **({"CIFAR10_DIR": str(data.resolve())} if data else {})}
+        done = subprocess.run(
+            [*command, str(weights)], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+        )
+        if done.returncode != 0:
+            raise ConversionError(f"training {spec.name} failed; last lines:\n{last_lines(done.stderr)}")
+        model = training.build_network(spec)
+        training.read_weights(model, weights)
+        return model

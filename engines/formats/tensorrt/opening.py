@@ -1,0 +1,56 @@
+"""A plan's runner, with what was once measured to be the fastest way to run it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.formats.code import code
+from engines.formats.tensorrt import copiers, packages, runner, slots, tuning, versions
+from engines.store import Recipe, file_hash
+
+if TYPE_CHECKING:
+    from engines.formats.base import Keep
+    from engines.model.spec import ModelSpec
+    from engines.variant import Variant
+
+
+def open_plan(
+    spec: ModelSpec, variant: Variant, plan: Path, batch_size: int | None, keep: Keep | None, *, compatible: bool
+) -> runner.TensorRTRunner:
+    """Runner of a plan; where ``keep`` stores it, with the streams, graphs and copiers that were measured best."""
+    if batch_size is not None and variant.profile is not None:
+        # Callers ask for at most so many, and the plan takes no more.
+        batch_size = min(batch_size, variant.profile.max)
+    opened = runner.TensorRTRunner(spec, variant, plan, batch_size, allow_host_code=compatible)
+    if keep is None:
+        return opened
+    try:
+        _tune(opened, plan, keep, compatible)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _tune(opened: runner.TensorRTRunner, plan: Path, keep: Keep, compatible: bool) -> None:
+    made_from = {"plan": file_hash(plan)}
+    for module in (runner, slots, copiers, tuning):
+        made_from |= code(module.__name__.replace(".formats", ""), Path(str(module.__file__)))
+    parameters = {"batch": opened.batch_size, "processors": os.cpu_count()}
+
+    def measure(folder: Path) -> Mapping[str, Any]:
+        found = tuning.tune(opened)
+        (folder / "tuning.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        return found
+
+    recipe = Recipe(made_from, parameters, {"tensorrt": packages.version()}, packages.device())
+    # Several runtimes run the same version-compatible plan, from the same store.
+    at = f".{versions.runtime_id()}" if compatible else ""
+    found = keep(f"tuning-{opened.batch_size}{at}", recipe, measure).details
+    chosen = {name: found[name] for name in ("streams", "graphs", "copiers")}
+    if chosen != {"streams": opened.streams, "graphs": opened.graphs, "copiers": opened.copier_count}:
+        opened.configure(**chosen)

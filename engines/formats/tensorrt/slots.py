@@ -1,0 +1,269 @@
+"""Slots and groups of them: an execution context with its stream, buffers and CUDA graphs, for one batch each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import RunnerError
+from engines.formats.tensorrt.copiers import Pieces
+from engines.formats.tensorrt.messages import Said
+from engines.model.spec import InputSpec, OutputSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING of CUDA's driver interface, for which PyCUDA has no name."""
+
+POISON = 0xFF
+"""Filled into buffers byte by byte, it makes every float a NaN."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of the engine: its name there, the spec's item, dtype, and the most bytes of one sample.
+
+    ``shape`` is that of one sample, further dynamic dimensions at their first size.
+    """
+
+    name: str
+    item: InputSpec | OutputSpec
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    sample_bytes: int
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A deserialized engine as its slots need it: ``what`` names it in errors.
+
+    ``moved`` counts all slots' transfers, where they are made: to the device, to the host.
+    """
+
+    engine: Any
+    tensors: tuple[Tensor, ...]
+    what: str
+    moved: list[int]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A captured CUDA graph, ready to launch, and the transfers in it: to the device, to the host."""
+
+    executable: Any
+    moves: tuple[int, int]
+
+
+class Slot:
+    """One execution context with its stream, device memory, and views of page-locked memory, for one batch."""
+
+    def __init__(self, loaded: Loaded, hosts: dict[str, NDArray[Any]], batch: int) -> None:
+        import pycuda.driver as cuda
+
+        self.tensors, self.hosts, self.what, self.moved = loaded.tensors, hosts, loaded.what, loaded.moved
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.graph: Graph | None = None
+        self.graph_without_inputs: Graph | None = None
+        self.handle: Any = None
+        self._cu_graph_launch: Any = None
+        self.context: Any = None
+        self.device: dict[str, Any] = {}
+        # Non-blocking: what another thread does on the default stream must not end up in a capture on this one.
+        self.stream = cuda.Stream(NON_BLOCKING)
+        try:
+            for t in loaded.tensors:
+                self.device[t.name] = cuda.mem_alloc(batch * t.sample_bytes)
+            self._prepare(loaded.engine)
+        except BaseException:
+            self.free()
+            raise
+
+    def _prepare(self, engine: Any) -> None:
+        said = Said()
+        self.context = engine.create_execution_context()
+        if self.context is None:
+            raise RunnerError(f"{self.what}: TensorRT gives no execution context:\n{said.errors()}")
+        if self.context.active_optimization_profile < 0 and not self.context.set_optimization_profile_async(
+            0, self.stream.handle
+        ):
+            raise RunnerError(f"{self.what}: TensorRT refuses the optimization profile:\n{said.errors()}")
+        for name, memory in self.device.items():
+            if not self.context.set_tensor_address(name, int(memory)):
+                raise RunnerError(f"{self.what}: TensorRT refuses the address of {name!r}:\n{said.errors()}")
+        self.stream.synchronize()
+
+    def set_shapes(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Set the shapes of the inputs, by the engine's names; raises RunnerError where TensorRT refuses one.
+
+        It refuses what lies outside the profile, no samples at all among it.
+        """
+        if shapes == self.shapes:
+            return
+        said = Said()
+        for name, shape in shapes.items():
+            if not self.context.set_input_shape(name, shape):
+                self.shapes = {}
+                raise RunnerError(f"{self.what}: TensorRT refuses the shape {shape} of {name!r}:\n{said.errors()}")
+        self.shapes = dict(shapes)
+
+    def send(self, tensor: Tensor, low: int, high: int) -> None:
+        """Put the transfer of some samples of an input to the device onto the stream; returns at once."""
+        import pycuda.driver as cuda
+
+        part = self.hosts[tensor.name][low:high]
+        cuda.memcpy_htod_async(int(self.device[tensor.name]) + low * (part.nbytes // (high - low)), part, self.stream)
+        self.moved[0] += 1
+
+    def enqueue(self, count: int, *, inputs: bool = True, outputs: bool = True) -> None:
+        """Put ``count`` samples' way onto the stream: inputs' transfer, engine, outputs' transfer; returns at once."""
+        import pycuda.driver as cuda
+
+        for t in self.tensors if inputs else ():
+            if isinstance(t.item, InputSpec):
+                self.send(t, 0, count)
+        said = Said()
+        if not self.context.execute_async_v3(self.stream.handle):
+            raise RunnerError(f"{self.what}: TensorRT did not take a batch of {count}:\n{said.errors()}")
+        for t in self.tensors if outputs else ():
+            if isinstance(t.item, OutputSpec):
+                cuda.memcpy_dtoh_async(self.hosts[t.name][:count], self.device[t.name], self.stream)
+                self.moved[1] += 1
+
+    def capture(self, count: int, *, inputs: bool = True, outputs: bool = True) -> Graph:
+        """Capture what :meth:`enqueue` does as a CUDA graph, ready to launch."""
+        from cuda.bindings import driver
+
+        before = tuple(self.moved)
+        # Enqueued once before: TensorRT then has done what it defers to the first use of a shape.
+        self.enqueue(count, inputs=inputs, outputs=outputs)
+        self.stream.synchronize()
+        # Only calls of this thread may not interfere: another runner may allocate meanwhile.
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        handle = driver.CUstream(self.stream.handle)
+        checked(driver.cuStreamBeginCapture(handle, mode))
+        captured = tuple(self.moved)
+        try:
+            self.enqueue(count, inputs=inputs, outputs=outputs)
+        finally:
+            ended = driver.cuStreamEndCapture(handle)
+        moves = (self.moved[0] - captured[0], self.moved[1] - captured[1])
+        self.moved[:] = before
+        graph = checked(ended)
+        try:
+            executable = checked(driver.cuGraphInstantiate(graph, 0))
+        finally:
+            checked(driver.cuGraphDestroy(graph))
+        try:
+            checked(driver.cuGraphUpload(executable, handle))
+            self.stream.synchronize()
+        except BaseException:
+            driver.cuGraphExecDestroy(executable)
+            raise
+        # Found once: at a single sample's latency the import statement alone would show.
+        self.handle, self._cu_graph_launch = handle, driver.cuGraphLaunch
+        return Graph(executable, moves)
+
+    def launch(self, graph: Graph) -> None:
+        """Run a captured graph; returns at once."""
+        status = self._cu_graph_launch(graph.executable, self.handle)
+        if status[0]:
+            checked(status)
+        self.moved[0] += graph.moves[0]
+        self.moved[1] += graph.moves[1]
+
+    def run(self, count: int, *, inputs: bool = True) -> None:
+        """Run a full batch, by graph where there is one; without ``inputs`` they were sent before; returns at once."""
+        graph = self.graph if inputs else self.graph_without_inputs
+        if graph is not None:
+            self.launch(graph)
+        else:
+            self.enqueue(count, inputs=inputs)
+
+    def free(self) -> None:
+        """Free graphs, execution context and device memory."""
+        for graph in (self.graph, self.graph_without_inputs):
+            if graph is not None:
+                from cuda.bindings import driver
+
+                checked(driver.cuGraphExecDestroy(graph.executable))
+        self.graph = self.graph_without_inputs = None
+        self.context = None
+        while self.device:
+            self.device.popitem()[1].free()
+        self.hosts = {}
+
+
+class Group:
+    """``size`` slots of ``batch`` samples each, whose page-locked memory is one piece for each tensor.
+
+    ``pieces`` tell what copiers have put there; ``write_combined``: memory of inputs is written past the caches.
+    """
+
+    def __init__(self, loaded: Loaded, size: int, batch: int, *, write_combined: bool) -> None:
+        import pycuda.driver as cuda
+
+        self.tensors, self.batch = loaded.tensors, batch
+        self.pinned: dict[str, NDArray[Any]] = {}
+        self.hosts: dict[str, NDArray[Any]] = {}
+        self.slots: list[Slot] = []
+        self.pieces: Pieces[Tensor] = Pieces()
+        try:
+            for t in loaded.tensors:
+                # Outputs are read by the host, which is slow past the caches.
+                combined = write_combined and isinstance(t.item, InputSpec)
+                flags = cuda.host_alloc_flags.WRITECOMBINED if combined else 0
+                self.pinned[t.name] = cuda.pagelocked_empty(size * batch * t.sample_bytes, np.uint8, mem_flags=flags)
+                self.hosts[t.name] = _shaped(t, self.pinned[t.name])
+            for s in range(size):
+                part = slice(s * batch, (s + 1) * batch)
+                self.slots.append(Slot(loaded, {name: host[part] for name, host in self.hosts.items()}, batch))
+        except BaseException:
+            self.free()
+            raise
+
+    def prepare(self, shapes: dict[str, tuple[int, ...]], *, graphs: bool, in_pieces: bool = False) -> None:
+        """Set the shapes of full batches and capture their ``graphs``; ``in_pieces`` those without inputs too."""
+        for slot in self.slots:
+            slot.set_shapes(shapes)
+            if graphs:
+                slot.graph = slot.capture(self.batch)
+                slot.graph_without_inputs = slot.capture(self.batch, inputs=False) if in_pieces else None
+
+    def poison(self) -> None:
+        """Fill the memory of every output, on host and device, with NaN."""
+        import pycuda.driver as cuda
+
+        for t in self.tensors:
+            if isinstance(t.item, OutputSpec):
+                self.pinned[t.name][:] = POISON
+                for slot in self.slots:
+                    cuda.memset_d8(slot.device[t.name], POISON, self.batch * t.sample_bytes)
+
+    def free(self) -> None:
+        """Free the slots and the page-locked memory."""
+        for slot in self.slots:
+            slot.free()
+        self.slots.clear()
+        self.hosts.clear()
+        while self.pinned:
+            memory: Any = self.pinned.popitem()[1]
+            memory.base.free()
+
+
+def _shaped(tensor: Tensor, memory: NDArray[Any]) -> NDArray[Any]:
+    """View page-locked bytes as samples of a tensor."""
+    size = int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
+    count = memory.size // tensor.sample_bytes
+    view: NDArray[Any] = memory[: count * size].view(tensor.dtype).reshape(count, *tensor.shape)
+    return view
+
+
+def checked(result: Any) -> Any:
+    """Give what a call of cuda-python returned beside its status; raises RunnerError where the status is an error."""
+    status, *rest = result
+    if int(status) != 0:
+        raise RunnerError(f"CUDA failed: {status.name} ({int(status)})")
+    return rest[0] if rest else None

@@ -1,0 +1,74 @@
+"""The format ``tflite``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engines.formats.base import Format
+from engines.formats.savedmodel import packages as tensorflow
+from engines.formats.tflite import build, packages, recipe
+from engines.variant import REFERENCE
+
+if TYPE_CHECKING:
+    from engines.formats.base import Job, Keep
+    from engines.model.spec import ModelSpec
+    from engines.precision import Layer
+    from engines.runner import Runner
+    from engines.store import Recipe
+    from engines.variant import Variant
+
+
+class TFLiteFormat(Format):
+    """TFLite files, converted by TensorFlow from the SavedModel; LiteRT on the CPU."""
+
+    name = "tflite"
+    label = "LiteRT"
+    precisions = ("fp32", "fp16", "int8")
+    file = build.FILE
+    suffix = ".tflite"
+    packages = packages.PACKAGES
+
+    def unavailable(self, precision: str | None = None) -> str | None:
+        """Why LiteRT cannot be used here; None where it can."""
+        return packages.unavailable()
+
+    def unbuildable(self, variant: Variant, spec: ModelSpec) -> str | None:
+        """Why TensorFlow, which converts, cannot be used here; None where it can."""
+        return tensorflow.unavailable()
+
+    def source(self, precision: str) -> Variant | None:
+        """The SavedModel."""
+        return REFERENCE
+
+    def recipe(self, job: Job) -> Recipe | None:
+        """SavedModel, converter and its version; calibration samples for INT8."""
+        return recipe.recipe(job)
+
+    def build(self, job: Job, folder: Path) -> Mapping[str, Any] | None:
+        """Convert; see :mod:`engines.formats.tflite.build`."""
+        return recipe.build(job, folder)
+
+    def layers(self, path: Path) -> Sequence[Layer]:
+        """Layers that have weights."""
+        from engines.formats.tflite.layers import layers
+
+        return layers(path)
+
+    def inspect(self, path: Path, spec: ModelSpec) -> str:
+        """Precision of a brought file, once it has been run."""
+        from engines.formats.tflite.inspection import inspect
+
+        return inspect(path, spec)
+
+    def open(
+        self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, keep: Keep | None = None
+    ) -> Runner:
+        """Runner with LiteRT's interpreter."""
+        from engines.formats.tflite.runner import TFLiteRunner
+
+        return TFLiteRunner(spec, variant, path, batch_size)
+
+
+FORMAT = TFLiteFormat()

@@ -1,0 +1,26 @@
+"""TODO engines.formats.tflite.inspection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engines.formats.tflite.layers import layers
+from engines.formats.tflite.runner import TFLiteRunner
+from engines.precision import precision_of
+from engines.runner import probe
+from engines.variant import Variant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from engines.model.spec import ModelSpec
+
+
+def inspect(path: Path, spec: ModelSpec) -> str:
+    """Check a TFLite file that was made elsewhere; gives the precision that it is judged as: int8, fp16 or fp32.
+
+    Raises RunnerError where LiteRT cannot load it or its signature is not the spec's.
+    """
+    with TFLiteRunner(spec, Variant("tflite", "fp32"), path) as runner:
+        probe(runner)
+    return precision_of(layers(path))

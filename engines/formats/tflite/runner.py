@@ -1,0 +1,116 @@
+"""TODO engines.formats.tflite.runner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import RunnerError
+from engines.runner import Runner, check_signature, grid
+from engines.variant import Variant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from engines.model.spec import ModelSpec
+
+
+PROBABILITIES = grid(np.dtype(np.int8), 1 / 256, -128)
+"""What an INT8 softmax or logistic can say: TFLite's specification of 8-bit quantization fixes scale and zero point."""
+
+
+class TFLiteRunner(Runner):
+    """Runs a TFLite file with LiteRT's interpreter (XNNPACK kernels, one allocation per batch size).
+
+    Where an input or output is integer, its scale and zero point are applied, so that callers see the spec's floats.
+    Raises RunnerError where the file cannot be loaded or is not the spec's model.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, threads: int | None = None
+    ) -> None:
+        super().__init__(spec, variant, batch_size)
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            signatures = self._interpreter.get_signature_list()
+            if "serving_default" not in signatures:
+                raise RunnerError(
+                    f"{path}: its signatures are {sorted(signatures)}; expected 'serving_default' among them"
+                )
+            signature = self._interpreter.get_signature_runner("serving_default")
+        except (ValueError, RuntimeError) as error:
+            raise RunnerError(f"{path}: LiteRT cannot load it: {error}") from error
+        self._inputs = {name: _Tensor(d) for name, d in signature.get_input_details().items()}
+        self._outputs = {name: _Tensor(d) for name, d in signature.get_output_details().items()}
+        self._names = check_signature(
+            str(path),
+            spec,
+            {name: t.signature for name, t in self._inputs.items()},
+            {name: t.signature for name, t in self._outputs.items()},
+        )
+        tensors = {i: self._inputs[self._names.inputs[i.name]] for i in spec.inputs}
+        for item, tensor in (tensors | {o: self._outputs[self._names.outputs[o.name]] for o in spec.outputs}).items():
+            if tensor.dtype != np.dtype(item.dtype) and not tensor.integer:
+                raise RunnerError(
+                    f"{path}: {item.name!r} is {tensor.dtype}; expected {item.dtype}, or quantized integers"
+                )
+        inside = {name: self._outputs[called] for name, called in self._names.outputs.items()}
+        self.grids = {n: grid(t.dtype, float(t.scale), t.zero_point) for n, t in inside.items() if t.integer}
+        self.steps = {item.name: float(tensor.scale) for item, tensor in tensors.items() if tensor.integer}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "XNNPACK"}
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        feeds = {self._names.inputs[name]: array for name, array in inputs.items()}
+        shapes = {name: array.shape for name, array in feeds.items()}
+        try:
+            if shapes != self._shapes:
+                for name, shape in shapes.items():
+                    self._interpreter.resize_tensor_input(self._inputs[name].index, shape, strict=True)
+                self._interpreter.allocate_tensors()
+                self._shapes = shapes
+            for name, array in feeds.items():
+                self._interpreter.set_tensor(self._inputs[name].index, self._inputs[name].quantize(array))
+            self._interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            count = len(next(iter(inputs.values())))
+            raise RunnerError(f"{self.variant}: LiteRT fails on a batch of {count}: {error}") from error
+        return {
+            name: self._outputs[inside].dequantize(self._interpreter.get_tensor(self._outputs[inside].index))
+            for name, inside in self._names.outputs.items()
+        }
+
+    def _release(self) -> None:
+        del self._interpreter
+
+
+class _Tensor:
+    """What LiteRT says of an input or output: index, shape signature, dtype and quantization parameters."""
+
+    def __init__(self, details: dict[str, Any]) -> None:
+        self.index = int(details["index"])
+        self.signature = tuple(int(d) for d in details["shape_signature"])
+        self.dtype = np.dtype(details["dtype"])
+        scale, zero_point = details["quantization"]
+        self.scale, self.zero_point = np.float32(scale), int(zero_point)
+        self.integer = self.dtype.kind in "iu" and self.scale != 0
+
+    def quantize(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Apply q = round(x / scale) + zero point, saturating (LiteRT's quantization specification)."""
+        if not self.integer:
+            return values
+        limits = np.iinfo(self.dtype)
+        quantized: NDArray[Any] = np.clip(np.rint(values / self.scale) + self.zero_point, limits.min, limits.max)
+        return quantized.astype(self.dtype)
+
+    def dequantize(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Apply x = (q - zero point) * scale, as float32."""
+        if not self.integer:
+            return values
+        floats: NDArray[Any] = (values.astype(np.float32) - self.zero_point) * self.scale
+        return floats

@@ -1,0 +1,246 @@
+"""A user's own files: a SavedModel without a description, an ONNX or TFLite made elsewhere, samples in an ``.npz``.
+
+Every file is checked as a whole before anything runs; errors name the option, what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+import struct
+import tokenize
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.errors import ConversionError, DataError, EngineError, RunnerError, SpecError
+from engines.formats import registry
+from engines.model.samples import Samples
+from engines.model.scikit_learn import photographs
+from engines.model.spec import BATCH, ModelSpec
+from engines.variant import Variant
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+LABELS = "labels"
+"""The name of the array of labels in a samples file."""
+
+TESTED = 100
+"""How many of a file's samples the tests use, from the front; calibration takes those behind them where there are."""
+
+DAMAGED = (
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    MemoryError,
+    OverflowError,
+    SyntaxError,
+    tokenize.TokenError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+"""What NumPy and zipfile raise for a damaged ``.npz``, depending on where the damage is."""
+
+
+@dataclass(frozen=True)
+class BroughtData:
+    """Samples that a user brought, or that were made for a SavedModel without any; see engines.datasets.Dataset."""
+
+    name: str
+    source: str
+    class_names: tuple[str, ...]
+    samples: Samples
+    assumption: str | None = None
+    """What is only assumed of these inputs, and how to say otherwise; None for a user's own."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return self.samples.labels is not None
+
+    @property
+    def unlabelled_reason(self) -> str | None:
+        """Say why there are no labels; None where there are."""
+        return None if self.labelled else f"{self.samples.origin} hold no array {LABELS!r}"
+
+    @property
+    def test_count(self) -> int:
+        """How many test samples there are."""
+        return len(self.samples)
+
+    def test(self, count: int | None = None) -> Samples:
+        """Return the first ``count`` samples, all of them for None; DataError where there are fewer."""
+        return self.samples.take(0, len(self.samples) if count is None else count)
+
+    def train(self) -> Samples:
+        """Refuse: brought samples are for checking."""
+        raise DataError(f"{self.samples.origin} are for checking, not for training")
+
+    def calibration(self, count: int) -> Samples:
+        """Return ``count`` samples behind the tested ones; where there are too few, all samples, repeated in turn.
+
+        Repeating samples changes no range that calibration measures, so that a small file still calibrates.
+        """
+        if len(self.samples) >= TESTED + count:
+            return self.samples.take(TESTED, TESTED + count)
+        chosen = np.arange(count) % len(self.samples)
+        return Samples({n: a[chosen] for n, a in self.samples.inputs.items()}, None, self.samples.origin)
+
+
+def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
+    """Read ``--samples``: arrays by input name, and ``labels`` (N,) where there are any.
+
+    Raises DataError for a file that is no ``.npz`` or holds pickled objects, missing and unknown names, another dtype
+    or shape, no samples, NaN or infinity, values outside the input's range, and labels of another length or class.
+    """
+    what = f"--samples {path}"
+    arrays = _load_npz(path, what)
+    expected = {i.name for i in spec.inputs}
+    if set(arrays) - {LABELS} != expected:
+        raise DataError(f"{what}: holds {sorted(arrays)}; expected {sorted(expected)}, and {LABELS!r} if there are any")
+    for item in spec.inputs:
+        array = arrays[item.name]
+        shape = "(" + ", ".join("N" if d == BATCH else str(d) for d in item.shape) + ")"
+        if array.dtype != np.dtype(item.dtype):
+            raise DataError(f"{what}: {item.name!r} is {array.dtype}; expected {item.dtype} (use .astype on the array)")
+        fits = array.ndim == len(item.shape) and all(
+            isinstance(d, str) or d == size for d, size in zip(item.shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise DataError(f"{what}: {item.name!r} has shape {array.shape}; expected {shape}")
+        if len(array) == 0:
+            raise DataError(f"{what}: {item.name!r} is empty, shape {array.shape}; expected one sample or more")
+        bad = ~np.isfinite(array)
+        if bad.any():
+            first = tuple(map(int, np.argwhere(bad)[0]))
+            raise DataError(f"{what}: {item.name!r} has {int(bad.sum())} NaN or infinite values, the first at {first}")
+        low, high = item.range
+        if array.min() < low or array.max() > high:
+            raise DataError(
+                f"{what}: {item.name!r} has values from {array.min():.6g} to {array.max():.6g}; "
+                f"expected [{low:g}, {high:g}], the input's range ({spec.path})"
+            )
+    counts = {name: len(array) for name, array in arrays.items() if array.ndim}
+    if len({counts[n] for n in expected}) > 1:
+        raise DataError(f"{what}: the inputs differ in their number of samples: {counts}")
+    labels = _checked_labels(arrays[LABELS], counts[spec.inputs[0].name], spec, what) if LABELS in arrays else None
+    inputs = {name: np.ascontiguousarray(arrays[name]) for name in expected}
+    classes = spec.probabilities.shape[1] if spec.probabilities else 0
+    names = tuple(f"class {i}" for i in range(int(classes)))
+    count = counts[spec.inputs[0].name]
+    source = f"{count} samples of {path}" + ("" if labels is None else ", labelled")
+    return BroughtData("brought", source, names, Samples(inputs, labels, f"the samples of {path}"))
+
+
+def _checked_labels(labels: NDArray[Any], count: int, spec: ModelSpec, what: str) -> NDArray[np.int64]:
+    output = spec.probabilities
+    if output is None:
+        raise DataError(
+            f"{what}: has {LABELS!r}, but {spec.name} has no output of class scores (N, classes ≥ 2) to check them "
+            "against; leave them out, or export a model that gives a score for each class, such as [1 - p, p] for a "
+            "single probability p"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        raise DataError(
+            f"{what}: {LABELS!r} is {labels.dtype} of shape {labels.shape}; expected integers of ({count},)"
+        )
+    classes = int(output.shape[1])
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(f"{what}: {LABELS!r} go from {labels.min()} to {labels.max()}; expected 0 to {classes - 1}")
+    return labels.astype(np.int64)
+
+
+def _load_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise DataError(f"{what}: no such file; expected an .npz made by numpy.savez")
+    try:
+        # NumPy leaves a damaged file open where it opens it by itself.
+        with path.open("rb") as file:
+            start = file.read(6)
+            if start == b"\x93NUMPY":
+                raise DataError(f"{what}: is an .npy of one unnamed array; expected an .npz made by numpy.savez")
+            # NumPy would take anything else for a pickle.
+            if not start.startswith(b"PK"):
+                raise DataError(f"{what}: is no .npz, it starts with {start!r}; expected an .npz made by numpy.savez")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = dict(archive)
+    except DAMAGED as error:
+        if "pickle" in str(error).lower():
+            raise DataError(f"{what}: holds pickled objects, which can run code; expected plain arrays") from error
+        raise DataError(f"{what}: cannot be read: {error}; expected an .npz made by numpy.savez") from error
+    if foreign := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
+        raise DataError(f"{what}: its member {foreign[0]!r} is no array; expected an .npz made by numpy.savez")
+    return arrays
+
+
+def make_samples(spec: ModelSpec) -> BroughtData:
+    """Make samples for a SavedModel that came without: crops of scikit-learn's photographs, at the input's size.
+
+    Raises SpecError where the input is no image of one or three channels.
+    """
+    item = spec.inputs[0]
+    shape = spec.concrete_shape(item, 1)
+    if len(shape) != 4 or shape[3] not in {1, 3}:
+        raise SpecError(
+            f"{spec.path}: its input {item.name!r} {shape[1:]} is no image (H, W, 1 or 3); give --samples FILE.npz"
+        )
+    from PIL import Image
+
+    sources = [Image.fromarray(image) for image in photographs()]
+    generator = np.random.default_rng(0)
+    count = TESTED + spec.calibration.samples
+    images = np.empty((count, *shape[1:]), np.float32)
+    for image in images:
+        photograph = sources[generator.integers(len(sources))]
+        side = int(generator.integers(32, min(photograph.size)))
+        left, top = (int(generator.integers(0, size - side + 1)) for size in photograph.size)
+        crop = photograph.crop((left, top, left + side, top + side)).resize((shape[2], shape[1]))
+        pixels = np.asarray(crop if shape[3] == 3 else crop.convert("L"), np.float32) / 255
+        image[...] = item.range[0] + (item.range[1] - item.range[0]) * pixels.reshape(shape[1:])
+    classes = int(spec.probabilities.shape[1]) if spec.probabilities else 0
+    low, high = item.range
+    source = (
+        f"{count} crops of scikit-learn's two photographs at {shape[1]}x{shape[2]}; "
+        f"their range [{low:g}, {high:g}] is assumed: --samples=FILE.npz shows the model's own"
+    )
+    assumption = (
+        f"the range [{low:g}, {high:g}] was assumed: give --samples=FILE.npz, or the input's range in a TOML file "
+        "(docs/models.md)"
+    )
+    names = tuple(f"class {i}" for i in range(classes))
+    samples = Samples({item.name: images}, None, "the photographs' crops")
+    return BroughtData("photographs", source, names, samples, assumption)
+
+
+def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:
+    """Description with a file made elsewhere, of the option ``--<format>``, in place of the format's own variants.
+
+    Its precision is read off the file. Of the engines that are built from that format, those are left that are built
+    from that precision: from this file.
+    Raises EngineError where the file is missing, damaged, or has other names, ranks or dtypes.
+    """
+    what, format_object = f"--{format_} {path}", registry.find(format_)
+    if not path.is_file():
+        raise EngineError(f"{what}: no such file; expected the path of an {format_} file")
+    try:
+        precision = format_object.inspect(path, spec)
+    except (ConversionError, RunnerError) as error:
+        raise EngineError(f"{what}: {str(error).removeprefix(f'{path}: ')}") from error
+    brought = Variant(format_, precision)
+    precisions = {
+        name: tuple(p for p in chosen if _stays(Variant(name, p), brought)) for name, chosen in spec.precisions.items()
+    }
+    return replace(spec, precisions={**precisions, format_: (precision,)})
+
+
+def _stays(variant: Variant, brought: Variant) -> bool:
+    own = registry.find(variant.format).artifact(variant)
+    return registry.find(own.format).comes_from(own.precision, brought)

@@ -1,0 +1,97 @@
+"""What the command-line options choose: the models under test, their samples, and engines made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.chain import DATA, Chain
+from engines.errors import SpecError
+from engines.formats import registry
+from engines.model import brought, datasets, derive
+from engines.model.bundled import bundled_names, find_model
+from engines.model.samples import unpack
+from engines.model.spec import ModelSpec
+from engines.model.toml import load_model
+
+if TYPE_CHECKING:
+    from engines.model.brought import BroughtData
+    from engines.model.samples import Dataset
+    from engines.store import Store
+
+
+def select(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
+    """Index specs by name; raises SpecError where two share one."""
+    result: dict[str, ModelSpec] = {}
+    for spec in specs:
+        if spec.name in result:
+            raise SpecError(
+                f"{spec.path}: name {spec.name!r} is taken by {result[spec.name].path}; allowed: another name"
+            )
+        result[spec.name] = spec
+    return result
+
+
+def find_data(spec: ModelSpec, store: Store, cifar10_dir: Path | None = None, download: bool = False) -> Dataset:
+    """Samples of a model: those on this machine, or those in the store where this environment only consumes.
+
+    Without the reference's packages, samples that another environment stored come before those that are made with
+    scikit-learn: the stored engines were calibrated with them. CIFAR-10 itself is the same everywhere.
+    Raises DataError as :func:`engines.model.datasets.locate` does.
+    """
+    item = spec.inputs[0]
+    found = datasets.locate(
+        spec.dataset, cifar10_dir=cifar10_dir, download=download, input_name=item.name, value_range=item.range
+    )
+    consumes = registry.reference().unavailable() and found.name != "cifar10"
+    if consumes and (stored := store.recorded(spec.name, DATA)):
+        return unpack(stored.file("data.npz"), stored.details, item.name, item.range)
+    return found
+
+
+def chains(
+    store: Store,
+    *,
+    models: Sequence[str] = (),
+    saved_model: Path | None = None,
+    samples: Path | None = None,
+    engines: Mapping[str, Path] | None = None,
+    cifar10_dir: Path | None = None,
+    download: bool = False,
+) -> dict[str, Chain]:
+    """Give the chain of each model under test, by the model's name: every bundled one where none is named.
+
+    Each argument is what the option of its name gives; ``engines`` are the files of ``--onnx`` and ``--tflite``.
+    Raises EngineError where options exclude each other, a file is no good, or the data lack an input of the model.
+    """
+    if saved_model is not None and models:
+        raise SpecError(
+            f"--saved-model {saved_model} and the model {models[0]} are both given; allowed: one of the two"
+        )
+    if saved_model is not None:
+        specs = [derive.derive_spec(saved_model, samples)]
+    else:
+        specs = [load_model(find_model(name)) for name in models or bundled_names()]
+    files = dict(engines or {})
+    for option in [*(f"--{format_}" for format_ in files), *(["--samples"] if samples else [])]:
+        if len(specs) != 1:
+            raise SpecError(
+                f"{option} is for one model, and {', '.join(s.name for s in specs)} are under test; "
+                "name one with --model or --saved-model"
+            )
+    for format_, path in files.items():
+        specs = [brought.brought_engine(format_, path, specs[0])]
+
+    def data(spec: ModelSpec) -> Dataset | BroughtData:
+        if samples is not None:
+            return brought.read_samples(samples, spec)
+        if saved_model is not None:
+            return brought.make_samples(spec)
+        return find_data(spec, store, cifar10_dir, download)
+
+    found = {spec.name: Chain(spec, data(spec), store, files) for spec in select(specs).values()}
+    for chain in found.values():
+        if not chain.spec.bundled:
+            _ = chain.samples  # refuses data that do not fit, once and before anything is built from them
+    return found

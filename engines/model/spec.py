@@ -1,0 +1,158 @@
+"""What a model under test is: its inputs and outputs, where it comes from, in which precisions it is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engines.model.bundled import folder
+
+BATCH = "batch"
+"""The name of the dynamic first dimension that every input and output has."""
+
+DTYPES = ("float32",)
+
+OUTPUT_KINDS = ("probabilities", "logits", "values")
+
+ARCHITECTURES = ("vgg",)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One named input: its shape starts with ``"batch"``; other strings are further dynamic dimensions.
+
+    ``range`` is what the model was trained on, both ends included: contrast and drawn inputs stay within it.
+    ``signature_name`` is what the SavedModel's ``serving_default`` signature calls this input.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    range: tuple[float, float]
+    signature_name: str
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One named output.
+
+    ``kind`` says how it is judged: ``probabilities`` (rows sum to one), ``logits`` (softmax taken first for class
+    decisions), ``values`` (no classes).
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    kind: str
+    signature_name: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights in a file beside the spec, with what made them."""
+
+    path: Path
+    sha256: str
+    made_by: str
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the bundled architecture is trained, reproducibly.
+
+    ``learning_rate`` is the peak of a cosine schedule; ``dropout`` is the share dropped before the dense layers;
+    ``shift`` is by how many pixels training images are moved at most, ``flip`` whether they are mirrored.
+    ``weight_decay`` is AdamW's, ``label_smoothing`` the share of each label that is spread over all classes.
+    """
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    seed: int
+    dropout: float
+    weight_decay: float
+    label_smoothing: float
+    shift: int
+    flip: bool
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The bundled architecture: kernels of the first stage and units of the hidden dense layer."""
+
+    name: str
+    width: int
+    dense: int
+
+
+@dataclass(frozen=True)
+class BatchProfile:
+    """The batch sizes of an optimization profile: smallest, the one tuned for, largest.
+
+    A model's file has 1 for the smallest: every engine has to take single samples, which batches are judged by.
+    """
+
+    min: int
+    opt: int
+    max: int
+
+    def __str__(self) -> str:
+        """Give the short form used in variant ids: ``b1.16.32``."""
+        return f"b{self.min}.{self.opt}.{self.max}"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How many samples INT8 is calibrated with, and in batches of how many."""
+
+    samples: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model under test. Exactly one of ``architecture`` and ``saved_model`` says where it comes from."""
+
+    name: str
+    description: str
+    path: Path
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[OutputSpec, ...]
+    architecture: Architecture | None
+    weights: Weights | None
+    training: Training | None
+    saved_model: Path | None
+    dataset: str
+    precisions: Mapping[str, tuple[str, ...]]
+    profiles: tuple[BatchProfile, ...]
+    calibration: Calibration
+    dimensions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    tolerances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    floors: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the model comes with the project."""
+        return self.path.resolve().parent == folder()
+
+    def concrete_shape(self, item: InputSpec | OutputSpec, batch: int) -> tuple[int, ...]:
+        """Give the shape of an input or output for ``batch`` samples, other dynamic dimensions at their first size."""
+        sizes = {name: values[0] for name, values in self.dimensions.items()}
+        return tuple(batch if d == BATCH else sizes[d] if isinstance(d, str) else d for d in item.shape)
+
+    def output(self, name: str) -> OutputSpec:
+        """Find an output by name (KeyError where there is none)."""
+        return {o.name: o for o in self.outputs}[name]
+
+    @property
+    def exchangeable(self) -> bool:
+        """Whether samples fit into one table of numbers: one input and one output of class scores, of fixed sizes."""
+        return len(self.inputs) == len(self.outputs) == 1 and not self.dimensions and self.probabilities is not None
+
+    @property
+    def probabilities(self) -> OutputSpec | None:
+        """The first output that holds class scores, or None: the one whose accuracy is measured."""
+        return next((o for o in self.outputs if o.kind in {"probabilities", "logits"}), None)

@@ -1,0 +1,362 @@
+"""The model under test, as its TOML file describes it.
+
+Everything else follows from a :class:`ModelSpec`: what is built, on which data, in which precisions and batch
+profiles. A file is validated as a whole when it is loaded; errors name the file, the key, the value found and what
+is allowed. The format is described in docs/models.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from engines.errors import SpecError
+from engines.formats import registry
+from engines.model.datasets import DATASETS
+from engines.model.spec import (
+    ARCHITECTURES,
+    BATCH,
+    DTYPES,
+    OUTPUT_KINDS,
+    Architecture,
+    BatchProfile,
+    Calibration,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    Training,
+    Weights,
+)
+from engines.store import ARTIFACT_NAME
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+class _Table:
+    """A TOML table that is read key by key, so that whatever is left at the end is unknown."""
+
+    def __init__(self, content: Any, path: Path, key: str = "") -> None:
+        self.path, self.key = path, key
+        if not isinstance(content, dict):
+            raise SpecError(f"{path}: {key} is {content!r}; allowed: a table")
+        self._content = dict(content)
+        self._known: list[str] = []
+
+    def error(self, key: str, found: Any, allowed: str) -> SpecError:
+        return SpecError(f"{self.path}: {self._full(key)} is {found!r}; allowed: {allowed}")
+
+    def _full(self, key: str) -> str:
+        return f"{self.key}.{key}" if self.key else key
+
+    def has(self, key: str) -> bool:
+        self._known.append(key)
+        return key in self._content
+
+    def take(self, key: str, kind: type[T], allowed: str, default: T | None = None) -> T:
+        """Remove and return a value of a type; the default is used where the key is absent, if there is one."""
+        self._known.append(key)
+        if key not in self._content:
+            if default is not None:
+                return default
+            raise SpecError(f"{self.path}: {self._full(key)} is missing; allowed: {allowed}")
+        value = self._content.pop(key)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise self.error(key, value, allowed)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self.error(key, value, allowed)
+        return value
+
+    def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> str:
+        value = self.take(key, str, " | ".join(allowed), default)
+        if value not in allowed:
+            near = difflib.get_close_matches(value, allowed, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise self.error(key, value, " | ".join(allowed) + hint)
+        return value
+
+    def number(self, key: str, allowed: str, low: float, high: float, default: float | None = None) -> float:
+        value = self.take(key, float, allowed, default)
+        if not low <= value <= high:
+            raise self.error(key, value, allowed)
+        return value
+
+    def count(self, key: str, allowed: str, default: int | None = None, low: int = 1) -> int:
+        value = self.take(key, int, allowed, default)
+        if value < low:
+            raise self.error(key, value, allowed)
+        return value
+
+    def table(self, key: str) -> _Table:
+        return _Table(self.take(key, dict, "a table"), self.path, self._full(key))
+
+    def tables(self, key: str) -> list[_Table]:
+        items = self.take(key, list, f"one [[{key}]] table each")
+        if not items:
+            raise self.error(key, items, f"at least one [[{key}]] table")
+        return [_Table(item, self.path, f"{self._full(key)}[{i}]") for i, item in enumerate(items)]
+
+    def names(self) -> list[str]:
+        return list(self._content)
+
+    def finish(self) -> None:
+        """Refuse what was not asked for."""
+        for key in self._content:
+            near = difflib.get_close_matches(key, self._known, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            allowed = ", ".join(sorted(set(self._known)))
+            raise SpecError(f"{self.path}: unknown key {self._full(key)!r}{hint}; allowed here: {allowed}")
+
+
+def load_model(path: Path) -> ModelSpec:
+    """Read and validate a model's TOML file; raises SpecError with file, key, value and what is allowed."""
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: not valid TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}") from error
+    return parse_model(content, path)
+
+
+def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
+    """Validate the content of a model's TOML file (``path`` names it in errors and anchors relative paths)."""
+    top = _Table(content, path)
+    dimensions = _dimensions(top)
+    inputs = tuple(_input(t) for t in top.tables("inputs"))
+    outputs = tuple(_output(t) for t in top.tables("outputs"))
+    _check_tensors(path, inputs, outputs, dimensions)
+    source = top.table("source")
+    weights = _weights(source)
+    architecture, saved_model = _source(source, inputs, outputs)
+    source.finish()
+    if weights is not None and architecture is None:
+        raise SpecError(f"{path}: source.weights is given with source.saved_model; allowed: with source.architecture")
+    training = _training(top) if top.has("training") else None
+    if architecture is not None and weights is None and training is None:
+        raise SpecError(f"{path}: training is missing; allowed: a [training] table or source.weights, or both")
+    spec = ModelSpec(
+        name=top.take("name", str, "a short name", path.stem),
+        description=top.take("description", str, "a sentence", " "),
+        path=path,
+        inputs=inputs,
+        outputs=outputs,
+        architecture=architecture,
+        weights=weights,
+        training=training,
+        saved_model=saved_model,
+        dataset=_data(top),
+        precisions=_precisions(top),
+        profiles=_profiles(top),
+        calibration=_calibration(top),
+        dimensions=dimensions,
+        tolerances=_tolerances(top),
+        floors=tuple(top.take("floors", list, "one [[floors]] table each", [])),
+    )
+    if not ARTIFACT_NAME.fullmatch(spec.name):
+        raise top.error(
+            "name", spec.name, "letters, digits and any of . _ + -, not starting with a dot: it names a folder"
+        )
+    top.finish()
+    return spec
+
+
+def _shape(table: _Table) -> tuple[int | str, ...]:
+    allowed = f'["{BATCH}", …]: "{BATCH}" first, then sizes ≥ 1 or names of dynamic dimensions'
+    shape = table.take("shape", list, allowed)
+    good = (
+        (isinstance(d, str) and d.isidentifier()) or (isinstance(d, int) and not isinstance(d, bool) and d >= 1)
+        for d in shape
+    )
+    if not shape or shape[0] != BATCH or not all(good) or BATCH in shape[1:]:
+        raise table.error("shape", shape, allowed)
+    return tuple(shape)
+
+
+def _input(table: _Table) -> InputSpec:
+    name = table.take("name", str, "the input's name")
+    shape = _shape(table)
+    dtype = table.choice("dtype", DTYPES, "float32")
+    bounds = table.take("range", list, "[low, high] with low < high", [0.0, 1.0])
+    numbers = all(type(b) in {int, float} and math.isfinite(b) for b in bounds)
+    if len(bounds) != 2 or not numbers or not bounds[0] < bounds[1]:
+        raise table.error("range", bounds, "[low, high] with low < high")
+    spec = InputSpec(
+        name, shape, dtype, (float(bounds[0]), float(bounds[1])), table.take("signature_name", str, "a name", name)
+    )
+    table.finish()
+    return spec
+
+
+def _output(table: _Table) -> OutputSpec:
+    name = table.take("name", str, "the output's name")
+    shape = _shape(table)
+    dtype = table.choice("dtype", DTYPES, "float32")
+    kind = table.choice("kind", OUTPUT_KINDS)
+    if kind != "values" and (len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2):
+        raise table.error("shape", list(shape), f'["{BATCH}", classes] for kind {kind!r}')
+    spec = OutputSpec(name, shape, dtype, kind, table.take("signature_name", str, "a name", name))
+    table.finish()
+    return spec
+
+
+def _check_tensors(
+    path: Path,
+    inputs: tuple[InputSpec, ...],
+    outputs: tuple[OutputSpec, ...],
+    dimensions: Mapping[str, tuple[int, ...]],
+) -> None:
+    for side, items in (("inputs", inputs), ("outputs", outputs)):
+        names = [item.name for item in items]
+        twice = {n for n in names if names.count(n) > 1}
+        if twice:
+            raise SpecError(f"{path}: {side} name {min(twice)!r} is given twice; allowed: names that differ")
+        for item in items:
+            for d in item.shape:
+                if isinstance(d, str) and d != BATCH and d not in dimensions:
+                    raise SpecError(
+                        f"{path}: {side} {item.name!r} has the dynamic dimension {d!r} without sizes; "
+                        f"allowed: dimensions.{d} = [sizes to check it at]"
+                    )
+
+
+def _dimensions(top: _Table) -> Mapping[str, tuple[int, ...]]:
+    if not top.has("dimensions"):
+        return {}
+    table = top.table("dimensions")
+    result = {}
+    for name in table.names():
+        sizes = table.take(name, list, "[sizes ≥ 1]")
+        if name == BATCH or not sizes or not all(type(s) is int and s >= 1 for s in sizes):
+            raise table.error(name, sizes, f"[sizes ≥ 1], for a dimension other than {BATCH!r}")
+        result[name] = tuple(sizes)
+    return result
+
+
+def _source(
+    table: _Table, inputs: tuple[InputSpec, ...], outputs: tuple[OutputSpec, ...]
+) -> tuple[Architecture | None, Path | None]:
+    if table.has("saved_model") == table.has("architecture"):
+        raise SpecError(
+            f"{table.path}: source has {table.names()}; allowed: exactly one of saved_model and architecture"
+        )
+    if table.has("saved_model"):
+        return None, table.path.parent / table.take("saved_model", str, "the path of a SavedModel folder")
+    architecture = Architecture(
+        table.choice("architecture", ARCHITECTURES),
+        table.count("width", "a number of kernels ≥ 1"),
+        table.count("dense", "a number of units ≥ 1"),
+    )
+    one = len(inputs) == len(outputs) == 1 and len(inputs[0].shape) == 4 and outputs[0].kind == "probabilities"
+    if not one or any(isinstance(d, str) for d in inputs[0].shape[1:]):
+        raise table.error("architecture", architecture.name, "with one image input (batch, H, W, C) and probabilities")
+    return architecture, None
+
+
+def _weights(table: _Table) -> Weights | None:
+    if not table.has("weights"):
+        return None
+    weights = table.table("weights")
+    result = Weights(
+        table.path.parent / weights.take("file", str, "a file beside this one"),
+        weights.take("sha256", str, "the file's SHA-256"),
+        weights.take("made_by", str, "command, machine and accuracy"),
+    )
+    weights.finish()
+    return result
+
+
+def _training(top: _Table) -> Training:
+    table = top.table("training")
+    training = Training(
+        epochs=table.count("epochs", "epochs ≥ 1"),
+        batch=table.count("batch", "samples per step ≥ 1"),
+        learning_rate=table.number("learning_rate", "a rate in (0, 1]", 1e-9, 1.0),
+        seed=table.count("seed", "an integer ≥ 0", low=0),
+        dropout=table.number("dropout", "a share in [0, 0.9]", 0.0, 0.9, 0.0),
+        weight_decay=table.number("weight_decay", "a rate in [0, 1]", 0.0, 1.0, 0.0),
+        label_smoothing=table.number("label_smoothing", "a share in [0, 0.5]", 0.0, 0.5, 0.0),
+        shift=table.count("shift", "pixels ≥ 0", 0, low=0),
+        flip=table.take("flip", bool, "true | false", False),
+        accuracy=table.number("accuracy", "the accuracy to reach, in (0, 1]", 1e-9, 1.0),
+    )
+    table.finish()
+    return training
+
+
+def _data(top: _Table) -> str:
+    table = top.table("data")
+    dataset = table.choice("dataset", DATASETS)
+    table.finish()
+    return dataset
+
+
+def _precisions(top: _Table) -> Mapping[str, tuple[str, ...]]:
+    """Precisions by format, as the registry knows them: all where the file does not say; the reference's anyway."""
+    known, reference = registry.precisions(), registry.reference().name
+    if not top.has("precisions"):
+        return known
+    table = top.table("precisions")
+    result = {reference: known.pop(reference)}
+    for format_, allowed in known.items():
+        chosen = table.take(format_, list, f"[{', '.join(allowed)}]", [])
+        for precision in chosen:
+            if precision not in allowed:
+                raise table.error(format_, precision, " | ".join(allowed))
+        if len(set(chosen)) != len(chosen):
+            raise table.error(format_, chosen, "each precision once")
+        result[format_] = tuple(chosen)
+    table.finish()
+    if sum(map(len, result.values())) == 1:
+        raise SpecError(f"{table.path}: precisions names no variant to check; allowed: {known}")
+    return result
+
+
+def _profiles(top: _Table) -> tuple[BatchProfile, ...]:
+    allowed = "[[1, opt, max], …] with 1 ≤ opt ≤ max (the smallest batch is 1: every engine takes a single sample)"
+    if not top.has("batch"):
+        return (BatchProfile(1, 16, 32),)
+    table = top.table("batch")
+    profiles = table.take("profiles", list, allowed)
+    if not profiles:
+        raise table.error("profiles", profiles, allowed)
+    for p in profiles:
+        if (
+            not isinstance(p, list)
+            or len(p) != 3
+            or not all(type(n) is int for n in p)
+            or not 1 == p[0] <= p[1] <= p[2]
+        ):
+            raise table.error("profiles", p, allowed)
+    table.finish()
+    return tuple(BatchProfile(*p) for p in profiles)
+
+
+def _calibration(top: _Table) -> Calibration:
+    if not top.has("calibration"):
+        return Calibration(samples=320, batch=32)
+    table = top.table("calibration")
+    result = Calibration(table.count("samples", "samples ≥ 1"), table.count("batch", "samples ≥ 1"))
+    if result.samples % result.batch:
+        raise table.error("samples", result.samples, f"a multiple of calibration.batch ({result.batch})")
+    table.finish()
+    return result
+
+
+def _tolerances(top: _Table) -> Mapping[str, Mapping[str, Any]]:
+    """Take the overrides as they are: what they may say is the business of whoever judges."""
+    if not top.has("tolerances"):
+        return {}
+    table = top.table("tolerances")
+    return {name: table.take(name, dict, "a table of figures") for name in table.names()}

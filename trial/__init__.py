@@ -1,0 +1,1 @@
+"""Run and judge engines without pytest: inputs, rules, causes."""

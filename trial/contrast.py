@@ -1,0 +1,65 @@
+"""The contrast set: inputs at the edges of what a model takes, where layouts, ranges and saturation show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from engines.model.ranges import Ranges
+    from engines.model.spec import ModelSpec
+
+SEED = 20
+
+
+def contrast_set(spec: ModelSpec, ranges: Ranges) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
+    """Make the contrast set of a model: a name for each sample, and the arrays (N, …) by input name.
+
+    Every value lies within the input's range in ``ranges``; the two ends of it are among them. Where inputs have
+    different ranks, the names are those of the input with the most patterns.
+    """
+    columns = {i.name: list(_patterns(*ranges[i.name], spec.concrete_shape(i, 1)[1:], i.dtype)) for i in spec.inputs}
+    names = tuple(name for name, _ in max(columns.values(), key=len))
+    # There is a ramp for each axis: an input with fewer axes than another repeats its last pattern.
+    return names, {
+        name: np.stack([column[min(i, len(column) - 1)][1] for i in range(len(names))])
+        for name, column in columns.items()
+    }
+
+
+def _patterns(
+    low: NDArray[Any], high: NDArray[Any], shape: tuple[int, ...], dtype: str
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Name and make each sample of one input, from ``low`` to ``high``; ``shape`` is without the batch."""
+    generator = np.random.default_rng(SEED)
+
+    def filled(values: Any) -> NDArray[Any]:
+        return np.broadcast_to(low + (high - low) * np.asarray(values, np.float64), shape).astype(dtype)
+
+    # The last axis of an image is its channels: a pixel is bright in all of them, a checkerboard is grey.
+    places = shape[:-1] if len(shape) > 1 else shape
+    parity = np.indices(places).sum(axis=0) % 2 if places else np.zeros(())
+    extra = (1,) * (len(shape) - len(places))
+    yield "black", filled(0.0)
+    yield "white", filled(1.0)
+    yield "mid-grey", filled(0.5)
+    yield "checkerboard", filled(parity.reshape(places + extra))
+    yield "inverse checkerboard", filled(1 - parity.reshape(places + extra))
+    coarse = (np.indices(places) // 4).sum(axis=0) % 2 if places else np.zeros(())
+    yield "coarse checkerboard", filled(coarse.reshape(places + extra))
+    for name, share in (("first", 0.0), ("middle", 0.5), ("last", 1.0)):
+        pixel = np.zeros(places)
+        pixel.flat[round(share * (pixel.size - 1))] = 1.0
+        yield f"single bright pixel, {name}", filled(pixel.reshape(places + extra))
+    for i in range(4):
+        yield f"uniform noise {i}", filled(generator.random(shape))
+    for i in range(2):
+        yield f"only ends of the range {i}", filled(generator.integers(0, 2, shape))
+    for axis in range(len(places)):
+        ramp = np.linspace(0.0, 1.0, places[axis]).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        yield f"ramp along axis {axis + 1}", filled(ramp)

@@ -1,0 +1,75 @@
+"""Hypothesis strategies: inputs within a model's range."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.model.ranges import Ranges
+    from engines.model.spec import InputSpec, ModelSpec
+
+TEXTURES = ("flat", "noise", "blocks", "spikes")
+
+
+@st.composite
+def _samples(
+    draw: st.DrawFn, item: InputSpec, low: NDArray[Any], high: NDArray[Any], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    """Draw one input for all samples: a texture, its seed and the part of the range it fills, for each sample."""
+    result = np.empty(shape, np.float64)
+    # By number: the sample of an input of shape (N,) is a single number, which no view of an array can be.
+    for i in range(len(result)):
+        first, second = draw(st.tuples(st.floats(0, 1), st.floats(0, 1)), label=f"{item.name}: part of the range")
+        texture = draw(st.sampled_from(TEXTURES), label=f"{item.name}: texture")
+        generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label=f"{item.name}: seed"))
+        values = np.asarray(generator.random(shape[1:]))
+        if texture == "flat":
+            values[...] = 0.0
+        elif texture == "blocks":
+            values = np.round(values)
+        elif texture == "spikes":
+            values = np.where(values > 0.97, 1.0, 0.0)
+        result[i] = first + (second - first) * values
+    return np.clip(low + (high - low) * result, low, high).astype(item.dtype)
+
+
+@st.composite
+def model_inputs(draw: st.DrawFn, spec: ModelSpec, ranges: Ranges, max_samples: int = 4) -> dict[str, NDArray[Any]]:
+    """Draw inputs of a model: one to ``max_samples`` samples, arrays (N, …) by input name, within ``ranges``."""
+    count = draw(st.integers(1, max_samples), label="samples")
+    return {i.name: draw(_samples(i, *ranges[i.name], spec.concrete_shape(i, count))) for i in spec.inputs}
+
+
+def drawn_inputs(spec: ModelSpec, ranges: Ranges, examples: int) -> dict[str, NDArray[Any]]:
+    """Give the samples of ``examples`` draws of :func:`model_inputs` as one set of arrays, the same each time."""
+    collected: list[dict[str, NDArray[Any]]] = []
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(model_inputs(spec, ranges))
+    def collect(inputs: dict[str, NDArray[Any]]) -> None:
+        collected.append(inputs)
+
+    collect()
+    return {i.name: np.concatenate([c[i.name] for c in collected]) for i in spec.inputs}
+
+
+@st.composite
+def partitions(draw: st.DrawFn, count: int) -> list[tuple[int, int]]:
+    """Draw a partition of ``count`` samples into consecutive batches, as (start, stop) pairs."""
+    cuts = draw(st.sets(st.integers(1, count - 1)) if count > 1 else st.just(set()))
+    edges = [0, *sorted(cuts), count]
+    return list(itertools.pairwise(edges))

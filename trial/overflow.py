@@ -1,0 +1,57 @@
+"""TODO trial.overflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.formats.onnx.build import FP16_LARGEST
+from engines.formats.onnx.fp16 import InFp16
+from trial.rules import Outputs, Rule, compare_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def lost_in_fp16(
+    engine: InFp16, inputs: Mapping[str, NDArray[Any]], rule: Rule, name: str, sample_names: Sequence[str] = ()
+) -> str:
+    """Say what does not fit FP16 and how far that changes the answers to ``inputs``; empty where they survive it.
+
+    They survive where they are, by the rule, those of the same graph without FP16's limits: what becomes
+    infinite may be meant to (a mask), or make no difference (only its tanh is taken).
+    """
+    plain, limited = engine.plain(inputs), engine.limited(inputs)
+    # Answers that are not finite in FP32 either are for other tests to find.
+    finite = np.logical_and.reduce([np.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in plain.values()])
+    samples = np.flatnonzero(finite)
+    if not samples.size:
+        return ""
+    plain, limited = ({key: array[samples] for key, array in outputs.items()} for outputs in (plain, limited))
+    comparison = compare_of(engine.limited, Outputs(inputs, limited, plain), rule)
+    if comparison.passed:
+        return ""
+    differences = [np.abs(limited[key] - array).reshape(len(samples), -1).max(axis=1) for key, array in plain.items()]
+    # A NaN is as far off as it gets, and the largest to argmax.
+    worst = int(samples[np.max(differences, axis=0).argmax()])
+    first, *others = engine.overflows({key: array[worst : worst + 1] for key, array in inputs.items()})
+    named = f" ({sample_names[worst]})" if sample_names else ""
+    judged = f"{engine.plain.variant} of {engine.plain.spec.name}"
+    lines = [
+        f"{judged} keeps values in FP16 that do not fit there, and its answers hang on them",
+        f"  inputs     {name}, {len(finite)} samples",
+        f"  tensor     {first.tensor!r}, the output of {first.operator}, reaches {first.largest:.6g} on sample {worst}"
+        f"{named}; FP16 ends at {FP16_LARGEST:.0f}",
+    ]
+    if others:
+        largest = max(other.largest for other in others)
+        lines.append(f"             {len(others)} behind it do not fit either, up to {largest:.6g}")
+    lines += [f"  in FP16    {line}" for line in comparison.describe().splitlines()]
+    lines += [
+        "  likely     an overflow, which ONNX Runtime does not show on a CPU: there it computes FP16 graphs in FP32",
+        "  what to do keep that part in FP32 (the FP16 converter's node_block_list) or scale its values down;",
+        "             or use BF16 or FP32, and leave fp16 out of the model's precisions",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,120 @@
+"""TODO trial.rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformance.compare import ANY, Comparison, Grid, Scale, Tolerance, compare
+from engines.errors import EngineError
+from engines.formats import registry
+from trial.rows import row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.chain import Chain
+    from engines.model.spec import ModelSpec
+    from engines.runner import Runner
+    from engines.variant import Variant
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+
+MANY = 16
+"""The fewest stress inputs whose average says something of an engine: the contrast set has at least as many."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What an engine answered on inputs, and what the reference did; all by name, (N, …)."""
+
+    inputs: Arrays
+    actual: Arrays
+    reference: Arrays
+
+    def part(self, few: slice | NDArray[np.intp]) -> Outputs:
+        """Give some of the samples."""
+        return Outputs(
+            *({n: a[few] for n, a in arrays.items()} for arrays in (self.inputs, self.actual, self.reference))
+        )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What outputs are judged by: the variant's tolerance, and the magnitudes of logits and values.
+
+    For the cause of a failure: whether the engine was ``converted`` from the SavedModel and is fed by its runner here,
+    and what gives the SavedModel's outputs on other inputs, or None where it cannot be asked.
+    """
+
+    tolerance: Tolerance
+    scales: Mapping[str, Scale]
+    converted: bool = False
+    ask: Callable[[Arrays], Arrays | None] = lambda _: None
+
+
+def output_kinds(spec: ModelSpec) -> dict[str, str]:
+    """Say of each output of a model what it holds, as a comparison asks for it."""
+    return {o.name: o.kind for o in spec.outputs}
+
+
+def output_scales(chain: Chain) -> dict[str, Scale]:
+    """Give the magnitudes of logits and values: those of the reference's on the samples."""
+    names = [o.name for o in chain.spec.outputs if o.kind != "probabilities"]
+    reference = chain.reference("samples", chain.samples.inputs) if names else {}
+    return {name: Scale.of(reference[name]) for name in names}
+
+
+def magnitude(scales: Mapping[str, Scale], output: str) -> float:
+    """Give what differences of an output are divided by; 1 for probabilities, and for outputs that are all zero."""
+    return (scales[output].largest if output in scales else 0.0) or 1.0
+
+
+def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
+    """Give what a variant's outputs are judged by on ``count`` inputs of a kind: ``samples`` or ``stress``."""
+    tolerance = row(variant.row_name, kind, chain.spec.tolerances, str(chain.spec.path)).tolerance
+    if kind == "stress" and variant.precision.startswith("int8") and not _measured(chain, variant):
+        tolerance = _on_average(tolerance, count)
+    return Rule(tolerance, output_scales(chain), _converted(chain, variant), lambda inputs: _asked(chain, inputs))
+
+
+def _converted(chain: Chain, variant: Variant) -> bool:
+    """Say whether an engine was made from the SavedModel by the chain, and is fed by its runner: no C++ program is."""
+    return registry.find(variant.format).fed_here and not chain.from_brought(variant)
+
+
+def _asked(chain: Chain, inputs: Arrays) -> Arrays | None:
+    """Give the SavedModel's outputs on inputs that are tried for a cause; None where there is no TensorFlow."""
+    try:
+        return chain.reference("tried", inputs)
+    except EngineError:
+        return None
+
+
+def _measured(chain: Chain, variant: Variant) -> bool:
+    """Say whether the variant's row for stress was measured on this model: it is bundled, or has a row of its own."""
+    own = "stress" in chain.spec.tolerances.get(variant.row_name, {})
+    return own or (chain.spec.bundled and variant.format not in chain.brought)
+
+
+def _on_average(tolerance: Tolerance, count: int) -> Tolerance:
+    """Let the averages of many stress inputs decide alone, and of few nothing but their form.
+
+    What INT8 makes of inputs beyond its calibrated range is the model's own: of thirteen models that were quantized
+    soundly three (one-dimensional convolutions, a transformer, steep logits) gave some drawn noise another class, with
+    leads of up to 1.0, and kept to the averages of the rows.
+    """
+    averages = {} if count >= MANY else {"mean": ANY, "kl": ANY}
+    why = f"{tolerance.why}; on average of {MANY} and more stress inputs, since this model's rows were not measured"
+    return replace(tolerance, max=ANY, margin=ANY, flips=ANY, why=why, **averages)
+
+
+def compare_of(runner: Runner, given: Outputs, rule: Rule) -> Comparison:
+    """Compare what a runner answered with the reference, knowing which of its outputs are integers inside."""
+    grids = {name: Grid(*found) for name, found in runner.grids.items()}
+    kinds = output_kinds(runner.spec)
+    return compare(given.actual, given.reference, rule.tolerance, kinds, scales=rule.scales, grids=grids)
