@@ -65,7 +65,7 @@ def test_outputs_without_probabilities_have_rows_of_their_own_figures(kinds):
 
 def test_rows_that_a_model_does_not_need_are_comments():
     """Within the table nothing is to be pasted; beyond it, the figures that are so are named."""
-    assert beyond("onnx-int8", seen_at(1.0), 0.0) == []
+    assert beyond(table(), "onnx-int8", seen_at(1.0), 0.0) == []
     text = toml_rows(table(), "onnx-int8", seen_at(1.0), 0.0)
     assert tomllib.loads(text) == {}
     assert "# samples = { max = [1.4, 0.35]" in text

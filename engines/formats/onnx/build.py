@@ -54,10 +54,10 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
     converter's last lines where it fails, or where the result fails onnx.checker or is not the spec's signature.
     """
     target = (folder / FILE).resolve()
-    command = [sys.executable, "-m", f"engines.{CONVERTER.stem}", "--saved-model", str(saved_model.resolve())]
+    command = [sys.executable, "-m", f"{__package__}.{CONVERTER.stem}", "--saved-model", str(saved_model.resolve())]
     command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", "serving_default"]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
-    root = CONVERTER.parent.parent
+    root = CONVERTER.parents[3]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
     # tf2onnx goes on without them, and writes a file that is none.
     if unknown := sorted(set(re.findall(r"Tensorflow op \[(.+): (\w+)\] is not supported", done.stderr))):
