@@ -8,8 +8,9 @@ from typing import Any
 
 from conformance.accuracy import COARSE_SAMPLES
 from conformance.compare import Figure
-from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding, Key, Report, by_variant, named
+from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding, Key, by_variant, named
 from conformance.history.statistics import holm, share_bound, sign_test
+from conformance.report.document import Document
 
 ALPHA = 0.05
 """The chance that answers which changed by accident, as in rebuilt engines, make anything seem less accurate."""
@@ -31,7 +32,7 @@ FIGURES = ("max", "mean", "kl", "sum")
 """The figures that are compared; flips have a test of their own, and margin is that of a single flip."""
 
 
-def comparable_models(old: Report, new: Report) -> tuple[set[str], list[Finding]]:
+def comparable_models(old: Document, new: Document) -> tuple[set[str], list[Finding]]:
     """Give the models whose samples come from the same source in both, and say which others there are."""
     before, after = ({m["name"]: m for m in report["models"]} for report in (old, new))
     same, findings = set(), []
@@ -61,7 +62,7 @@ class _Claim:
     discordant: int
 
 
-def compare_accuracy(old: Report, new: Report, models: set[str]) -> list[Finding]:
+def compare_accuracy(old: Document, new: Document, models: set[str]) -> list[Finding]:
     """Say which variants lost right answers, beyond what their reference lost, and which references did."""
     variants, references, findings = [], [], []
     before, after = by_variant(old["accuracy"]), by_variant(new["accuracy"])
@@ -113,7 +114,7 @@ def _independent(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
     return float(2 * right * (1 - right))
 
 
-def _flip_share(old: Report, new: Report, key: Key) -> float:
+def _flip_share(old: Document, new: Document, key: Key) -> float:
     """Bound the share of answers that differ between the runs by chance: a variant's flips in both, on the samples."""
     found = [c for r in (old, new) for c in r["comparisons"] if (c["model"], c["variant"]) == key]
     found = [c for c in found if c["inputs"] == "samples"]
@@ -122,7 +123,7 @@ def _flip_share(old: Report, new: Report, key: Key) -> float:
     return share_bound(sum(c["flips"] for c in found), found[0]["samples"])
 
 
-def compare_differences(old: Report, new: Report, models: set[str]) -> list[Finding]:
+def compare_differences(old: Document, new: Document, models: set[str]) -> list[Finding]:
     """Say where outputs are farther from the reference's than before, or top-1 classes flip more often."""
     findings: list[Finding] = []
     wider: dict[Key, list[str]] = {}

@@ -74,4 +74,4 @@ def as_json(difference: Difference) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False)
 
 
-FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json}
+WRITERS = {"text": as_text, "markdown": as_markdown, "json": as_json}
