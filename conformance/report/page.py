@@ -15,7 +15,7 @@ from conformance.report.markup import Markup, join, table, tag
 from conformance.report.numbers import apart, duration, number, percent, plural, ratio
 from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
-from conformance.report.tested import file_name, tested
+from conformance.report.tested import engine_names, file_name, tested
 from conformance.report.verdict import also, findings, outcome
 from conformance.report.wording import (
     BROKEN,
@@ -38,13 +38,6 @@ VERDICTS = {
     "not compared": "– not compared",
     "not run": "– not run",
 }
-FAMILIES = {
-    "tensorrt-vc": "TensorRT plans that other versions can run too",
-    "cpp8": "the C++ program on TensorRT 8",
-    "cpp10": "the C++ program on TensorRT 10",
-}
-"""Formats whose names do not say what they are."""
-
 NO_CASE = "got empty parameter set"
 """How pytest begins the reason of a test that is written for variants that the model under test has none of."""
 
@@ -434,8 +427,11 @@ def _skipped(document: Document) -> Markup | None:
 def _families(document: Document) -> Markup | None:
     """Explain the names of variants that were skipped, once."""
     left = [v for v in document["variants"] if v["verdict"] == "skipped"]
+    # Where an engine is installed is told elsewhere.
+    engines = {name: engine.partition(" (")[0] for name, engine in engine_names(document).items()}
     formats = dict.fromkeys(v["format"] for v in left)
-    told = [f"{name}: {FAMILIES[name]}" for name in formats if name in FAMILIES]
+    # A format that is called as its engine is needs no explanation.
+    told = [f"{name}: {engines[name]}" for name in formats if name not in engines.get(name, name).lower()]
     if profile := next((v["profile"] for v in left if v["profile"]), None):
         low, best, high = (*profile.removeprefix("b").split("."), "", "")[:3]
         told.append(f"b{profile.removeprefix('b')}: an engine for batches of {low} to {high}, tuned for {best}")
