@@ -63,7 +63,7 @@ _PROFILE = re.compile(r"-b\d+\.\d+\.\d+$")
 
 
 def row_name(variant: str) -> str:
-    """Give the key of a variant's row: its id without a batch profile, which changes speed and not answers."""
+    """Key of a variant's row: its id without a batch profile, which changes speed and not answers."""
     return _PROFILE.sub("", variant)
 
 
@@ -75,7 +75,7 @@ def _table() -> Mapping[str, Any]:
 
 
 def row(variant: str, kind: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = "") -> Row:
-    """Give the row of a variant (its id) for a kind of input, with a model's overrides applied.
+    """Row of a variant (its id) for a kind of input, with a model's overrides applied.
 
     ``source`` names the file that the overrides come from. Raises ToleranceError where there is no such row, a figure
     is unknown or not ``[allowed, seen]``, an override has no ``why``, or more is allowed than the headroom.
@@ -106,7 +106,7 @@ def row(variant: str, kind: str, overrides: Mapping[str, Mapping[str, Any]] | No
 def batching(
     variant: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = ""
 ) -> tuple[float, float]:
-    """Give what batching may move an output of a variant, and the worst that was seen; zero asks for bitwise equality.
+    """Largest change of an output by batching that is allowed, and that was seen; zero asks for bitwise equality.
 
     Raises ToleranceError as :func:`row` does.
     """

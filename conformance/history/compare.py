@@ -30,7 +30,7 @@ class Difference:
         return any(finding.kind == REGRESSION for finding in self.findings)
 
     def of(self, kind: str) -> tuple[Finding, ...]:
-        """Give the findings of one kind."""
+        """All findings of one kind."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
 
@@ -40,7 +40,7 @@ def compare_results(
     """Compare the runs of an old state with those of a new one.
 
     Of several reports of one state all measure speed; everything else is the first one's. ``partial`` says that the new
-    run was meant to leave things out, which are then only noted; but for variants that its models no longer have.
+    run was meant to leave things out: they are only noted, but for variants that its models no longer have.
     ``formats`` tell which artifacts are made for one GPU; of those that they do not list none is.
     Raises HistoryError where nothing can be compared.
     """
@@ -75,7 +75,7 @@ def _same_state(reports: Sequence[Document]) -> None:
 
 
 def _shared(old: Document, new: Document, partial: bool) -> set[tuple[str, str]]:
-    """Give the variants that ran in both; raises HistoryError where there are none."""
+    """Variants that ran in both; raises HistoryError where there are none."""
     names = [[m["name"] for m in report["models"]] for report in (old, new)]
     if not set(names[0]) & set(names[1]):
         raise HistoryError(
@@ -101,7 +101,7 @@ def _known(report: Document) -> set[tuple[str, str]]:
 
 
 def _states(old: Document, new: Document) -> list[Finding]:
-    """Say where one of the runs did not pass or did not finish, and what that means for the comparison."""
+    """Either run that did not pass or did not finish, and what that means for the comparison."""
     findings = []
     if old["verdict"]["status"] != "passed":
         why = (
@@ -116,7 +116,7 @@ def _states(old: Document, new: Document) -> list[Finding]:
 
 
 def _fewer(old: Document, new: Document, shared: set[tuple[str, str]]) -> list[Finding]:
-    """Say how many variants the comparison is about, where these are not all."""
+    """Note on how many variants the comparison is about, where these are not all."""
     count = len(_known(old) | _known(new))
     if len(shared) == count:
         return []

@@ -34,7 +34,7 @@ _Owner = tuple[str | None, str | None]
 
 
 def compare_sizes(old: Document, new: Document, formats: Formats = NOTHING_KNOWN) -> list[Finding]:
-    """Which artifacts are larger or smaller; one that is made for another GPU is another program, and only noted."""
+    """Artifacts that are larger or smaller; one that is made for another GPU is another program, and only noted."""
     before, after = by_variant(old["artifacts"]), by_variant(new["artifacts"])
     engines = read_engines(new)
     gpus = [(report["environment"]["gpu"] or {}).get("name") for report in (old, new)]
@@ -52,7 +52,7 @@ def compare_sizes(old: Document, new: Document, formats: Formats = NOTHING_KNOWN
 
 
 def compare_failures(old: Document, new: Document) -> list[Finding]:
-    """Say which tests fail, or count as known failures, that did not; and which pass again."""
+    """Newly failing tests, new known failures, and tests that pass again."""
     findings = []
     before, after = ({f["test"]: f for f in report["failures"]} for report in (old, new))
     for test, failure in after.items():
@@ -85,7 +85,7 @@ def compare_failures(old: Document, new: Document) -> list[Finding]:
 
 
 def compare_skips(old: Document, new: Document) -> list[Finding]:
-    """Say of which variants tests that ran are skipped, and of which tests that were skipped run."""
+    """Variants of which tests that ran are skipped, or tests that were skipped run."""
     findings = []
     executed = [_executed(report) for report in (old, new)]
     worse, better = (REGRESSION, "newly skipped", "more"), (IMPROVEMENT, "no longer skipped", "fewer")
@@ -98,7 +98,7 @@ def compare_skips(old: Document, new: Document) -> list[Finding]:
 
 
 def _skipped_instead(ran: Document, skips: Document) -> dict[_Owner, Counter[str]]:
-    """Give whose tests ran in the one report and are skipped in the other, with the reasons and how many tests each.
+    """Owners of tests that ran in one report and are skipped in the other, with reasons and how many tests each.
 
     A run of more tests skips more, and one of fewer tests runs fewer: only both together say that tests which ran are
     skipped. Those that the run was told to leave out do not count.
@@ -136,7 +136,7 @@ def _ran(counts: Mapping[str, int]) -> int:
 
 
 def compare_presence(old: Document, new: Document, partial: bool) -> list[Finding]:
-    """Say which variants, tests and measurements the new run lacks, and which it has in addition.
+    """Variants, tests and measurements that the new run lacks, and those that it has in addition.
 
     Of a ``partial`` run, what was not selected is only noted.
     """

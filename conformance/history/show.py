@@ -12,7 +12,7 @@ TITLES = {REGRESSION: "regressed", IMPROVEMENT: "better or new", NOTE: "to know"
 
 
 def headline(difference: Difference) -> str:
-    """Say in one line whether anything regressed, and what."""
+    """Line on whether anything regressed, and what."""
     found = difference.of(REGRESSION)
     if not found:
         return "nothing regressed"

@@ -2,7 +2,7 @@
 
 A measurement is half a second of one engine at one batch size. What else runs on a shared machine can slow all of it,
 by 2.2 times on 2 cores, and nothing in its rounds shows that. So an engine counts as slower where several measurements
-agree that are apart in time, its batch sizes or those of further reports; and each has to lose more than the processor
+agree that are apart in time: its batch sizes, or those of further reports. Each has to lose more than the processor
 time that others took meanwhile explains, where that was recorded. One batch size alone proves it where it lost more
 than in any disturbance that was seen, or in each of many reports.
 """
@@ -36,8 +36,8 @@ UNCHANGED = 1.08
 DISTURBED = 2.5
 """More than so many times what others are recorded to explain is no disturbance, whatever other batch sizes say.
 
-Between any two of 40 runs with one of 2 cores taken most of the time, converted engines took up to 2.2 times as long,
-and up to 1.9 times what was recorded explains (the SavedModel, which is not judged, up to 3.8 times).
+That was measured between any two of 40 runs with one of 2 cores taken most of the time. Converted engines took up to
+2.2 times as long, and up to 1.9 times what was recorded explains. (The SavedModel, which is not judged: 3.8 times.)
 """
 
 MANY = 4
@@ -53,8 +53,10 @@ QUIET = 1.25
 """Others explain nothing where they disturb less than this times more than in the other run: ticks are coarse."""
 
 NEARLY_ALL = 0.75
-"""The share of the other variants that has to be slower with a reference that only seems to be, before the machine is
-held to be: variants of one engine, which may be half of all, lose their speed together."""
+"""Share of the other variants that have to be slower, too, where the reference only seems to be.
+
+Only then the machine is held to be slower: variants of one engine, which may be half of all, lose their speed together.
+"""
 
 SINGLE = 1
 
@@ -77,16 +79,16 @@ class Speed:
 
 
 def disturbance(busy: float | None, cores: int) -> float:
-    """Say how many times as long calls take at most, while others keep ``busy`` of the ``cores`` busy.
+    """Largest factor by which calls take longer while others keep ``busy`` of the ``cores`` busy.
 
-    Threads of an engine wait for each other, so that losing one core of two costs half of the speed (1.95 times as long
-    was seen): each busy core counts twice. What was not recorded explains nothing: 1.
+    Threads of an engine wait for each other: losing one core of two costs half of the speed (1.95 times as long was
+    seen). So each busy core counts twice. What was not recorded explains nothing: 1.
     """
     return 1.0 if busy is None else 1.0 + 2.0 * busy / cores
 
 
 def excess(one: Speed, other: Speed) -> float:
-    """Say how many times as long others explain that ``one`` takes, beyond what they did to ``other``."""
+    """Factor by which others explain that ``one`` takes longer, beyond what they did to ``other``."""
     ratio = one.disturbance / other.disturbance
     return ratio if ratio > QUIET else 1.0
 
@@ -99,13 +101,13 @@ Speeds: TypeAlias = Mapping[Point, tuple[Speed, ...]]
 
 
 def read_speeds(report: Document) -> Mapping[Point, Speed]:
-    """Give the measurements of a report; of one that is repeated the fastest."""
+    """Measurements of a report; of one that is repeated the fastest."""
     slowest_first = sorted(_read(report), key=lambda speed: -speed.median)
     return {speed.point: speed for speed in slowest_first}
 
 
 def _read(report: Document) -> Iterator[Speed]:
-    """Give the measurements of a report, but those that have no rounds."""
+    """Measurements of a report, but those that have no rounds."""
     engines = read_engines(report)
     for entry in report["benchmarks"]:
         count = entry.get("samples_per_round", entry["batch"])
@@ -315,9 +317,9 @@ def _looks(
 
 
 def _machine(model: str, itself: _Claim, others: Mapping[Engine, _Claim]) -> tuple[float, list[Finding]]:
-    """Say how many times as long the machine of the new run takes, 1 where it is not slower; and what shows it.
+    """Factor by which the machine of the new run is slower, 1 where it is not; and what shows it.
 
-    ``itself`` is the reference. Slower alone it proves nothing: what else runs may make TensorFlow's threads wait for
+    ``itself`` is the reference. Slower alone it proves nothing. What else runs may make TensorFlow's threads wait for
     each other, up to three times as long, and slow nothing else.
     """
     slower, faster = (_agree(changes, NEEDED) is not None for changes in (itself.slowed, itself.sped))
@@ -352,7 +354,7 @@ def _machine(model: str, itself: _Claim, others: Mapping[Engine, _Claim]) -> tup
 
 
 def _slower_by(reference: float, others: Sequence[float], sure: bool) -> float:
-    """Give how many times as long a machine takes on which the ``reference`` and the ``others`` take so much longer.
+    """Factor by which a machine is slower on which the ``reference`` and the ``others`` take so much longer.
 
     It slows all of them: the less of what the reference lost and what half of the others lost at least. A reference
     that is not ``sure`` to be slower, as disturbed ones are not, needs more of them, and several. 1 where it is not.
@@ -364,7 +366,7 @@ def _slower_by(reference: float, others: Sequence[float], sure: bool) -> float:
 
 
 def _half(factors: Sequence[float]) -> float:
-    """Give what half of the factors are at least."""
+    """Factor that half of them reach at least."""
     return sorted(factors)[len(factors) // 2]
 
 
@@ -401,9 +403,9 @@ def _yardstick(
 ) -> Engine | None:
     """Choice of what an engine's speed is related to: the reference, or FP32 of the same format; None for neither.
 
-    On other hardware FP32 of the same format comes first, and the CPU's reference never, for what is made for a GPU:
-    a GPU's gain over a CPU says nothing of the engine. A reference that another version runs is no yardstick, where
-    the hardware is the same.
+    On other hardware FP32 of the same format comes first. What is made for a GPU is never related to the reference,
+    which the CPU runs: a GPU's gain over a CPU says nothing of the engine. On the same hardware a reference that
+    another version runs is no yardstick.
     """
     plain = next((one for one in measured if one.is_plain_of(engine)), None)
     if basis.kind == "other hardware":
@@ -414,18 +416,18 @@ def _yardstick(
 
 
 def _needed(changes: Sequence[_Change]) -> int:
-    """Say how many batch sizes have to agree, of as many reports as all of them have."""
+    """Least number of batch sizes that have to agree, of as many reports as all of them have."""
     return NEEDED if min((change.reports for change in changes), default=1) == 1 else NEEDED_OF_SEVERAL
 
 
 def _agree(changes: Sequence[_Change], needed: int) -> float | None:
-    """Give the p-value of the measurements that agree, or None where too few do or one speaks against."""
+    """P-value of the measurements that agree, or None where too few do or one speaks against."""
     shown = [change.p for change in changes if change.shown]
     return None if len(shown) < needed or any(change.denied for change in changes) else max(shown)
 
 
 def _proof(changes: Sequence[_Change]) -> float:
-    """Give the p-value of what the measurements show, all together or one alone; 1 where they show nothing."""
+    """P-value of what the measurements show, all together or one alone; 1 where they show nothing."""
     alone = len(changes) * min(change.p_alone for change in changes)
     together = _agree(changes, _needed([change for change in changes if change.shown]))
     return min(alone, 1.0 if together is None else together, 1.0)
@@ -447,7 +449,7 @@ def _judge(claims: Sequence[_Claim]) -> list[Finding]:
 
 
 def _held(kind: str, what: str, claims: Sequence[_Claim], changes: Sequence[Sequence[_Change]]) -> dict[int, Finding]:
-    """Give what is found of the claims whose ``changes`` in one direction hold among all, by their index."""
+    """Claims whose ``changes`` in one direction hold among all: what is found of them, by their index."""
     found = {}
     held = holm([_proof(of_claim) for of_claim in changes], ALPHA)
     for index, claim in enumerate(claims):
@@ -460,7 +462,7 @@ def _held(kind: str, what: str, claims: Sequence[_Claim], changes: Sequence[Sequ
 
 
 def _suspicion(claim: _Claim) -> Finding:
-    """Say what is slower but not surely so, and what is lacking."""
+    """Note on what is slower but not surely so, and what is lacking."""
     looks = claim.suspected
     rest = ", ".join(str(look.batch) for look in claim.looks if look.batch not in {one.batch for one in looks})
     where = f"at {len(looks)} of {len(claim.looks)} batch sizes{f', not at {rest}' if rest else ''}"
@@ -475,7 +477,7 @@ def _suspicion(claim: _Claim) -> Finding:
 
 
 def _undecided(claim: _Claim, count: int) -> str | None:
-    """Say why the measurements of a claim, of ``count`` in all, can tell nothing; None where they can."""
+    """Reason why the measurements of a claim, of ``count`` in all, can tell nothing; None where they can."""
     needed = _needed([look.slower for look in claim.looks])
     if all(look.reachable > ALPHA / count for look in claim.looks):
         return f"too few rounds to tell a change from noise among {count} comparisons"

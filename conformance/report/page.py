@@ -122,7 +122,7 @@ def _file(name: str) -> Markup:
 
 
 def _headline(document: Document) -> list[object]:
-    """Give the verdict, and smaller what it leaves out."""
+    """Verdict, and smaller what it leaves out."""
     sentence, left = document["verdict"]["sentences"][0], also(document) + "."
     if left == "." or not sentence.endswith(f" {left}"):
         return [sentence]
@@ -196,7 +196,7 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
 
 
 def _marker(marker: str) -> list[object]:
-    """Say how the tests of a check are run alone; those of other kinds have no marker in common."""
+    """Command that runs the tests of a check alone; those of other kinds have no marker in common."""
     return [] if marker == "other" else [" (", tag("code", f"pytest -m {marker}"), ")"]
 
 
@@ -299,7 +299,7 @@ def _comparisons(document: Document, variant: Any, comparisons: Sequence[Any]) -
 
 
 def _inputs(comparisons: Sequence[Any]) -> Markup:
-    """Say what the inputs are, and, where several tests have the same, whose figures stand here."""
+    """Paragraph on what the inputs are, and, where several tests have the same, whose figures stand here."""
     parts: list[object] = ["Figures on "]
     for i, c in enumerate(comparisons):
         parts += ["; " if i else "", tag("b", c["inputs"]), f": {INPUTS.get(c['inputs'], c['inputs'])}"]

@@ -29,7 +29,7 @@ def tested(document: Document) -> Markup | None:
 
 
 def of_variant(document: Document, variant: Mapping[str, Any]) -> Markup | None:
-    """Say of a variant which file it is, or what the suite made it from, and what ran it in which precision.
+    """Words on which file a variant is, or what the suite made it from, and what ran it in which precision.
 
     None for a variant that the suite would have made, and that never ran.
     """
@@ -48,7 +48,7 @@ def of_variant(document: Document, variant: Mapping[str, Any]) -> Markup | None:
 
 
 def _made(document: Document, artifact: Mapping[str, Any]) -> str:
-    """Say what the suite made an artifact from, by what is recorded of it."""
+    """Words on what the suite made an artifact from, by what is recorded of it."""
     sources = artifact["made_from"]
     variants = [v for v in document["variants"] if v["model"] == artifact["model"]]
     if between := _between(sources, {v["format"] for v in variants}):
@@ -69,7 +69,7 @@ def _between(sources: Iterable[str], formats: Collection[str]) -> tuple[str, str
 
 
 def file_name(supplied: Mapping[str, Any]) -> str:
-    """Give the last part of a supplied file's path."""
+    """Last part of a supplied file's path."""
     return PurePath(supplied["path"]).name or supplied["path"]
 
 
