@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from conformance.history.compare import compare_results
+from conformance.history.engine import NOTHING_KNOWN, Formats
 from conformance.history.files import HistoryError, read_results
-from conformance.history.show import FORMATS
+from conformance.history.show import WRITERS
 
 NOTHING_REGRESSED, REGRESSED, UNUSABLE = 0, 1, 2
 
@@ -42,23 +43,26 @@ def parser() -> argparse.ArgumentParser:
         help="the new run was meant to leave things out: models, tests and figures that it lacks are only noted; a "
         "variant that one of its models no longer has is missing nevertheless",
     )
-    diff.add_argument("--format", choices=list(FORMATS), default="text", help="default: %(default)s")
+    diff.add_argument("--format", choices=list(WRITERS), default="text", help="default: %(default)s")
     return top
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 nothing regressed, 1 something did, 2 unusable input."""
+def main(arguments: Sequence[str] | None = None, formats: Formats = NOTHING_KNOWN) -> int:
+    """Run a command; returns the exit code: 0 nothing regressed, 1 something did, 2 unusable input.
+
+    ``formats`` tell which artifacts are made for one GPU: this package knows no formats of its own.
+    """
     options = parser().parse_args(arguments)
     try:
         old, new = (
             [read_results(path) for path in (first, *others)]
             for first, others in ((options.old, options.also_old), (options.new, options.also_new))
         )
-        difference = compare_results(old, new, partial=options.partial)
+        difference = compare_results(old, new, partial=options.partial, formats=formats)
     except HistoryError as error:
         print(f"error: {error}", file=sys.stderr)
         return UNUSABLE
-    print(FORMATS[options.format](difference))
+    print(WRITERS[options.format](difference))
     return REGRESSED if difference.regressed else NOTHING_REGRESSED
 
 

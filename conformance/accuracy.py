@@ -22,7 +22,7 @@ COARSE_SAMPLES = 2
 
 
 def binomial_tail(successes: int, trials: int, probability: float) -> float:
-    """Give P(X ≥ successes) for X binomially distributed over ``trials``, each with ``probability`` in (0, 1).
+    """Probability P(X ≥ successes) for X binomially distributed over ``trials``, each with ``probability`` in (0, 1).
 
     Summed in the logarithm (Γ by math.lgamma), exact to float64 rounding; no normal approximation, so that it also
     holds for a handful of samples.
@@ -37,12 +37,12 @@ def binomial_tail(successes: int, trials: int, probability: float) -> float:
 
 
 def chance_level(labels: NDArray[Any], classes: int) -> float:
-    """Give the accuracy that needs no model: the larger of one in ``classes`` and the share of the commonest label."""
+    """Accuracy that needs no model: the larger of one in ``classes`` and the share of the commonest label."""
     return max(1 / classes, float(np.bincount(labels, minlength=classes).max()) / len(labels))
 
 
 def least_correct(labels: NDArray[Any], classes: int) -> int | None:
-    """Give how many samples have to be right to count as better than chance; None where even all would not do."""
+    """Fewest right samples that count as better than chance; None where even all would not do."""
     chance = chance_level(labels, classes)
     if chance >= 1:
         return None
@@ -73,12 +73,12 @@ class Accuracy:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Say what is wrong, the reference's own accuracy included; empty where nothing is."""
+        """All problems, the reference's own accuracy included; empty where there are none."""
         return self.chance_problems + self.drop_problems
 
     @property
     def chance_problems(self) -> tuple[str, ...]:
-        """Say who is not better than guessing, or that nobody can tell; empty where both are better."""
+        """Sentences on who is not better than guessing, or that nobody can tell; empty where both are better."""
         found = []
         if self.least is None:
             found.append(f"{self.samples} labelled samples are too few to tell any accuracy from chance")
@@ -93,7 +93,7 @@ class Accuracy:
 
     @property
     def drop_problems(self) -> tuple[str, ...]:
-        """Say what was lost against the reference, where that is too much: it can be told of any labels at all."""
+        """Sentence on what was lost against the reference, where that is too much: any labels at all tell it."""
         drop = self.reference_correct - self.correct
         if drop <= self.allowed_drop:
             return ()

@@ -12,8 +12,8 @@ Probabilities saturate and hide errors, so no single figure decides. A compariso
 - ``sum``: how far the probabilities of a sample are from summing to one.
 
 Largest differences of logits and values are relative to the largest magnitude of the reference's output: such outputs
-have no scale of their own. Probabilities that an engine gives as integers are multiples of a step: mean, divergence and
-sum are then judged by the reference rounded to that step, for no engine can do better. What must never pass does not
+have no scale of their own. Probabilities that an engine gives as integers are multiples of a step. Mean, divergence and
+sum are then judged by the reference rounded to that step: no engine can do better. What must never pass does not
 depend on a tolerance: missing, extra or empty outputs, wrong shapes or dtypes, NaN and infinity.
 """
 
@@ -80,7 +80,7 @@ class Scale:
         return cls(float(magnitudes.max()), float(magnitudes.mean()))
 
     def or_larger(self, other: Scale | None) -> Scale:
-        """Give the larger of each."""
+        """Larger of each."""
         return Scale(max(self.largest, other.largest), max(self.mean, other.mean)) if other else self
 
 
@@ -117,7 +117,7 @@ class Figure:
         return not (self.allowed >= ANY or (self.name == "flips" and self.allowed >= 1))
 
     def __str__(self) -> str:
-        """Give ``max 2.1e-03 of 5.0e-03 allowed``."""
+        """Line such as ``max 2.1e-03 of 5.0e-03 allowed``."""
         return f"{self.name} {self.needed:.2e} of {self.allowed:.2e} allowed"
 
 
@@ -178,7 +178,7 @@ class Comparison:
         return not self.problems and bool(self.outputs) and all(o.passed for o in self.outputs)
 
     def figure(self, name: str) -> Figure | None:
-        """Give a figure's worst value over the outputs, by needed over allowed; None where no output has it."""
+        """Worst value of a figure over the outputs, by needed over allowed; None where no output has it."""
         found = [f for o in self.outputs if (f := o.figure(name))]
         # Where all may flip, needed over allowed is none.
         return max(found, key=lambda f: (_usage(f), f.needed), default=None)
@@ -194,7 +194,7 @@ class Comparison:
         return np.inf if self.problems else max((_usage(f) for o in self.outputs for f in o.figures), default=np.inf)
 
     def describe(self) -> str:
-        """Say in one line an output what is wrong, or how close it came."""
+        """One line for each output: what is wrong, or how close it came."""
         lines = list(self.problems)
         for output in self.outputs:
             failed = [str(f) for f in output.figures if not f.passed]
@@ -247,7 +247,7 @@ def compare(
 
 
 def name_problems(actual: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Say which outputs there should be and are not, or are and should not be."""
+    """Problems with the names: outputs that are missing, and those that should not be there."""
     problems = [] if reference else ["the reference has no outputs"]
     if missing := sorted(set(reference) - set(actual)):
         problems.append(f"missing outputs: {', '.join(missing)}")
@@ -257,7 +257,7 @@ def name_problems(actual: Mapping[str, NDArray[Any]], reference: Mapping[str, ND
 
 
 def structural_problems(name: str, actual: NDArray[Any], reference: NDArray[Any]) -> list[str]:
-    """Say what is wrong with an output whatever the tolerance: shape, dtype, emptiness, NaN and infinity."""
+    """Problems with an output whatever the tolerance: shape, dtype, emptiness, NaN and infinity."""
     if not isinstance(actual, np.ndarray):
         return [f"{name}: is {type(actual).__name__}; expected an array"]
     if actual.dtype != reference.dtype:
@@ -283,7 +283,7 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def kl_divergence(actual: NDArray[Any], reference: NDArray[Any], floor: float = KL_FLOOR) -> NDArray[np.float64]:
-    """Give KL(reference ‖ actual) per sample, in nats, for probabilities (N, classes).
+    """Divergence KL(reference ‖ actual) per sample, in nats, for probabilities (N, classes).
 
     Both are clipped at ``floor`` from below and normalized again, so that it is finite and never negative.
     """
@@ -294,13 +294,13 @@ def kl_divergence(actual: NDArray[Any], reference: NDArray[Any], floor: float = 
 
 
 def margins(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Give the lead of the first class over the second per sample, for probabilities (N, classes ≥ 2)."""
+    """Lead of the first class over the second per sample, (N,) float64, for probabilities (N, classes ≥ 2)."""
     top = np.partition(probabilities.astype(np.float64), -2, axis=1)
     return np.asarray(top[:, -1] - top[:, -2], np.float64)
 
 
 def top(probabilities: NDArray[Any], count: int = 3) -> list[tuple[int, float]]:
-    """Give the first classes of one sample with their values, the highest first."""
+    """First classes of one sample with their values, the highest first."""
     order = np.argsort(-probabilities, kind="stable")[:count]
     return [(int(i), float(probabilities[i])) for i in order]
 
@@ -350,7 +350,7 @@ def _compare_output(
 
 
 def _of_distributions(actual: NDArray[Any], reference: NDArray[Any], grid: Grid | None) -> dict[str, float]:
-    """Give the figures of probabilities (N, classes) that depend on the number of classes, and on a grid."""
+    """All figures of probabilities (N, classes) that depend on the number of classes, and on a grid."""
     q = actual.astype(np.float64)
     p = grid.nearest(reference) if grid else reference.astype(np.float64)
     # An integer output has nothing to say below half a step, and either sum may be off by that for each class.

@@ -20,8 +20,10 @@ TABLE = Path(__file__).with_name("device_floors.toml")
 SHARES: Mapping[str, float] = {"samples_per_s": 0.8, "over_synchronous": 0.7, "share_of_limit": 0.7}
 """The figures that have floors, and how much of what was seen has to be reached.
 
-``samples_per_s`` of ``runner(inputs)``, everything counted; ``over_synchronous``: how many times as many samples a
-second as one stream that copies, runs and waits in turn; ``share_of_limit``: over the same engine without any copy.
+- ``samples_per_s``: of ``runner(inputs)``, everything counted.
+- ``over_synchronous``: how many times as many as one stream that copies, runs and waits in turn.
+- ``share_of_limit``: over the same engine without any copy.
+
 Ratios get less: both of their sides vary.
 """
 
@@ -55,7 +57,7 @@ class DeviceFloor:
     least: float
 
     def __str__(self) -> str:
-        """Give ``over_synchronous of tensorrt-fp16-b1.16.32 at batch 32 on NVIDIA H200``."""
+        """Name such as ``over_synchronous of tensorrt-fp16-b1.16.32 at batch 32 on NVIDIA H200``."""
         return f"{self.figure} of {self.variant} at batch {self.batch} on {self.device or 'any device'}"
 
 
@@ -94,7 +96,7 @@ def parse(table: Mapping[str, Any]) -> tuple[DeviceFloor, ...]:
 
 
 def floors_for(model: str, variant: str, batch: int, device: str) -> tuple[DeviceFloor, ...]:
-    """Give what a variant has to reach at a batch on a device: what was seen there, and what holds on any."""
+    """Floors that a variant has to reach at a batch on a device: those seen there, and the one that holds on any."""
     anywhere = DeviceFloor(None, model, variant, batch, "a rule", "over_synchronous", 1.0, NOT_SLOWER)
     wanted = (model, variant, batch, device)
     return (anywhere, *(f for f in device_floors() if (f.model, f.variant, f.batch, f.device) == wanted))

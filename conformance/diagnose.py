@@ -49,16 +49,16 @@ def diagnose(
     ask: Callable[[Arrays], Arrays | None] | None = None,
     converted: str | None = None,
 ) -> str:
-    """Say in one sentence what most likely is wrong, or, after NOT_FOUND, that nothing explains it.
+    """Sentence on what most likely is wrong, or, after NOT_FOUND, that nothing explains it.
 
-    ``run`` runs the engine on other inputs, ``alone`` does so with every sample in a batch of its own, ``agrees``
-    judges outputs against the reference as the failed comparison was judged, and ``scores`` names the output of class
-    scores, where there is one.
-
-    ``batch`` is how many samples the engine is given at once (None: all), ``steps`` holds the step of each input that
-    is integer inside the engine, and ``ask`` gives the reference's outputs on other inputs, or None where it cannot be
-    asked. ``converted`` is the precision of an engine that was just made from the reference and is fed by the caller;
-    None for one whose weights, or whose feeding, are somebody else's.
+    - ``run`` runs the engine on other inputs; ``alone`` does so with every sample in a batch of its own.
+    - ``agrees`` judges outputs against the reference as the failed comparison was judged.
+    - ``scores`` names the output of class scores, where there is one.
+    - ``batch`` is how many samples the engine is given at once (None: all).
+    - ``steps`` holds the step of each input that is integer inside the engine.
+    - ``ask`` gives the reference's outputs on other inputs, or None where it cannot be asked.
+    - ``converted`` is the precision of an engine that was just made from the reference and is fed by the caller. It is
+      None for one whose weights, or whose feeding, are somebody else's.
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
@@ -87,7 +87,7 @@ def diagnose(
 def diagnose_answers(
     actual: Arrays, reference: Arrays, *, agrees: Callable[[Arrays, Arrays], bool], scores: str
 ) -> str:
-    """Say in one sentence what most likely is wrong, where there are answers only and nothing can be run again.
+    """Sentence on what most likely is wrong, where there are answers only and nothing can be run again.
 
     ``agrees`` judges outputs by a reference, both of the same samples, as the failed comparison was judged, and
     ``scores`` names the output of class scores.
@@ -110,7 +110,7 @@ def diagnose_answers(
 
 
 def missing_samples(found: int, expected: int, batch: int) -> str:
-    """Say why there may be ``found`` answers for ``expected`` samples in batches of ``batch``; empty where unknown."""
+    """Reason for ``found`` answers to ``expected`` samples in batches of ``batch``; empty where unknown."""
     rest = expected % batch
     if rest and found == expected - rest:
         return f"the last batch, of {rest}, was dropped: {found} of {expected} samples have answers"
@@ -124,7 +124,7 @@ def missing_samples(found: int, expected: int, batch: int) -> str:
 def _tried(
     inputs: Arrays, actual: Arrays, reference: Arrays, run: Callable[[Arrays], Arrays], scores: str | None
 ) -> Iterator[tuple[str, Arrays]]:
-    """Give what undoing each mistake makes of the outputs, those first that need no run."""
+    """Each mistake in words, with the outputs once it is undone; those first that need no run."""
     yield from _output_mistakes(actual, reference, scores)
     # Before any change of the inputs: it would seem to be what made them right.
     yield "right when the same inputs are run once more: its answers change from run to run", run(inputs)
@@ -144,7 +144,7 @@ def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> I
 
 
 def _score_mistakes(p: NDArray[Any], q: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Give what undoing each usual mistake makes of class scores ``p``, where ``q`` are the reference's."""
+    """Class scores ``p`` with each usual mistake undone, where ``q`` are the reference's."""
     agree = _agree(len(q))
     yield f"the softmax is missing: the outputs are logits; with a softmax, {agree}", softmax(p)
     if _distributions(p):
@@ -167,7 +167,7 @@ def _score_mistakes(p: NDArray[Any], q: NDArray[Any]) -> Iterator[tuple[str, NDA
 
 
 def _distributions(scores: NDArray[Any]) -> bool:
-    """Say whether rows are probabilities, which sum to one."""
+    """Whether rows are probabilities, which sum to one."""
     return bool(scores.size and scores.min() >= 0 and np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-3)
 
 
@@ -176,7 +176,7 @@ LEFT = 0.1
 
 
 def _linear_mistakes(p: NDArray[Any], q: NDArray[Any], what: str) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Give logits or values with a constant, a factor, and both undone, where that leaves hardly any difference.
+    """Logits or values with a constant, a factor, and both undone, where that leaves hardly any difference.
 
     Probabilities have neither: they sum to one. ``what`` begins the sentence.
     """
@@ -201,7 +201,7 @@ def _linear_mistakes(p: NDArray[Any], q: NDArray[Any], what: str) -> Iterator[tu
 
 
 def _agree(count: int) -> str:
-    """Say what proves an explanation: only what was found so is given as one."""
+    """Proof of an explanation: only what was found so is given as one."""
     return f"{PROOFS[0]}, within the tolerance ({count} sample{'' if count == 1 else 's'})"
 
 
@@ -213,7 +213,7 @@ MOST_SORTED = 1000
 
 
 def _order_mistakes(actual: Arrays, reference: Arrays, scores: str) -> Iterator[tuple[str, Arrays, Arrays]]:
-    """Give the parts of outputs and reference that would have to agree, were answers those of other samples."""
+    """Parts of outputs and reference that would have to agree, were answers those of other samples."""
     p, q = actual[scores], reference[scores]
     ours, theirs = p.argmax(axis=1), q.argmax(axis=1)
     for by, sign in product(range(1, min(len(p) // 2, MOST_SHIFTED) + 1), "-+"):
@@ -236,7 +236,7 @@ def _order_mistakes(actual: Arrays, reference: Arrays, scores: str) -> Iterator[
 
 
 def _wrong_at_the_end(actual: Arrays, reference: Arrays, agrees: Callable[[Arrays, Arrays], bool], scores: str) -> int:
-    """Give how few samples at the end have to be left out for the rest to agree; 0 where they are not the trouble.
+    """Fewest samples at the end without which the rest agree; 0 where they are not the trouble.
 
     They are not where half of the samples would not do, nor where the classes at the end mostly agree.
     """
@@ -287,10 +287,10 @@ RANGES: tuple[Range, ...] = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
 def _scalings(inputs: Arrays) -> Iterator[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]]]:
-    """Give what undoes each usual mistake in the scale of floats.
+    """Each usual mistake in the scale of floats, in words, with the function of inputs that undoes it.
 
-    Such a mistake is an engine that brings inputs to one usual range where the model brings them to another one, or
-    where either of them leaves inputs as they are.
+    The engine brings inputs to one usual range where the model brings them to another one; or either leaves them as
+    they are.
     """
     if not all(array.dtype.kind == "f" for array in inputs.values()):
         return
@@ -311,13 +311,13 @@ def _linear(factor: float, constant: float) -> Callable[[NDArray[Any]], NDArray[
 
 
 def _between(one: Range, other: Range) -> tuple[float, float]:
-    """Give the factor and the constant that bring values of one range to another."""
+    """Factor and constant that bring values of one range to another."""
     factor = (other[1] - other[0]) / (one[1] - one[0])
     return factor, other[0] - one[0] * factor
 
 
 def _scale_sentence(own: Range, engines: Range, models: Range) -> str:
-    """Say that the engine brings inputs of ``own`` range to one range and the model to another one."""
+    """Sentence that the engine brings inputs of ``own`` range to one range and the model to another one."""
     mine, its, right = (f"[{low:g}, {high:g}]" for low, high in (own, engines, models))
     if engines == own:
         factor, constant = _between(own, models)
@@ -334,7 +334,7 @@ def _by_steps(
     ask: Callable[[Arrays], Arrays | None] | None,
     agrees: Callable[[Arrays], bool],
 ) -> str:
-    """Say that columns of an integer input vanish in its step, where the reference fails on them rounded so.
+    """Sentence that columns of an integer input vanish in its step, where the reference fails on them rounded so.
 
     Rounding is all that is done to the reference's inputs, and to these columns only, so that it is cause enough.
     """
@@ -401,7 +401,7 @@ def _by_influence(
 
 
 def _by_reach(whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[[int, slice], set[int]]) -> str:
-    """Say how an engine is fed, by the answers that change with each probed sample, and by what ``moved`` changes."""
+    """Sentence on how an engine is fed, by the answers that change with each probed sample, and with ``moved``."""
     if not any(whole):
         return f"changing a sample changes no answer: {UNRELATED}"
     for expected, sentence in REACHES:
@@ -413,7 +413,7 @@ def _by_reach(whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[
 
 
 def _far(array: NDArray[Any]) -> tuple[Any, Any]:
-    """Give two values far outside the range of an input, in both directions: one that is read at all then shows.
+    """Two values far outside the range of an input, in both directions: one that is read at all then shows.
 
     Integers may be the indices of something, which has nothing beyond them: of those, the least and the largest.
     """
@@ -434,7 +434,7 @@ FED_WRONGLY = 2
 
 
 def _within_its_batch(moved: set[int], sample: int, batch: int) -> bool:
-    """Say whether a sample moves more answers than it could by wrong feeding, and all of them of its own batch.
+    """Whether a sample moves more answers than it could by wrong feeding, and all of them of its own batch.
 
     Not all have to move: what a softmax rounds to zero stays zero.
     """
@@ -443,7 +443,7 @@ def _within_its_batch(moved: set[int], sample: int, batch: int) -> bool:
 
 
 def _accounts_for(others: Arrays, actual: Arrays, reference: Arrays) -> bool:
-    """Say whether outputs are as far from others of the same engine as to count beside what they differ from the right.
+    """Whether outputs are as far from others of the same engine as to count beside what they differ from the right.
 
     What a dynamic quantization moves is not what is wrong with other weights. NaN and infinity are left out.
     """
@@ -480,7 +480,7 @@ UNREAD = (
 
 
 def _changed(outputs: Arrays, before: Arrays) -> set[int]:
-    """Give the samples whose outputs are not, bit for bit, what they were before."""
+    """Numbers of the samples whose outputs are not, bit for bit, what they were before."""
     found: set[int] = set()
     for name, array in before.items():
         if outputs[name].shape != array.shape:
@@ -500,13 +500,13 @@ def _commonest(actual: Arrays, scores: str | None) -> str:
 
 
 def _finite(actual: Arrays) -> NDArray[np.bool_]:
-    """Say of each sample whether all of its outputs are finite."""
+    """Whether all outputs are finite, for each sample."""
     rows = [np.isfinite(array.reshape(len(array), -1)).all(axis=1) for array in actual.values()]
     return np.asarray(np.logical_and.reduce(rows))
 
 
 def _not_finite(actual: Arrays) -> str:
-    """Say how many samples are answered with NaN or infinity; empty where none are."""
+    """Sentence on how many samples are answered with NaN or infinity; empty where none are."""
     bad = np.flatnonzero(~_finite(actual))
     if not len(bad):
         return ""
@@ -524,7 +524,7 @@ def _constant(actual: Arrays, reference: Arrays, scores: str | None) -> bool:
 
 
 def _stuck(actual: Arrays, reference: Arrays, scores: str | None) -> str:
-    """Say that no sample is answered, or all are alike; empty where answers tell samples apart."""
+    """Sentence that no sample is answered, or all are alike; empty where answers tell samples apart."""
     if _constant(actual, reference, scores):
         return "every sample gets the same answer: the inputs do not reach the outputs, or are far outside the range"
     return "" if _finite(actual).any() else _not_finite(actual)
@@ -549,7 +549,7 @@ def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None, convert
 
 
 def _converted(precision: str) -> str:
-    """Say what is left where an engine was just made from the reference: its weights and inputs are the right ones."""
+    """Sentence on what is left where an engine was just made from the reference: its weights and inputs are right."""
     own = "the weights are the SavedModel's own, so what is left is"
     steep = "the model is steeper or deeper than those that the tolerance was measured on"
     if precision == "fp32":

@@ -28,8 +28,8 @@ class FloorError(Exception):
 class Floor:
     """``fast`` at ``fast_batch`` processes at least ``ratio`` times as many samples a second as ``slow``.
 
-    ``seen`` is the ratio that was measured, ``cpu`` names CPU flags of which one is needed (none: any CPU will do), and
-    ``device`` the only GPU that it holds on (none: it does not depend on one).
+    ``seen`` is the ratio that was measured. ``cpu`` names CPU flags of which one is needed (none: any CPU will do).
+    ``device`` is the only GPU that it holds on (none: it does not depend on one).
     """
 
     model: str
@@ -44,17 +44,17 @@ class Floor:
     device: str | None = None
 
     def __str__(self) -> str:
-        """Give ``onnx-int8 at batch 32 over onnx-fp32 at batch 32``."""
+        """Name such as ``onnx-int8 at batch 32 over onnx-fp32 at batch 32``."""
         return f"{self.fast} at batch {self.fast_batch} over {self.slow} at batch {self.slow_batch}"
 
     def missing_cpu(self, flags: Sequence[str]) -> str | None:
-        """Say which CPU feature the floor needs and ``flags`` lacks; None where nothing is missing."""
+        """CPU feature that the floor needs and ``flags`` lacks, in words; None where nothing is missing."""
         if not self.cpu or set(self.cpu) & set(flags):
             return None
         return f"the CPU has none of {', '.join(self.cpu)}"
 
     def missing_device(self, device: str | None) -> str | None:
-        """Say that the floor is for another GPU than ``device`` (None: there is none); None where it holds here."""
+        """Sentence that the floor is for another GPU than ``device`` (None: there is none), or None where it holds."""
         if self.device is None or self.device == device:
             return None
         return f"it was seen on {self.device}, here is {device or 'no GPU'}"

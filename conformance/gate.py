@@ -10,16 +10,16 @@ VARIABLE = "CONFORMANCE_REQUIRE"
 
 
 def globs(options: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Give all globs: those of the options, then those of the environment (separated by spaces or commas)."""
+    """All globs: those of the options, then those of the environment (separated by spaces or commas)."""
     return (*options, *environment.get(VARIABLE, "").replace(",", " ").split())
 
 
 def required(patterns: Iterable[str], *names: str) -> str | None:
-    """Give the first glob that one of the names matches, or None."""
+    """First glob that one of the names matches, or None."""
     return next((p for p in patterns if any(fnmatch.fnmatchcase(name, p) for name in names)), None)
 
 
 def unmatched(patterns: Iterable[str], names: Iterable[str]) -> list[str]:
-    """Give the globs that match none of the names: a typing error would require nothing, and pass."""
+    """Globs that match none of the names: a typing error would require nothing, and pass."""
     known = list(names)
     return [pattern for pattern in patterns if not any(fnmatch.fnmatchcase(name, pattern) for name in known)]

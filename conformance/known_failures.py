@@ -58,7 +58,7 @@ class KnownFailure:
         return self.test.split("::", 1)[0]
 
     def not_here(self, installed: Mapping[str, str | None], device: Callable[[], str]) -> str | None:
-        """Say why this environment is not the one that the entry is about; None where it is.
+        """Reason why this environment is not the one that the entry is about; None where it is.
 
         ``installed`` maps each package that ``versions`` may name to its version, None where it is not installed.
         ``device`` is asked only where the entry names one.
@@ -137,7 +137,7 @@ def _entry(table: Mapping[str, Any], source: str, root: Path) -> KnownFailure:
 
 
 def _path_problem(path: str, *names: str, root: Path) -> str | None:
-    """Say why no test could have this path and these names, so that the entry would never be found stale; or None."""
+    """Reason why no test could have this path and these names: the entry would never be found stale; or None."""
     parts, name = PurePosixPath(path).parts, PurePosixPath(path).name
     if not names:
         return "it names a file and no test"

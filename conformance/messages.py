@@ -1,4 +1,4 @@
-"""Say what a failed comparison means, so that a person can act on it without opening a debugger."""
+"""Messages of failed comparisons, on which a person can act without opening a debugger."""
 
 from __future__ import annotations
 

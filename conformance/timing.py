@@ -96,9 +96,9 @@ def side_by_side(
     """Measure two calls in turn for about ``seconds`` and give the ratio of their throughputs.
 
     The turns are what makes the ratio hold on a busy machine: whatever else runs slows both sides of a round. Each
-    round has as many calls of the shorter side as last as long as one of the longer, so that both see the same load;
-    the value is the median over the rounds. A turn starts with an unmeasured call, because the threads of the other
-    runtime still spin for a while and its data is in the caches.
+    round has as many calls of the shorter side as last as long as one of the longer: both see the same load. The value
+    is the median over the rounds. A turn starts with an unmeasured call: the threads of the other runtime still spin
+    for a while, and its data is in the caches.
     """
     one_fast, one_slow = _timed(fast, 1), _timed(slow, 1)
     calls_fast = max(1, round(one_slow / one_fast))
@@ -123,7 +123,7 @@ def watch_others() -> Callable[[], float | None]:
     """Start watching; the function that this gives says how many cores others kept busy since, on average.
 
     Others are all other processes and, in a virtual machine, other machines (steal), on the cores that this process may
-    use; from Linux' count of ticks (man 5 proc). None where there is no such count, or after less than
+    use. Linux counts their ticks (man 5 proc). None where there is no such count, or after less than
     :data:`LEAST_WATCHED` seconds.
     """
     first, start = _others_seconds(), time.perf_counter()
@@ -136,7 +136,7 @@ def watch_others() -> Callable[[], float | None]:
 
 
 def _others_seconds() -> float | None:
-    """Give the processor time that others have used so far on this process' cores, in seconds."""
+    """Processor time that others have used so far on this process' cores, in seconds; None where it is not counted."""
     try:
         lines = [line.split() for line in PROCESSOR_TIMES.read_text(encoding="ascii").splitlines()]
     except OSError:
@@ -149,7 +149,7 @@ def _others_seconds() -> float | None:
 
 
 def _timed(call: Callable[[], object], calls: int) -> float:
-    """Give the duration of ``calls`` calls after one that does not count, in seconds."""
+    """Duration of ``calls`` calls after one that does not count, in seconds."""
     call()
     start = time.perf_counter()
     for _ in range(calls):

@@ -107,7 +107,7 @@ def row(
 def batching(
     table: Table, name: str, overrides: Mapping[str, Mapping[str, Any]] | None = None, source: str = ""
 ) -> tuple[float, float]:
-    """What batching may move an output by, and the worst that was seen; zero asks for bitwise equality.
+    """Largest change of an output by batching that is allowed, and that was seen; zero asks for bitwise equality.
 
     Raises ToleranceError as :func:`row` does.
     """

@@ -8,8 +8,9 @@ from typing import Any
 
 from conformance.accuracy import COARSE_SAMPLES
 from conformance.compare import Figure
-from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding, Key, Report, by_variant, named
+from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding, Key, by_variant, named
 from conformance.history.statistics import holm, share_bound, sign_test
+from conformance.report.document import Document
 
 ALPHA = 0.05
 """The chance that answers which changed by accident, as in rebuilt engines, make anything seem less accurate."""
@@ -21,8 +22,10 @@ GROWTH = 2.0
 """Differences from the reference count as larger from twice the old ones,"""
 
 SHARE_OF_TOLERANCE = 0.25
-"""and from this share of their tolerance, of the narrower one where the runs have different ones: tolerances are up to
-four times what sound engines were seen to need."""
+"""and from this share of their tolerance, of the narrower one where the runs have different ones.
+
+Tolerances are up to four times what sound engines were seen to need.
+"""
 
 MOST_SHOWN = 100
 """Beyond so many times its tolerance how much a difference is says no more: a broken run's is millions of times."""
@@ -31,8 +34,8 @@ FIGURES = ("max", "mean", "kl", "sum")
 """The figures that are compared; flips have a test of their own, and margin is that of a single flip."""
 
 
-def comparable_models(old: Report, new: Report) -> tuple[set[str], list[Finding]]:
-    """Give the models whose samples come from the same source in both, and say which others there are."""
+def comparable_models(old: Document, new: Document) -> tuple[set[str], list[Finding]]:
+    """Models whose samples come from the same source in both, and notes on the others."""
     before, after = ({m["name"]: m for m in report["models"]} for report in (old, new))
     same, findings = set(), []
     for name in before.keys() & after.keys():
@@ -61,8 +64,8 @@ class _Claim:
     discordant: int
 
 
-def compare_accuracy(old: Report, new: Report, models: set[str]) -> list[Finding]:
-    """Say which variants lost right answers, beyond what their reference lost, and which references did."""
+def compare_accuracy(old: Document, new: Document, models: set[str]) -> list[Finding]:
+    """Variants that lost right answers, beyond what their reference lost, and references that did."""
     variants, references, findings = [], [], []
     before, after = by_variant(old["accuracy"]), by_variant(new["accuracy"])
     for key in [k for k in before if k in after and k[0] in models]:
@@ -108,12 +111,12 @@ def _other_count(name: str, old: int, new: int) -> Finding | None:
 
 
 def _independent(old: Mapping[str, Any], new: Mapping[str, Any]) -> float:
-    """Give the share of answers of which one of two is right, were two classifiers this accurate independent."""
+    """Share of answers of which one of two is right, were two classifiers this accurate independent."""
     right = (old["correct"] + new["correct"]) / (old["samples"] + new["samples"])
     return float(2 * right * (1 - right))
 
 
-def _flip_share(old: Report, new: Report, key: Key) -> float:
+def _flip_share(old: Document, new: Document, key: Key) -> float:
     """Bound the share of answers that differ between the runs by chance: a variant's flips in both, on the samples."""
     found = [c for r in (old, new) for c in r["comparisons"] if (c["model"], c["variant"]) == key]
     found = [c for c in found if c["inputs"] == "samples"]
@@ -122,8 +125,8 @@ def _flip_share(old: Report, new: Report, key: Key) -> float:
     return share_bound(sum(c["flips"] for c in found), found[0]["samples"])
 
 
-def compare_differences(old: Report, new: Report, models: set[str]) -> list[Finding]:
-    """Say where outputs are farther from the reference's than before, or top-1 classes flip more often."""
+def compare_differences(old: Document, new: Document, models: set[str]) -> list[Finding]:
+    """Larger differences from the reference's outputs than before, and top-1 classes that flip more often."""
     findings: list[Finding] = []
     wider: dict[Key, list[str]] = {}
     # Drawn inputs are others wherever Hypothesis or a strategy is.
@@ -161,7 +164,7 @@ def compare_differences(old: Report, new: Report, models: set[str]) -> list[Find
 
 
 def _wider(figure: str, inputs: str, old: Sequence[float | None], new: Sequence[float | None]) -> list[str]:
-    """Say by how much more is allowed than in the old run, of [needed, allowed] of both runs, where it is more.
+    """Words on how much more is allowed than in the old run, of [needed, allowed] of both runs, where it is more.
 
     What allows anything is no tolerance, and has no size: the figure is not judged.
     """
@@ -186,7 +189,7 @@ def _grown(what: str, name: str, old: Sequence[float | None], new: Sequence[floa
 
 
 def _share(needed: float, allowed: float) -> str:
-    """Say what part of its tolerance a difference is."""
+    """Words on what part of its tolerance a difference is."""
     if not allowed:
         return "where none is allowed"
     if needed > MOST_SHOWN * allowed:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from conformance.history.answers import comparable_models, compare_accuracy, compare_differences
+from conformance.history.engine import NOTHING_KNOWN, Formats
 from conformance.history.environment import Basis, compare_environments
 from conformance.history.files import HistoryError
-from conformance.history.finding import NOTE, REGRESSION, Finding, Report, named
+from conformance.history.finding import NOTE, REGRESSION, Finding, named
 from conformance.history.outcomes import compare_failures, compare_presence, compare_sizes, compare_skips
 from conformance.history.speed import compare_speeds, read_speeds, together
+from conformance.report.document import Document
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,18 @@ class Difference:
         return any(finding.kind == REGRESSION for finding in self.findings)
 
     def of(self, kind: str) -> tuple[Finding, ...]:
-        """Give the findings of one kind."""
+        """All findings of one kind."""
         return tuple(finding for finding in self.findings if finding.kind == kind)
 
 
-def compare_results(old: Sequence[Report], new: Sequence[Report], *, partial: bool = False) -> Difference:
+def compare_results(
+    old: Sequence[Document], new: Sequence[Document], *, partial: bool = False, formats: Formats = NOTHING_KNOWN
+) -> Difference:
     """Compare the runs of an old state with those of a new one.
 
     Of several reports of one state all measure speed; everything else is the first one's. ``partial`` says that the new
-    run was meant to leave things out, which are then only noted; but for variants that its models no longer have.
+    run was meant to leave things out: they are only noted, but for variants that its models no longer have.
+    ``formats`` tell which artifacts are made for one GPU; of those that they do not list none is.
     Raises HistoryError where nothing can be compared.
     """
     before, after = old[0], new[0]
@@ -52,13 +57,13 @@ def compare_results(old: Sequence[Report], new: Sequence[Report], *, partial: bo
     findings += compare_presence(before, after, partial)
     findings += compare_accuracy(before, after, models)
     findings += compare_differences(before, after, models)
-    findings += compare_sizes(before, after)
+    findings += compare_sizes(before, after, formats)
     speeds = together(map(read_speeds, old)), together(map(read_speeds, new))
-    findings += compare_speeds(*speeds, basis, references)
+    findings += compare_speeds(*speeds, basis, references, formats)
     return Difference(_described(before, len(old)), _described(after, len(new)), basis, tuple(findings))
 
 
-def _same_state(reports: Sequence[Report]) -> None:
+def _same_state(reports: Sequence[Document]) -> None:
     """Refuse further reports that are not of the same machine and software as the first."""
     for other in reports[1:]:
         basis = compare_environments(reports[0]["environment"], other["environment"])
@@ -69,8 +74,8 @@ def _same_state(reports: Sequence[Report]) -> None:
             )
 
 
-def _shared(old: Report, new: Report, partial: bool) -> set[tuple[str, str]]:
-    """Give the variants that ran in both; raises HistoryError where there are none."""
+def _shared(old: Document, new: Document, partial: bool) -> set[tuple[str, str]]:
+    """Variants that ran in both; raises HistoryError where there are none."""
     names = [[m["name"] for m in report["models"]] for report in (old, new)]
     if not set(names[0]) & set(names[1]):
         raise HistoryError(
@@ -91,12 +96,12 @@ def _shared(old: Report, new: Report, partial: bool) -> set[tuple[str, str]]:
     return ran[0] & ran[1]
 
 
-def _known(report: Report) -> set[tuple[str, str]]:
+def _known(report: Document) -> set[tuple[str, str]]:
     return {(v["model"], v["variant"]) for v in report["variants"]}
 
 
-def _states(old: Report, new: Report) -> list[Finding]:
-    """Say where one of the runs did not pass or did not finish, and what that means for the comparison."""
+def _states(old: Document, new: Document) -> list[Finding]:
+    """Either run that did not pass or did not finish, and what that means for the comparison."""
     findings = []
     if old["verdict"]["status"] != "passed":
         why = (
@@ -110,8 +115,8 @@ def _states(old: Report, new: Report) -> list[Finding]:
     return findings
 
 
-def _fewer(old: Report, new: Report, shared: set[tuple[str, str]]) -> list[Finding]:
-    """Say how many variants the comparison is about, where these are not all."""
+def _fewer(old: Document, new: Document, shared: set[tuple[str, str]]) -> list[Finding]:
+    """Note on how many variants the comparison is about, where these are not all."""
     count = len(_known(old) | _known(new))
     if len(shared) == count:
         return []
@@ -119,7 +124,7 @@ def _fewer(old: Report, new: Report, shared: set[tuple[str, str]]) -> list[Findi
     return [Finding(NOTE, "compared", f"{len(shared)} of {count} variants", "", "", "", why)]
 
 
-def _described(report: Report, count: int) -> str:
+def _described(report: Document, count: int) -> str:
     environment = report["environment"]
     gpu = f", {environment['gpu']['name']}" if environment["gpu"] else ""
     more = f" and {count - 1} more" if count > 1 else ""

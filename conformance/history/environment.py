@@ -40,7 +40,7 @@ class Basis:
         return self.kind == "absolute"
 
     def describe(self) -> str:
-        """Say how speeds are compared and why."""
+        """Sentence on how speeds are compared and why."""
         percent = f"slower is what takes more than {self.margin:.2f} times as long"
         if self.absolute:
             return f"same CPU, GPU, driver and packages: seconds are compared; {percent}"

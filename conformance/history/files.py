@@ -67,7 +67,7 @@ def _refuse(constant: str) -> None:
 
 
 def problem_of(value: object, rule: dict[str, Any], place: str) -> str | None:  # noqa: PLR0911, PLR0912 - keywords
-    """Say where ``value`` breaks the schema ``rule`` (of the keywords that the schema of results uses), or None.
+    """Place where ``value`` breaks the schema ``rule`` (of the keywords that the schema of results uses), or None.
 
     ``place`` is the value's own place, such as ``benchmarks[3].batch``.
     """

@@ -6,9 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Report = Mapping[str, Any]
-"""The content of a conformance.json."""
-
 Key = tuple[str, str]
 """A model's name and a variant's."""
 

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding, Key, Report, by_variant, named
+from conformance.history.engine import NOTHING_KNOWN, Formats, read_engines
+from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding, Key, by_variant, named
+from conformance.report.document import Document
 
 LARGER = 0.05
 """An artifact may grow by this share."""
@@ -31,9 +33,10 @@ _Owner = tuple[str | None, str | None]
 """Whose tests: a model's name and a variant's; none for the suite's own tests."""
 
 
-def compare_sizes(old: Report, new: Report) -> list[Finding]:
-    """Say which artifacts are larger or smaller; a TensorRT plan for another GPU is another program, and only noted."""
+def compare_sizes(old: Document, new: Document, formats: Formats = NOTHING_KNOWN) -> list[Finding]:
+    """Artifacts that are larger or smaller; one that is made for another GPU is another program, and only noted."""
     before, after = by_variant(old["artifacts"]), by_variant(new["artifacts"])
+    engines = read_engines(new)
     gpus = [(report["environment"]["gpu"] or {}).get("name") for report in (old, new)]
     findings = []
     for key in [k for k in before if k in after]:
@@ -41,15 +44,15 @@ def compare_sizes(old: Report, new: Report) -> list[Finding]:
         for kind, what, less, more in ((REGRESSION, "larger", a, b), (IMPROVEMENT, "smaller", b, a)):
             if more > less * (1 + LARGER) and more - less > LEAST_BYTES:
                 why = f"artifacts may grow by {LARGER:.0%}"
-                if gpus[0] != gpus[1] and key[1].startswith("tensorrt-"):
+                if gpus[0] != gpus[1] and engines[key].device_bound(formats):
                     kind, why = NOTE, f"made for another GPU ({gpus[0]} → {gpus[1]})"  # noqa: PLW2901
                 change = f"{b / a - 1:+.1%}" if a else "from nothing"
                 findings.append(Finding(kind, what, named(*key), f"{a:,} bytes", f"{b:,} bytes", change, why))
     return findings
 
 
-def compare_failures(old: Report, new: Report) -> list[Finding]:
-    """Say which tests fail, or count as known failures, that did not; and which pass again."""
+def compare_failures(old: Document, new: Document) -> list[Finding]:
+    """Newly failing tests, new known failures, and tests that pass again."""
     findings = []
     before, after = ({f["test"]: f for f in report["failures"]} for report in (old, new))
     for test, failure in after.items():
@@ -81,8 +84,8 @@ def compare_failures(old: Report, new: Report) -> list[Finding]:
     return findings
 
 
-def compare_skips(old: Report, new: Report) -> list[Finding]:
-    """Say of which variants tests that ran are skipped, and of which tests that were skipped run."""
+def compare_skips(old: Document, new: Document) -> list[Finding]:
+    """Variants of which tests that ran are skipped, or tests that were skipped run."""
     findings = []
     executed = [_executed(report) for report in (old, new)]
     worse, better = (REGRESSION, "newly skipped", "more"), (IMPROVEMENT, "no longer skipped", "fewer")
@@ -94,8 +97,8 @@ def compare_skips(old: Report, new: Report) -> list[Finding]:
     return findings
 
 
-def _skipped_instead(ran: Report, skips: Report) -> dict[_Owner, Counter[str]]:
-    """Give whose tests ran in the one report and are skipped in the other, with the reasons and how many tests each.
+def _skipped_instead(ran: Document, skips: Document) -> dict[_Owner, Counter[str]]:
+    """Owners of tests that ran in one report and are skipped in the other, with reasons and how many tests each.
 
     A run of more tests skips more, and one of fewer tests runs fewer: only both together say that tests which ran are
     skipped. Those that the run was told to leave out do not count.
@@ -110,7 +113,7 @@ def _skipped_instead(ran: Report, skips: Report) -> dict[_Owner, Counter[str]]:
     return found
 
 
-def _skipped(report: Report) -> dict[_Owner, Counter[str]]:
+def _skipped(report: Document) -> dict[_Owner, Counter[str]]:
     found: dict[_Owner, Counter[str]] = {}
     for entry in report["skips"]:
         if not any(part in entry["reason"] for part in NOT_SELECTED):
@@ -118,7 +121,7 @@ def _skipped(report: Report) -> dict[_Owner, Counter[str]]:
     return found
 
 
-def _executed(report: Report) -> dict[_Owner, Counter[str]]:
+def _executed(report: Document) -> dict[_Owner, Counter[str]]:
     """Count the tests that ran, whatever came of them, by check; all others than those of variants are one check."""
     found: dict[_Owner, Counter[str]] = {
         (v["model"], v["variant"]): Counter({check: _ran(counts) for check, counts in v["checks"].items()})
@@ -132,8 +135,8 @@ def _ran(counts: Mapping[str, int]) -> int:
     return counts["passed"] + counts["failed"] + counts["xfailed"]
 
 
-def compare_presence(old: Report, new: Report, partial: bool) -> list[Finding]:
-    """Say which variants, tests and measurements the new run lacks, and which it has in addition.
+def compare_presence(old: Document, new: Document, partial: bool) -> list[Finding]:
+    """Variants, tests and measurements that the new run lacks, and those that it has in addition.
 
     Of a ``partial`` run, what was not selected is only noted.
     """
@@ -162,7 +165,7 @@ def compare_presence(old: Report, new: Report, partial: bool) -> list[Finding]:
 
 
 def _missing_tests(
-    name: str, kind: str, what: str, old: Mapping[str, Any], new: Mapping[str, Any], report: Report
+    name: str, kind: str, what: str, old: Mapping[str, Any], new: Mapping[str, Any], report: Document
 ) -> list[Finding]:
     findings = []
     finished = report["verdict"]["complete"]
@@ -174,7 +177,7 @@ def _missing_tests(
     return findings
 
 
-def _missing_measurements(old: Report, new: Report, kind: str, what: str, partial: bool) -> list[Finding]:
+def _missing_measurements(old: Document, new: Document, kind: str, what: str, partial: bool) -> list[Finding]:
     """Compare which figures there are; one entry for each variant and section."""
     findings = []
     reasons = [entry["reason"] for entry in new["skips"]]

@@ -12,7 +12,7 @@ TITLES = {REGRESSION: "regressed", IMPROVEMENT: "better or new", NOTE: "to know"
 
 
 def headline(difference: Difference) -> str:
-    """Say in one line whether anything regressed, and what."""
+    """Line on whether anything regressed, and what."""
     found = difference.of(REGRESSION)
     if not found:
         return "nothing regressed"
@@ -74,4 +74,4 @@ def as_json(difference: Difference) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False)
 
 
-FORMATS = {"text": as_text, "markdown": as_markdown, "json": as_json}
+WRITERS = {"text": as_text, "markdown": as_markdown, "json": as_json}

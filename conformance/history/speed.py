@@ -2,22 +2,24 @@
 
 A measurement is half a second of one engine at one batch size. What else runs on a shared machine can slow all of it,
 by 2.2 times on 2 cores, and nothing in its rounds shows that. So an engine counts as slower where several measurements
-agree that are apart in time, its batch sizes or those of further reports; and each has to lose more than the processor
+agree that are apart in time: its batch sizes, or those of further reports. Each has to lose more than the processor
 time that others took meanwhile explains, where that was recorded. One batch size alone proves it where it lost more
 than in any disturbance that was seen, or in each of many reports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from conformance.history.engine import NOTHING_KNOWN, Engine, Formats, read_engines
 from conformance.history.environment import MARGIN_OF_RATIOS, Basis
 from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION, Finding
 from conformance.history.statistics import holm, least_p, rank_test, thinned
+from conformance.report.document import Document
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,8 +36,8 @@ UNCHANGED = 1.08
 DISTURBED = 2.5
 """More than so many times what others are recorded to explain is no disturbance, whatever other batch sizes say.
 
-Between any two of 40 runs with one of 2 cores taken most of the time, converted engines took up to 2.2 times as long,
-and up to 1.9 times what was recorded explains (the SavedModel, which is not judged, up to 3.8 times).
+That was measured between any two of 40 runs with one of 2 cores taken most of the time. Converted engines took up to
+2.2 times as long, and up to 1.9 times what was recorded explains. (The SavedModel, which is not judged: 3.8 times.)
 """
 
 MANY = 4
@@ -51,8 +53,10 @@ QUIET = 1.25
 """Others explain nothing where they disturb less than this times more than in the other run: ticks are coarse."""
 
 NEARLY_ALL = 0.75
-"""The share of the other variants that has to be slower with a reference that only seems to be, before the machine is
-held to be: variants of one engine, which may be half of all, lose their speed together."""
+"""Share of the other variants that have to be slower, too, where the reference only seems to be.
+
+Only then the machine is held to be slower: variants of one engine, which may be half of all, lose their speed together.
+"""
 
 SINGLE = 1
 
@@ -61,8 +65,7 @@ SINGLE = 1
 class Speed:
     """One measurement: seconds a sample of its rounds, thinned, and how many times as long others made it at most."""
 
-    model: str
-    variant: str
+    engine: Engine
     batch: int
     samples_per_round: int
     seconds: NDArray[Any]
@@ -70,61 +73,63 @@ class Speed:
     disturbance: float
 
     @property
-    def key(self) -> tuple[str, str, int, int]:
+    def point(self) -> Point:
         """What identifies it in every run."""
-        return (self.model, self.variant, self.batch, self.samples_per_round)
+        return (self.engine, self.batch, self.samples_per_round)
 
 
 def disturbance(busy: float | None, cores: int) -> float:
-    """Say how many times as long calls take at most, while others keep ``busy`` of the ``cores`` busy.
+    """Largest factor by which calls take longer while others keep ``busy`` of the ``cores`` busy.
 
-    Threads of an engine wait for each other, so that losing one core of two costs half of the speed (1.95 times as long
-    was seen): each busy core counts twice. What was not recorded explains nothing: 1.
+    Threads of an engine wait for each other: losing one core of two costs half of the speed (1.95 times as long was
+    seen). So each busy core counts twice. What was not recorded explains nothing: 1.
     """
     return 1.0 if busy is None else 1.0 + 2.0 * busy / cores
 
 
 def excess(one: Speed, other: Speed) -> float:
-    """Say how many times as long others explain that ``one`` takes, beyond what they did to ``other``."""
+    """Factor by which others explain that ``one`` takes longer, beyond what they did to ``other``."""
     ratio = one.disturbance / other.disturbance
     return ratio if ratio > QUIET else 1.0
 
 
-Key = tuple[str, str, int, int]
-"""What identifies a measurement in every report: model, variant, batch size and samples in a round."""
+Point: TypeAlias = tuple[Engine, int, int]
+"""What identifies a measurement in every report: engine, batch size and samples in a round."""
 
-Speeds = Mapping[Key, tuple[Speed, ...]]
+Speeds: TypeAlias = Mapping[Point, tuple[Speed, ...]]
 """The measurements of a state, one of each report that has it, the fastest first."""
 
 
-def read_speeds(report: Mapping[str, Any]) -> Mapping[Key, Speed]:
-    """Give the measurements of a report; of one that is repeated the fastest."""
+def read_speeds(report: Document) -> Mapping[Point, Speed]:
+    """Measurements of a report; of one that is repeated the fastest."""
     slowest_first = sorted(_read(report), key=lambda speed: -speed.median)
-    return {speed.key: speed for speed in slowest_first}
+    return {speed.point: speed for speed in slowest_first}
 
 
-def _read(report: Mapping[str, Any]) -> Iterator[Speed]:
-    """Give the measurements of a report, but those that have no rounds."""
+def _read(report: Document) -> Iterator[Speed]:
+    """Measurements of a report, but those that have no rounds."""
+    engines = read_engines(report)
     for entry in report["benchmarks"]:
         count = entry.get("samples_per_round", entry["batch"])
         seconds = np.asarray(entry["rounds_seconds"], dtype=np.float64) / count
         if len(seconds):
             disturbed = disturbance(entry.get("busy_elsewhere"), report["environment"]["cores"])
             median = float(np.median(seconds))
-            yield Speed(entry["model"], entry["variant"], entry["batch"], count, thinned(seconds), median, disturbed)
+            engine = engines[entry["model"], entry["variant"]]
+            yield Speed(engine, entry["batch"], count, thinned(seconds), median, disturbed)
 
 
-def together(reports: Iterable[Mapping[Key, Speed]]) -> Speeds:
+def together(reports: Iterable[Mapping[Point, Speed]]) -> Speeds:
     """Put the measurements of several reports of the same state together.
 
     Whatever else runs on a machine only ever slows, so that the fastest is the least disturbed (Chen and Revels,
     Robust benchmarking in noisy environments, arXiv:1608.04295).
     """
-    found: dict[Key, list[Speed]] = {}
+    found: dict[Point, list[Speed]] = {}
     for speeds in reports:
-        for key, speed in speeds.items():
-            found.setdefault(key, []).append(speed)
-    return {key: tuple(sorted(speeds, key=lambda speed: speed.median)) for key, speeds in found.items()}
+        for point, speed in speeds.items():
+            found.setdefault(point, []).append(speed)
+    return {point: tuple(sorted(speeds, key=lambda speed: speed.median)) for point, speeds in found.items()}
 
 
 @dataclass(frozen=True)
@@ -207,50 +212,58 @@ class _Claim:
         return tuple(look for scaled, look in pairs if look.slower.shown and scaled.factor > self.unscaled.margin)
 
 
-def compare_speeds(old: Speeds, new: Speeds, basis: Basis, references: Mapping[str, str]) -> list[Finding]:
-    """Say what got slower and faster; ``references`` names each model's reference."""
+def compare_speeds(
+    old: Speeds, new: Speeds, basis: Basis, references: Mapping[str, str], formats: Formats = NOTHING_KNOWN
+) -> list[Finding]:
+    """Slower and faster engines; ``references`` names each model's reference, ``formats`` what is bound to a GPU."""
     findings: list[Finding] = []
     claims: list[_Claim] = []
-    common: dict[str, dict[str, list[Key]]] = {}
-    for key in old:
-        if key in new:
-            common.setdefault(key[0], {}).setdefault(key[1], []).append(key)
-    for model, keys in common.items():
-        reference = references.get(model, "")
+    common: dict[str, dict[Engine, list[Point]]] = {}
+    for point in old:
+        if point in new:
+            common.setdefault(point[0].model, {}).setdefault(point[0], []).append(point)
+    for model, points in common.items():
+        reference = next((engine for engine in points if engine.variant == references.get(model)), None)
         if basis.absolute:
-            found_claims, found = _absolute(model, reference, keys, old, new, basis.margin)
+            found_claims, found = _absolute(model, reference, points, old, new, basis.margin)
             claims += found_claims
             findings += found
             continue
-        for of_variant in keys.values():
-            found_claims, found = _relative(of_variant, old, new, basis, reference)
+        for engine, of_engine in points.items():
+            other = _yardstick(engine, points, reference, basis, formats)
+            found_claims, found = _relative(engine, other, of_engine, old, new, basis)
             claims += found_claims
             findings += found
     return findings + _judge(claims)
 
 
 def _absolute(
-    model: str, reference: str, keys: Mapping[str, Sequence[Key]], old: Speeds, new: Speeds, margin: float
+    model: str,
+    reference: Engine | None,
+    points: Mapping[Engine, Sequence[Point]],
+    old: Speeds,
+    new: Speeds,
+    margin: float,
 ) -> tuple[list[_Claim], list[Finding]]:
-    """Compare the seconds of a model's variants, each with its ``keys``, on a machine that may have become slower."""
+    """Compare the seconds of a model's engines, each with its ``points``, on a machine that may have become slower."""
     unscaled = {
-        variant: _Claim(f"{model}-{variant}", "samples/s", _looks(of_variant, old, new, margin), margin)
-        for variant, of_variant in keys.items()
+        engine: _Claim(str(engine), "samples/s", _looks(of_engine, old, new, margin), margin)
+        for engine, of_engine in points.items()
     }
-    itself = unscaled.pop(reference, None)
+    itself = unscaled.pop(reference, None) if reference else None
     machine, findings = _machine(model, itself, unscaled) if itself and unscaled else (1.0, [])
     if machine == 1.0:
         return list(unscaled.values()), findings
     unit = "samples/s (the old ones as on the slower machine)"
     claims = []
-    for variant, claim in unscaled.items():
-        looks = _looks(keys[variant], old, new, MARGIN_OF_RATIOS, machine)
+    for engine, claim in unscaled.items():
+        looks = _looks(points[engine], old, new, MARGIN_OF_RATIOS, machine)
         claims.append(_Claim(claim.name, unit, looks, MARGIN_OF_RATIOS, claim))
     return claims, findings
 
 
 def _looks(
-    keys: Sequence[Key],
+    points: Sequence[Point],
     old: Speeds,
     new: Speeds,
     margin: float,
@@ -259,17 +272,17 @@ def _looks(
 ) -> tuple[_Look, ...]:
     """Test measurement by measurement; ``machine`` times as long is expected, or each is related to its yardstick."""
     looks = []
-    for key in keys:
-        before, after = old[key][0], new[key][0]
+    for point in points:
+        before, after = old[point][0], new[point][0]
         slowed, sped = excess(after, before), excess(before, after)
         # What disturbed the old run makes nothing seem slower: reports of the new one count, and the other way round.
-        reports = len(new[key]), len(old[key])
+        reports = len(new[point]), len(old[point])
         units, limit = [machine, 1.0], DISTURBED
         if yardstick is not None:
             others = yardstick(old, before), yardstick(new, after)
             yards = others[0][0], others[1][0]
             units, limit = [1 / yard.median for yard in yards], DISTURBED**2
-            reports = (min(map(len, (old[key], new[key], *others))),) * 2
+            reports = (min(map(len, (old[point], new[point], *others))),) * 2
             # A disturbed yardstick makes what it measures look fast. The same load slows engines differently, now and
             # then: the fastest of several reports have escaped that, a single one may not.
             if reports[0] > 1:
@@ -282,7 +295,7 @@ def _looks(
         p_values = rank_test(second, first, margin * slowed), rank_test(first, second, margin * sped)
         alone = rank_test(second, first, limit * slowed), rank_test(first, second, limit * sped)
         if yardstick is None and min(reports) >= MANY:
-            slowest = old[key][-1], new[key][-1]
+            slowest = old[point][-1], new[point][-1]
             each = (
                 rank_test(second, slowest[0].seconds * units[0], margin * excess(after, slowest[0])),
                 rank_test(first, slowest[1].seconds * units[1], margin * excess(before, slowest[1])),
@@ -303,16 +316,16 @@ def _looks(
     return tuple(looks)
 
 
-def _machine(model: str, itself: _Claim, others: Mapping[str, _Claim]) -> tuple[float, list[Finding]]:
-    """Say how many times as long the machine of the new run takes, 1 where it is not slower; and what shows it.
+def _machine(model: str, itself: _Claim, others: Mapping[Engine, _Claim]) -> tuple[float, list[Finding]]:
+    """Factor by which the machine of the new run is slower, 1 where it is not; and what shows it.
 
-    ``itself`` is the reference. Slower alone it proves nothing: what else runs may make TensorFlow's threads wait for
+    ``itself`` is the reference. Slower alone it proves nothing. What else runs may make TensorFlow's threads wait for
     each other, up to three times as long, and slow nothing else.
     """
     slower, faster = (_agree(changes, NEEDED) is not None for changes in (itself.slowed, itself.sped))
-    lost = {variant: _middle(look.factor for look in claim.looks) for variant, claim in others.items()}
+    lost = {engine: _middle(look.factor for look in claim.looks) for engine, claim in others.items()}
     factor = _slower_by(_middle(look.factor for look in itself.looks), list(lost.values()), slower)
-    taken = ", ".join(f"{variant} {times:.2f}" for variant, times in lost.items())
+    taken = ", ".join(f"{engine.variant} {times:.2f}" for engine, times in lost.items())
     if factor > 1:
         what = "slower machine"
         why = (
@@ -341,7 +354,7 @@ def _machine(model: str, itself: _Claim, others: Mapping[str, _Claim]) -> tuple[
 
 
 def _slower_by(reference: float, others: Sequence[float], sure: bool) -> float:
-    """Give how many times as long a machine takes on which the ``reference`` and the ``others`` take so much longer.
+    """Factor by which a machine is slower on which the ``reference`` and the ``others`` take so much longer.
 
     It slows all of them: the less of what the reference lost and what half of the others lost at least. A reference
     that is not ``sure`` to be slower, as disturbed ones are not, needs more of them, and several. 1 where it is not.
@@ -353,7 +366,7 @@ def _slower_by(reference: float, others: Sequence[float], sure: bool) -> float:
 
 
 def _half(factors: Sequence[float]) -> float:
-    """Give what half of the factors are at least."""
+    """Factor that half of them reach at least."""
     return sorted(factors)[len(factors) // 2]
 
 
@@ -362,65 +375,59 @@ def _middle(values: Iterable[float]) -> float:
 
 
 def _relative(
-    keys: Sequence[Key], old: Speeds, new: Speeds, basis: Basis, reference: str
+    engine: Engine, other: Engine | None, points: Sequence[Point], old: Speeds, new: Speeds, basis: Basis
 ) -> tuple[list[_Claim], list[Finding]]:
-    """Compare the speed-ups of one variant: over another engine of the same run, and over single samples."""
-    model, variant = keys[0][:2]
-    name = f"{model}-{variant}"
+    """Compare the speed-ups of one engine: over the ``other`` one of the same run, and over single samples."""
     claims = []
-    other = _yardstick(variant, reference, basis, {key[1] for key in old if key[0] == model and key in new})
     if other is not None:
-        shared = [k for k in keys if all((model, other, k[2], k[3]) in speeds for speeds in (old, new))]
+        shared = [p for p in points if all((other, *p[1:]) in speeds for speeds in (old, new))]
         looks = _looks(
-            shared,
-            old,
-            new,
-            basis.margin,
-            yardstick=lambda speeds, s: speeds[(model, other, s.batch, s.samples_per_round)],
+            shared, old, new, basis.margin, yardstick=lambda speeds, s: speeds[other, s.batch, s.samples_per_round]
         )
-        claims.append(_Claim(name, f"times the samples/s of {other}", looks, basis.margin))
-    singles = (model, variant, SINGLE, SINGLE)
+        claims.append(_Claim(str(engine), f"times the samples/s of {other.variant}", looks, basis.margin))
+    singles = (engine, SINGLE, SINGLE)
     margin = max(basis.margin, MARGIN_OF_SINGLES)
-    if singles in keys:
-        batches = [key for key in keys if key[2] != SINGLE]
+    if singles in points:
+        batches = [point for point in points if point[1] != SINGLE]
         looks = _looks(batches, old, new, margin, yardstick=lambda speeds, _: speeds[singles])
-        claims.append(_Claim(name, "times the samples/s of its single samples", looks, margin))
+        claims.append(_Claim(str(engine), "times the samples/s of its single samples", looks, margin))
     claims = [claim for claim in claims if claim.looks]
     if claims:
         return claims, []
     why = "neither another engine to relate it to nor single samples were measured in both runs, on different machines"
-    return [], [Finding(NOTE, "speed not compared", name, "", "", "", why)]
+    return [], [Finding(NOTE, "speed not compared", str(engine), "", "", "", why)]
 
 
-def _yardstick(variant: str, reference: str, basis: Basis, measured: set[str]) -> str | None:
-    """Choose what a variant's speed is related to: the reference, or FP32 of the same engine; None for neither.
+def _yardstick(
+    engine: Engine, measured: Collection[Engine], reference: Engine | None, basis: Basis, formats: Formats
+) -> Engine | None:
+    """Choice of what an engine's speed is related to: the reference, or FP32 of the same format; None for neither.
 
-    On other hardware FP32 of the same engine comes first, because a GPU's gain over a CPU says nothing of the engine.
-    A reference that another version runs is no yardstick, where the hardware is the same.
+    On other hardware FP32 of the same format comes first. What is made for a GPU is never related to the reference,
+    which the CPU runs: a GPU's gain over a CPU says nothing of the engine. On the same hardware a reference that
+    another version runs is no yardstick.
     """
-    format_, _, rest = variant.partition("-")
-    _, profiled, profile = rest.partition("-b")
-    plain = f"{format_}-fp32{profiled}{profile}"
+    plain = next((one for one in measured if one.is_plain_of(engine)), None)
     if basis.kind == "other hardware":
-        order = [plain] if format_ == "tensorrt" else [plain, reference]
+        order = [plain] if engine.device_bound(formats) else [plain, reference]
     else:
         order = [reference, plain] if basis.same_reference else [plain]
-    return next((other for other in order if other in measured and other != variant), None)
+    return next((one for one in order if one and one != engine), None)
 
 
 def _needed(changes: Sequence[_Change]) -> int:
-    """Say how many batch sizes have to agree, of as many reports as all of them have."""
+    """Least number of batch sizes that have to agree, of as many reports as all of them have."""
     return NEEDED if min((change.reports for change in changes), default=1) == 1 else NEEDED_OF_SEVERAL
 
 
 def _agree(changes: Sequence[_Change], needed: int) -> float | None:
-    """Give the p-value of the measurements that agree, or None where too few do or one speaks against."""
+    """P-value of the measurements that agree, or None where too few do or one speaks against."""
     shown = [change.p for change in changes if change.shown]
     return None if len(shown) < needed or any(change.denied for change in changes) else max(shown)
 
 
 def _proof(changes: Sequence[_Change]) -> float:
-    """Give the p-value of what the measurements show, all together or one alone; 1 where they show nothing."""
+    """P-value of what the measurements show, all together or one alone; 1 where they show nothing."""
     alone = len(changes) * min(change.p_alone for change in changes)
     together = _agree(changes, _needed([change for change in changes if change.shown]))
     return min(alone, 1.0 if together is None else together, 1.0)
@@ -442,7 +449,7 @@ def _judge(claims: Sequence[_Claim]) -> list[Finding]:
 
 
 def _held(kind: str, what: str, claims: Sequence[_Claim], changes: Sequence[Sequence[_Change]]) -> dict[int, Finding]:
-    """Give what is found of the claims whose ``changes`` in one direction hold among all, by their index."""
+    """Claims whose ``changes`` in one direction hold among all: what is found of them, by their index."""
     found = {}
     held = holm([_proof(of_claim) for of_claim in changes], ALPHA)
     for index, claim in enumerate(claims):
@@ -455,7 +462,7 @@ def _held(kind: str, what: str, claims: Sequence[_Claim], changes: Sequence[Sequ
 
 
 def _suspicion(claim: _Claim) -> Finding:
-    """Say what is slower but not surely so, and what is lacking."""
+    """Note on what is slower but not surely so, and what is lacking."""
     looks = claim.suspected
     rest = ", ".join(str(look.batch) for look in claim.looks if look.batch not in {one.batch for one in looks})
     where = f"at {len(looks)} of {len(claim.looks)} batch sizes{f', not at {rest}' if rest else ''}"
@@ -470,7 +477,7 @@ def _suspicion(claim: _Claim) -> Finding:
 
 
 def _undecided(claim: _Claim, count: int) -> str | None:
-    """Say why the measurements of a claim, of ``count`` in all, can tell nothing; None where they can."""
+    """Reason why the measurements of a claim, of ``count`` in all, can tell nothing; None where they can."""
     needed = _needed([look.slower for look in claim.looks])
     if all(look.reachable > ALPHA / count for look in claim.looks):
         return f"too few rounds to tell a change from noise among {count} comparisons"

@@ -25,10 +25,10 @@ CONFIDENCE = 0.95
 
 @cache
 def _rank_sum_counts(first: int, second: int) -> NDArray[Any]:
-    """Give how many of the orders of ``first`` and ``second`` values have U = 0, 1, …, first · second (float64).
+    """Count of the orders of ``first`` and ``second`` values with U = 0, 1, …, first · second (float64).
 
-    They are the coefficients of the Gaussian binomial ∏ (1 − q^(second + i)) / (1 − q^i), i = 1 … first: factor by
-    factor, a multiplication and the division that always leaves a polynomial.
+    They are the coefficients of the Gaussian binomial ∏ (1 − q^(second + i)) / (1 − q^i), i = 1 … first. Each factor is
+    a multiplication, and a division that always leaves a polynomial.
     """
     counts = np.zeros(first * second + 1)
     counts[0] = 1
@@ -43,14 +43,14 @@ def _rank_sum_counts(first: int, second: int) -> NDArray[Any]:
 
 @cache
 def _tails(first: int, second: int) -> NDArray[Any]:
-    """Give P(U ≥ u) for u = 0, 1, …, first · second, where all orders are as likely."""
+    """P(U ≥ u) for u = 0, 1, …, first · second, where all orders are as likely (float64)."""
     counts = _rank_sum_counts(first, second)
     tails: NDArray[Any] = np.cumsum(counts[::-1])[::-1] / counts.sum()
     return tails
 
 
 def thinned(values: Values) -> NDArray[Any]:
-    """Give the values sorted, (n,) float64; of more than :data:`EFFECTIVE_ROUNDS` as many quantiles, evenly spread."""
+    """Sorted values, (n,) float64; of more than :data:`EFFECTIVE_ROUNDS` as many quantiles, evenly spread."""
     array = np.sort(np.asarray(values, dtype=np.float64))
     if len(array) <= EFFECTIVE_ROUNDS:
         return array
@@ -58,10 +58,10 @@ def thinned(values: Values) -> NDArray[Any]:
 
 
 def rank_test(larger: Values, smaller: Values, margin: float = 1.0) -> float:
-    """Give the exact one-sided p-value of ``larger`` being at most ``margin`` times ``smaller``: low where it is more.
+    """Exact one-sided p-value of ``larger`` being at most ``margin`` times ``smaller``: low where it is more.
 
     The U test of Mann and Whitney (Annals of Mathematical Statistics 18, 1947, 50-60) on thinned values, after
-    ``smaller`` was multiplied by ``margin``; a tie counts against. Assumes nothing about the shape of the noise.
+    ``smaller`` was multiplied by ``margin``. A tie counts against. Assumes nothing about the shape of the noise.
     Without values on one side nothing is shown: 1.
     """
     if not len(larger) or not len(smaller):
@@ -72,13 +72,13 @@ def rank_test(larger: Values, smaller: Values, margin: float = 1.0) -> float:
 
 
 def least_p(larger: int, smaller: int) -> float:
-    """Give the smallest p-value that :func:`rank_test` can come to with so many values on each side."""
+    """Smallest p-value that :func:`rank_test` can come to with so many values on each side."""
     larger, smaller = min(larger, EFFECTIVE_ROUNDS), min(smaller, EFFECTIVE_ROUNDS)
     return 1 / math.comb(larger + smaller, smaller)
 
 
 def share_bound(found: int, samples: int) -> float:
-    """Give the share that ``found`` of ``samples`` bear at most, with :data:`CONFIDENCE`: Clopper and Pearson's bound.
+    """Largest share that ``found`` of ``samples`` bear, with :data:`CONFIDENCE`: Clopper and Pearson's bound.
 
     Biometrika 26, 1934, 404-413; by bisection of the exact binomial tail.
     """
@@ -96,7 +96,7 @@ def share_bound(found: int, samples: int) -> float:
 
 
 def sign_test(lost: int, discordant: int) -> float:
-    """Give the one-sided p-value of losing ``lost`` more than gaining, of ``discordant`` answers that changed.
+    """One-sided p-value of losing ``lost`` more than gaining, of ``discordant`` answers that changed.
 
     McNemar's test for paired answers (Psychometrika 12, 1947, 153-157), exact: where nothing got worse, each changed
     answer is as likely lost as gained. More discordant answers make it weaker: a bound from above is on the safe side.
@@ -108,7 +108,7 @@ def sign_test(lost: int, discordant: int) -> float:
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
-    """Say which of several claims hold, so that any false one is among them with probability ``alpha`` at most.
+    """Whether each of several claims holds, so that any false one is among them with probability ``alpha`` at most.
 
     Holm's step-down procedure (Scandinavian Journal of Statistics 6, 1979, 65-70): valid however they depend on
     each other.

@@ -38,7 +38,7 @@ def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[A
 
 
 def worst_is_shown(document: Document, variant: Mapping[str, Any]) -> bool:
-    """Say whether the box of a broken variant shows the samples that differ most: where they show what is wrong."""
+    """Whether the box of a broken variant shows the samples that differ most: where they show what is wrong."""
     picture, found = picture_of(document, variant), on_samples(document, variant)
     lost = any(inaccurate(row) for row in any_of(document["accuracy"], variant))
     return bool(
@@ -50,7 +50,7 @@ def worst_is_shown(document: Document, variant: Mapping[str, Any]) -> bool:
 
 
 def not_timed(document: Document, variant: Mapping[str, Any]) -> bool:
-    """Say whether the speed tests of a variant failed before they timed anything: it gives wrong answers."""
+    """Whether the speed tests of a variant failed before they timed anything: it gives wrong answers."""
     speed = variant["checks"].get("benchmark")
     return bool(
         speed
@@ -165,7 +165,7 @@ def _listed(names: Sequence[Markup]) -> list[object]:
 
 
 def _next(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> list[str]:
-    """Say what to do: only what holds for any finding of the kind."""
+    """Next steps: only what holds for any finding of the kind."""
     if variant is None:
         return ["read the message below, mend what it names, and run the command below again."]
     comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
@@ -251,7 +251,7 @@ def _on_samples(document: Document, own: Mapping[str, Any], found: OnSamples) ->
 
 
 def _left_out(document: Document) -> Markup | None:
-    """Say in one line how many variants were not tested; opened, which and why."""
+    """Line on how many variants were not tested; opened, which and why."""
     left = not_tested(document)
     if not left and not skips(document):
         return None
@@ -266,7 +266,7 @@ def _left_out(document: Document) -> Markup | None:
 
 
 def _passed(document: Document) -> Markup | None:
-    """Say in a few figures how it went with what passed: how many, what came closest, floors; tests, if all passed."""
+    """Tiles on what passed: how many, what came closest, floors; tests, if all passed."""
     failed = document["verdict"]["status"] == "failed"
     good = [v for v in agreeing(document) if v["verdict"] != "failed"]
     if failed and not good:

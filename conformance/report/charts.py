@@ -88,7 +88,7 @@ def lines(
 ) -> Markup:
     """Draw throughput against batch size, both logarithmic; an unstable point is hollow.
 
-    ``series`` are pairs of a style (number) and points (batch, samples/s, stable); ``rates`` are the lowest and the
+    ``series`` are pairs of a style (number) and points (batch, samples/s, stable). ``rates`` are the lowest and the
     highest of all charts that are to be compared, so that they share an axis.
     """
     batches = sorted({batch for _, points in series for batch, _, _ in points})

@@ -26,7 +26,7 @@ def schema() -> dict[str, Any]:
 
 
 def any_of(rows: Sequence[Mapping[str, Any]], variant: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Give the rows that belong to a variant, in their order."""
+    """Rows that belong to a variant, in their order."""
     return [r for r in rows if r["model"] == variant["model"] and r["variant"] == variant["variant"]]
 
 

@@ -15,7 +15,7 @@ from conformance.report.markup import Markup, join, table, tag
 from conformance.report.numbers import apart, duration, number, percent, plural, ratio
 from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
-from conformance.report.tested import file_name, tested
+from conformance.report.tested import engine_names, file_name, tested
 from conformance.report.verdict import also, findings, outcome
 from conformance.report.wording import (
     BROKEN,
@@ -38,13 +38,6 @@ VERDICTS = {
     "not compared": "– not compared",
     "not run": "– not run",
 }
-FAMILIES = {
-    "tensorrt-vc": "TensorRT plans that other versions can run too",
-    "cpp8": "the C++ program on TensorRT 8",
-    "cpp10": "the C++ program on TensorRT 10",
-}
-"""Formats whose names do not say what they are."""
-
 NO_CASE = "got empty parameter set"
 """How pytest begins the reason of a test that is written for variants that the model under test has none of."""
 
@@ -129,7 +122,7 @@ def _file(name: str) -> Markup:
 
 
 def _headline(document: Document) -> list[object]:
-    """Give the verdict, and smaller what it leaves out."""
+    """Verdict, and smaller what it leaves out."""
     sentence, left = document["verdict"]["sentences"][0], also(document) + "."
     if left == "." or not sentence.endswith(f" {left}"):
         return [sentence]
@@ -203,7 +196,7 @@ def _matrix(document: Document, ids: dict[Any, str]) -> Markup | None:
 
 
 def _marker(marker: str) -> list[object]:
-    """Say how the tests of a check are run alone; those of other kinds have no marker in common."""
+    """Command that runs the tests of a check alone; those of other kinds have no marker in common."""
     return [] if marker == "other" else [" (", tag("code", f"pytest -m {marker}"), ")"]
 
 
@@ -306,7 +299,7 @@ def _comparisons(document: Document, variant: Any, comparisons: Sequence[Any]) -
 
 
 def _inputs(comparisons: Sequence[Any]) -> Markup:
-    """Say what the inputs are, and, where several tests have the same, whose figures stand here."""
+    """Paragraph on what the inputs are, and, where several tests have the same, whose figures stand here."""
     parts: list[object] = ["Figures on "]
     for i, c in enumerate(comparisons):
         parts += ["; " if i else "", tag("b", c["inputs"]), f": {INPUTS.get(c['inputs'], c['inputs'])}"]
@@ -434,8 +427,11 @@ def _skipped(document: Document) -> Markup | None:
 def _families(document: Document) -> Markup | None:
     """Explain the names of variants that were skipped, once."""
     left = [v for v in document["variants"] if v["verdict"] == "skipped"]
+    # Where an engine is installed is told elsewhere.
+    engines = {name: engine.partition(" (")[0] for name, engine in engine_names(document).items()}
     formats = dict.fromkeys(v["format"] for v in left)
-    told = [f"{name}: {FAMILIES[name]}" for name in formats if name in FAMILIES]
+    # A format that is called as its engine is needs no explanation.
+    told = [f"{name}: {engines[name]}" for name in formats if name not in engines.get(name, name).lower()]
     if profile := next((v["profile"] for v in left if v["profile"]), None):
         low, best, high = (*profile.removeprefix("b").split("."), "", "")[:3]
         told.append(f"b{profile.removeprefix('b')}: an engine for batches of {low} to {high}, tuned for {best}")

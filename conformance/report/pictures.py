@@ -36,9 +36,9 @@ def picture(
     """Reduce one output (N, …) of a variant and the reference's to a histogram, a scatter, agreement, worst samples.
 
     ``kind`` is the output's (probabilities, logits, values), ``allowed`` the tolerance ``max`` that differences are
-    held against; differences of other kinds than probabilities are relative to the reference's largest magnitude, as
+    held against. Differences of other kinds than probabilities are relative to the reference's largest magnitude, as
     in :func:`conformance.compare.compare`. ``labels`` are the true classes of the samples, where they are known.
-    Raises ValueError where shapes differ, there are no samples, or a value is not finite: there is nothing to draw
+    Raises ValueError where shapes differ, there are no samples, or a value is not finite. There is nothing to draw
     then, and the comparison has said so already.
     """
     if actual.shape != reference.shape or actual.size == 0:

@@ -34,7 +34,7 @@ class OnSamples:
 
 
 def on_samples(document: Document, variant: Mapping[str, Any]) -> OnSamples | None:
-    """Give a variant's figures on the most samples; None where none was compared."""
+    """Figures of a variant on the most samples; None where none was compared."""
     real = [c for c in any_of(document["comparisons"], variant) if c["inputs"] in REAL]
     judged = max(real, key=lambda c: (not c["passed"], c["samples"]), default=None)
     if judged is None:
@@ -47,12 +47,12 @@ def on_samples(document: Document, variant: Mapping[str, Any]) -> OnSamples | No
 
 
 def picture_of(document: Document, variant: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Give what the charts of a variant show; None where there are none."""
+    """Content of a variant's charts; None where there are none."""
     return next(iter(any_of(document["pictures"], variant)), None)
 
 
 def reaches(picture: Mapping[str, Any], judged: Mapping[str, Any]) -> bool:
-    """Say whether a picture, of one output, shows as much as a comparison of all outputs found wrong."""
+    """Whether a picture, of one output, shows as much as a comparison of all outputs found wrong."""
     largest = judged["figures"].get("max", (None,))[0]
     return (
         largest is not None
@@ -69,7 +69,7 @@ def changed(picture: Mapping[str, Any]) -> int:
 
 
 def kinds(document: Document, variant: Mapping[str, Any]) -> dict[str, str]:
-    """Say of each output of a variant's model what it holds; empty in an older document."""
+    """Kind of each output of a variant's model, by its name; empty in an older document."""
     models = (m for m in document["models"] if m["name"] == variant["model"])
     return {o["name"]: o["kind"] for m in models for o in m.get("outputs", ())}
 

@@ -65,7 +65,7 @@ def summary(document: Document) -> str:
 
 
 def row_of(document: Document, variant: Any) -> list[str]:
-    """Give the cells of a variant, as Markdown."""
+    """Cells of a variant's row, as Markdown."""
     cells = [text(variant["variant"]), "**FAILED**" if variant["verdict"] == "failed" else variant["verdict"]]
     comparisons = any_of(document["comparisons"], variant)
     if comparisons and variant["usage"] is None:

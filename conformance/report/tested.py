@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -29,13 +29,13 @@ def tested(document: Document) -> Markup | None:
 
 
 def of_variant(document: Document, variant: Mapping[str, Any]) -> Markup | None:
-    """Say of a variant which file it is, or what the suite made it from, and what ran it in which precision.
+    """Words on which file a variant is, or what the suite made it from, and what ran it in which precision.
 
     None for a variant that the suite would have made, and that never ran.
     """
     artifact = next(iter(any_of(document["artifacts"], variant)), None)
     supplied = variant.get("supplied")
-    engine, precision = _engine(document, variant["format"]), variant["precision"].upper()
+    engine, precision = engine_names(document).get(variant["format"]), variant["precision"].upper()
     run = "" if artifact is None else f"; run by {engine} as {precision}" if engine else f"; as {precision}"
     if supplied:
         measured = _measured(supplied["bytes"], supplied["sha256"])
@@ -48,12 +48,13 @@ def of_variant(document: Document, variant: Mapping[str, Any]) -> Markup | None:
 
 
 def _made(document: Document, artifact: Mapping[str, Any]) -> str:
-    """Say what the suite made an artifact from, by what is recorded of it."""
+    """Words on what the suite made an artifact from, by what is recorded of it."""
     sources = artifact["made_from"]
-    if onnx := next((name for name in sources if name.startswith("onnx-")), None):
-        models = (v for v in document["variants"] if v["model"] == artifact["model"] and v["format"] == "onnx")
-        supplied = next((v["supplied"] for v in models if v.get("supplied")), None)
-        return f"made by the suite from {file_name(supplied) if supplied else f'the SavedModel, by way of {onnx}'}"
+    variants = [v for v in document["variants"] if v["model"] == artifact["model"]]
+    if between := _between(sources, {v["format"] for v in variants}):
+        source, format_ = between
+        supplied = next((v["supplied"] for v in variants if v["format"] == format_ and v.get("supplied")), None)
+        return f"made by the suite from {file_name(supplied) if supplied else f'the SavedModel, by way of {source}'}"
     if "savedmodel" in sources:
         return "made by the suite from the SavedModel"
     if "weights" in sources:
@@ -61,8 +62,14 @@ def _made(document: Document, artifact: Mapping[str, Any]) -> str:
     return "trained by the suite" if any(name.startswith("training ") for name in sources) else "made by the suite"
 
 
+def _between(sources: Iterable[str], formats: Collection[str]) -> tuple[str, str] | None:
+    """Artifact of another format among the ``sources``, and that format; None where there is none."""
+    longest_first = sorted(formats, key=len, reverse=True)
+    return next(((s, name) for s in sources for name in longest_first if s.startswith(f"{name}-")), None)
+
+
 def file_name(supplied: Mapping[str, Any]) -> str:
-    """Give the last part of a supplied file's path."""
+    """Last part of a supplied file's path."""
     return PurePath(supplied["path"]).name or supplied["path"]
 
 
@@ -92,5 +99,6 @@ def _measured(size: int | None, sha256: str | None) -> Markup:
     return join([" (", *parts, ")"]) if parts else Markup("")
 
 
-def _engine(document: Document, format_: str) -> str | None:
-    return next((e["engine"] for e in document["environment"]["engines"] if e["format"] == format_), None)
+def engine_names(document: Document) -> dict[str, str]:
+    """Name and version of what runs each format."""
+    return {e["format"]: e["engine"] for e in document["environment"]["engines"]}

@@ -43,16 +43,16 @@ class Finding:
 
     @property
     def title(self) -> str:
-        """Say what is broken."""
+        """Words on what is broken."""
         return self.what if self.variant is None else f"{self.variant} of {self.model} {self.what}"
 
     @property
     def extent(self) -> tuple[str, ...]:
-        """Say how badly, a sentence each."""
+        """Sentences on how badly."""
         return self.plain + self.more
 
     def __str__(self) -> str:
-        """Give title, extent and likely cause in a line."""
+        """Title, extent and likely cause in a line."""
         likely = f" Likely: {self.likely}." if self.likely else ""
         return f"{self.title}: {' '.join(self.extent)}{likely}"
 
@@ -71,7 +71,7 @@ def agreeing(document: Document) -> list[Mapping[str, Any]]:
 
 
 def outcome(document: Document) -> str:
-    """Give the verdict's status, or ``known`` for a run that passed although tests failed as known."""
+    """Status of the verdict, or ``known`` for a run that passed although tests failed as known."""
     status = str(document["verdict"]["status"])
     return "known" if status == "passed" and document["tests"]["xfailed"] else status
 
@@ -88,7 +88,7 @@ def skipped(document: Document) -> dict[str, list[str]]:
 
 
 def skips(document: Document) -> list[str]:
-    """Say which variants were skipped, a sentence for each reason."""
+    """Sentences on which variants were skipped, one for each reason."""
     return [
         f"{plural(len(names), 'variant')} skipped ({named(names)}): {reason}."
         for reason, names in skipped(document).items()
@@ -102,7 +102,7 @@ def not_tested(document: Document) -> list[Mapping[str, Any]]:
 
 
 def also(document: Document) -> str:
-    """Say how many variants were not tested, beside those that the headline speaks of; empty where all were."""
+    """Words on how many variants were not tested, beside those of the headline; empty where all were."""
     count, failures = len(not_tested(document)), document["failures"]
     counted = any(f["variant"] for f in failures) if failures else not document["tests"]["failed"]
     which = f"{count} more" if counted else plural(count, "variant")
@@ -131,7 +131,7 @@ def findings(document: Document) -> list[Finding]:
 
 
 def _what(document: Document, variant: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> str:
-    """Say what is wrong with a variant: the worst that is known of it."""
+    """Words on what is wrong with a variant: the worst that is known of it."""
     if any(not c["passed"] for c in any_of(document["comparisons"], variant)):
         return "does not give the reference's answers"
     if lost := [row for row in any_of(document["accuracy"], variant) if inaccurate(row)]:
@@ -182,7 +182,7 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
 
 
 def inaccurate(row: Mapping[str, Any]) -> bool:
-    """Say whether too much accuracy was lost, or there is none; not where the labels are too few to tell."""
+    """Whether too much accuracy was lost, or there is none; not where the labels are too few to tell."""
     return not row["passed"] and (row["least"] is not None or drop(row) > 0)
 
 
@@ -199,7 +199,7 @@ def drop(row: Mapping[str, Any]) -> int:
 
 
 def depends_on_batch(row: Mapping[str, Any]) -> bool:
-    """Say whether batches give something else than single samples, or nothing that can be compared with it."""
+    """Whether batches give something else than single samples, or nothing that can be compared with it."""
     return bool(row["problems"] or row["largest"] > row["allowed"])
 
 
@@ -208,13 +208,13 @@ def _judged(floors: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
 
 
 def shown_in_tiles(comparison: Mapping[str, Any]) -> bool:
-    """Say whether the tiles of the page tell all of a comparison that failed: how many classes, how far."""
+    """Whether the tiles of the page tell all of a comparison that failed: how many classes, how far."""
     max_ = comparison["figures"].get("max")
     return comparison["inputs"] in REAL and not comparison["problems"] and max_ is not None and not _held(*max_)
 
 
 def _of_comparison(comparison: Mapping[str, Any], found: OnSamples | None) -> str:
-    """Say what is wrong in a comparison, and, of that on the samples, how it is on all that were run."""
+    """Sentence on what is wrong in a comparison, and, of that on the samples, how it is on all that were run."""
     where = f"On {INPUTS.get(comparison['inputs'], comparison['inputs'])}"
     if comparison["problems"]:
         return f"{where}: {'; '.join(comparison['problems'])}."
@@ -247,8 +247,8 @@ def _sentence(text: str) -> str:
 def verdict(document: Document) -> dict[str, Any]:
     """Judge a whole run: its ``verdict`` section, from all the other sections.
 
-    A run that nothing failed in passes only where it came to its end and a variant other than the reference was
-    compared and gives its answers: a report of nothing, or of known failures alone, is not a good report.
+    A run that nothing failed in passes only where it came to its end, and a variant other than the reference was
+    compared and gives its answers. A report of nothing, or of known failures alone, is not a good report.
     """
     tests, found = document["tests"], findings(document)
     finished = tests["not_run"] == 0 and document["exit_code"] in {0, 1, 5} and not _uncollected(document)
@@ -311,7 +311,7 @@ def _good(document: Document) -> str:
 
 
 def _undecided(document: Document, finished: bool) -> str:
-    """Say why a run that nothing failed in proves nothing; empty where it does."""
+    """Reason why a run that nothing failed in proves nothing; empty where it does."""
     if not finished:
         return "the run did not finish"
     if document["exit_code"] not in {0, 5}:

@@ -57,12 +57,12 @@ SHORT = (
 
 
 def judged(name: str, allowed: float) -> bool:
-    """Say whether a figure decides: where all classes may change, or anything is allowed, others do alone."""
+    """Whether a figure decides: where all classes may change, or anything is allowed, others do alone."""
     return Figure(name, 0.0, allowed).judged
 
 
 def usage(needed: float | None, allowed: float) -> float:
-    """Give found over allowed; infinite where nothing is allowed, or what was found is not finite."""
+    """Share of what is allowed that was found; infinite where nothing is allowed, or what was found is not finite."""
     if needed is None or (allowed == 0 and needed > 0):
         return math.inf
     return needed / allowed if allowed else 0.0

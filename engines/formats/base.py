@@ -93,9 +93,6 @@ class Format(abc.ABC):
     packages: Mapping[str, tuple[str, ...]] = {}
     """What makes or runs it: a name for people, and the distributions that it comes in, the runtime's own first."""
 
-    explained: str = ""
-    """What the name does not tell, for the report; empty where it does."""
-
     profiled: bool = False
     """Whether an artifact is built for each batch profile of a model."""
 

@@ -19,8 +19,9 @@ from conformance import timing
 from conformance.__main__ import main
 from conformance.compare import ANY
 from conformance.history.compare import compare_results
+from conformance.history.engine import FormatFacts
 from conformance.history.environment import MARGIN, MARGIN_OF_RATIOS, Basis
-from conformance.history.files import read_results
+from conformance.history.files import HistoryError, read_results
 from conformance.history.finding import IMPROVEMENT, NOTE, REGRESSION
 from conformance.history.speed import compare_speeds, read_speeds, together
 from conformance.history.statistics import holm, rank_test, share_bound, sign_test
@@ -594,17 +595,119 @@ def test_how_far_beyond_its_tolerance_a_broken_run_is_has_an_end(needed, said):
     assert [f"and {said} (" in f.why for f in compare_results([new], [old]).of(IMPROVEMENT)] == [True]
 
 
+FORMATS = {name: FormatFacts(device_bound=True) for name in ("tensorrt", "tensorrt-vc", "cpp8", "cpp10")}
+
+
+def become(document, variant, format_, precision, profile=None):
+    """Make another engine of a variant, in every section."""
+    name = f"{format_}-{precision}{f'-b{profile}' if profile else ''}"
+    for entry in entries(document, "variants", variant):
+        entry.update(format=format_, precision=precision, profile=profile)
+    for section in ("variants", "accuracy", "comparisons", "batching", "benchmarks", "artifacts"):
+        for entry in entries(document, section, variant):
+            entry["variant"] = name
+
+
+def on_gpus(*names):
+    """Make results of a machine with each GPU; of the same speed."""
+    made = [results() for _ in names]
+    for document, name in zip(made, names, strict=True):
+        document["environment"]["gpu"] = {"name": name, "compute_capability": None, "driver": "1", "memory_bytes": None}
+    return made
+
+
 def test_plans_for_another_gpu_may_be_larger():
     """A TensorRT plan is made for one GPU: on another its size is only noted."""
-    old, new = results(), results()
-    for document, name in ((old, "NVIDIA H200"), (new, "NVIDIA L4")):
-        gpu = {"name": name, "compute_capability": None, "driver": "1", "memory_bytes": None}
-        document["environment"]["gpu"] = gpu
-        document["artifacts"][0]["variant"] = "tensorrt-fp16-b1.16.32"
-    new["artifacts"][0]["bytes"] *= 2
-    difference = compare_results([old], [new])
+    old, new = on_gpus("NVIDIA H200", "NVIDIA L4")
+    for document in (old, new):
+        become(document, "onnx-int8", "tensorrt", "fp16", "1.16.32")
+    grow(new, 2, "tensorrt-fp16-b1.16.32")
+    difference = compare_results([old], [new], formats=FORMATS)
     assert [f.what for f in difference.findings] == ["larger"]
     assert not difference.regressed
+
+
+PROGRAMS = [("tensorrt-vc", "fp16"), ("cpp8", "int8+fp16"), ("cpp10", "int8-qdq")]
+
+
+@pytest.mark.parametrize(("format_", "precision"), PROGRAMS)
+def test_what_is_made_for_another_gpu_may_be_larger_whatever_runs_it(format_, precision):
+    """The plans of C++ programs, and those for several versions, are made for one GPU as TensorRT's own are."""
+    old, new = on_gpus("NVIDIA H200", "NVIDIA L4")
+    for document in (old, new):
+        become(document, "onnx-int8", format_, precision, "1.16.32")
+    grow(new, 2, f"{format_}-{precision}-b1.16.32")
+    difference = compare_results([old], [new], formats=FORMATS)
+    assert [(f.kind, f.what, f.why) for f in difference.findings] == [
+        (NOTE, "larger", "made for another GPU (NVIDIA H200 → NVIDIA L4)")
+    ]
+
+
+@pytest.mark.parametrize("why", ["an ONNX file", "the same GPU", "nothing known of the format"])
+def test_what_another_gpu_does_not_explain_is_no_note(why):
+    """A file that no GPU is built into, a plan of the same GPU, and a format of which nothing is known have grown."""
+    old, new = on_gpus("NVIDIA H200", "NVIDIA H200" if why == "the same GPU" else "NVIDIA L4")
+    for document in (old, new):
+        become(document, "onnx-int8", *(("onnx", "fp16+x") if why == "an ONNX file" else ("cpp8", "fp16", "1.16.32")))
+    grow(new, 2, "onnx-fp16+x" if why == "an ONNX file" else "cpp8-fp16-b1.16.32")
+    formats = {} if why == "nothing known of the format" else FORMATS
+    assert [f.what for f in compare_results([old], [new], formats=formats).of(REGRESSION)] == ["larger"]
+
+
+BOTH = {"onnx-fp32": ("tensorrt", "fp32"), "tflite-fp32": ("tensorrt-vc", "fp32")}
+RELATED = {
+    "for several versions": (BOTH, ("tensorrt-vc", "fp16"), "tensorrt-vc-fp32"),
+    "TensorRT's own beside it": (BOTH, ("tensorrt", "fp16"), "tensorrt-fp32"),
+    "nothing else": ({"tflite-fp32": ("tensorrt-vc", "fp32")}, ("tensorrt-vc", "fp16"), "tensorrt-vc-fp32"),
+    "a precision of two words": (
+        {"onnx-fp32": ("cpp10", "fp32", "1.16.64"), "tflite-fp32": ("cpp10", "fp32", "1.16.32")},
+        ("cpp10", "int8-qdq", "1.16.32"),
+        "cpp10-fp32-b1.16.32",
+    ),
+    "a precision of two parts": (
+        {"onnx-fp32": ("cpp10", "fp32", "1.16.64"), "tflite-fp32": ("cpp8", "fp32", "1.16.64")},
+        ("cpp8", "int8+fp16", "1.16.64"),
+        "cpp8-fp32-b1.16.64",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", RELATED)
+def test_across_machines_an_engine_is_related_to_fp32_of_its_own_format(what):
+    """Not to that of another format whose name begins alike, nor of another batch profile."""
+    others, own, related = RELATED[what]
+    old, new = results(), results()
+    move(new, cpu="another CPU")
+    slow_down(new, 2.0)
+    for document in (old, new):
+        for variant, engine in others.items():
+            become(document, variant, *engine)
+        become(document, "onnx-int8", *own)
+    (found,) = compare_results([old], [new], formats=FORMATS).of(REGRESSION)
+    assert (found.what, found.subject) == ("slower", f"m-{own[0]}-{own[1]}{f'-b{own[2]}' if own[2:] else ''}")
+    assert f"times the samples/s of {related} at batch" in found.old
+
+
+@pytest.mark.parametrize("format_", ["tensorrt", "tensorrt-vc", "cpp8", "onnx"])
+def test_on_other_hardware_what_is_made_for_a_gpu_is_not_related_to_the_cpu(format_):
+    """Without its own FP32 a GPU's engine is related to its single samples alone; one of the CPU to the reference."""
+    old, new = results(), results()
+    move(new, cpu="another CPU")
+    slow_down(new, 2.0)
+    for document in (old, new):
+        become(document, "onnx-int8", format_, "int8")
+        document["benchmarks"] = [e for e in document["benchmarks"] if e["variant"] != "onnx-fp32"]
+    found = [f for f in compare_results([old], [new], formats=FORMATS).findings if "speed" not in f.what]
+    assert [f.what for f in found] == (["slower"] if format_ == "onnx" else [])
+
+
+def test_a_measurement_of_no_listed_variant_is_refused():
+    """What a report measures or has built, and does not list among its variants, cannot be told: that is an error."""
+    for section in ("artifacts", "benchmarks"):
+        new = results()
+        entries(new, section)[0]["variant"] = "cpp8-fp16"
+        with pytest.raises(HistoryError, match=rf"{section}\[\d+\] is of m-cpp8-fp16, .* allowed: "):
+            compare_results([results()], [new])
 
 
 @pytest.mark.parametrize(("lost", "regressed"), [(20, False), (21, True)])
@@ -920,7 +1023,7 @@ def simulated(generator, recorded=True):
             cores = max(0.0, busy * 1.0 + generator.normal(0, 0.05)) if recorded else None
             entry = {"model": "m", "variant": variant, "batch": batch, "busy_elsewhere": cores}
             measured.append({**entry, "rounds_seconds": taken.tolist()})
-    return {"environment": {"cores": 2}, "benchmarks": measured}
+    return {"environment": {"cores": 2}, "variants": results()["variants"], "artifacts": [], "benchmarks": measured}
 
 
 RUNS = 120

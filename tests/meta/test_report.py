@@ -1026,6 +1026,41 @@ def test_variants_that_were_not_tested_stand_in_one_line(broken):
     assert len([e for e in Page(text).elements if e.get("class") == "note"]) == 1
 
 
+ENGINES = {
+    "onnx": "ONNX Runtime 1.31.1",
+    "tflite": "LiteRT 2.1",
+    "tensorrt": "TensorRT",
+    "toy8": "Toy program on Toys 8 (/opt/toy8/run)",
+}
+
+
+def test_names_of_skipped_formats_that_are_not_their_engines_are_explained():
+    """By the engine that the document names for them, whatever formats there are; each once."""
+    made = document(broken=None)
+    made["environment"]["engines"] = [{"format": f, "engine": e, "unavailable": None} for f, e in ENGINES.items()]
+    skipped = {"verdict": "skipped", "reason": "no toys", "profile": "1.16.32"}
+    for row, format_ in zip(made["variants"][-4:], ("toy8", "toy8", "tensorrt", "unknown"), strict=True):
+        row.update(skipped, format=format_)
+    told = [p["text"] for p in Page(page(made)).all("p") if "an engine for batches" in p["text"]]
+    assert told == ["toy8: Toy program on Toys 8; b1.16.32: an engine for batches of 1 to 32, tuned for 16."]
+
+
+def test_what_is_made_from_another_format_is_said_to_be_whatever_it_is():
+    """No format is known by name: that of another artifact is told from the document's own."""
+    made = document(broken="onnx-int8")
+    made["variants"][-1] |= {"format": "toy"}
+    made["variants"][-2] |= {"format": "toy-vc"}
+    made["variants"][-2]["supplied"] = {"option": "--toy", "path": "my.toy", "bytes": 1, "sha256": "cd" * 32}
+    for source, words in (
+        ("toy-fp32", "made by the suite from the SavedModel, by way of toy-fp32 (15"),
+        ("toy-vc-fp32", "made by the suite from my.toy (15"),
+    ):
+        for artifact in made["artifacts"]:
+            artifact["made_from"] = {source: "ef" * 32}
+        (first, *_) = Page(box(page(made)), whole=False).all("p")
+        assert words in first["text"]
+
+
 def test_more_is_said_only_of_what_was_counted_before():
     """Variants that were not tested do not read as further failures where the headline counts no variants."""
     made = document(broken=None)

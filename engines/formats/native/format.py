@@ -31,7 +31,6 @@ class NativeFormat(Format):
     def __init__(self, program: Program, plans: str, precisions: tuple[str, ...]) -> None:
         self.program, self.plans, self.precisions = program, plans, precisions
         self.name = program.format
-        self.explained = f"the C++ program on TensorRT {program.tensorrt}"
 
     def unavailable(self, precision: str | None = None) -> str | None:
         """Why the program cannot run here; None where it can."""

@@ -86,7 +86,7 @@ class VersionCompatibleFormat(TensorRTFormat):
     name = versions.VERSION_COMPATIBLE
     precisions = ("fp32", "fp16", "int8-qdq")
     every_profile = ()
-    explained = "TensorRT plans that other versions can run too"
+    label = "version-compatible TensorRT"
     rows = "tensorrt"
     local = False
 
