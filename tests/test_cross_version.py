@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from conformance.compare import compare
-from fixtures.cross_version import CROSS_VERSION, difference, hashes, keep, measure, runtime_of, stored
 from fixtures.parallel import parallel
+from trial.cross_version import CROSS_VERSION, difference, hashes, keep, measure, runtime_of, stored
 from trial.rows import row
 
 FIRST = {"precisions": ("fp32", "fp16", "int8", "int8-qdq"), "first_profile": True}

@@ -10,7 +10,7 @@ from conformance.timing import durations, latency
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import tuning as tensorrt_tuning
 from engines.formats.tensorrt import yardsticks
-from fixtures.device_measure import batches_of, first, limit_batches, timed_inputs
+from trial.many import batches_of, first, limit_batches, timed_inputs
 from trial.rows import row
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
