@@ -136,7 +136,7 @@ def _judge(
 ) -> Verdict:
     """Judge scores that are one row for each sample, by output name."""
     spec, reference = chain.spec, exported.reference
-    tolerance = row(variant.row_name, "samples", spec.tolerances, str(spec.path)).tolerance
+    tolerance = row(variant.row_name, "samples", spec.tolerances, spec.source).tolerance
     kinds = {name: spec.output(name).kind for name in reference}
     grids = _grids(variant, kinds, scores)
     comparison = compare(scores, reference, tolerance, kinds, grids=grids)

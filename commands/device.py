@@ -129,7 +129,7 @@ def run(engine: str, chain: Chain, meter: Meter, results: dict[str, Any], output
     format_, measure = ("tensorrt", measure_tensorrt) if engine == "tensorrt" else ("onnx", measure_onnxruntime)
     variants: list[Variant] = [v for v in chain.variants if v.format == format_ and unavailable(v) is None]
     if not variants:
-        raise RunnerError(f"{chain.spec.path}: has no variant of format {format_!r} that {engine} can run")
+        raise RunnerError(f"{chain.spec.source}: has no variant of format {format_!r} that {engine} can run")
     others = [r for r in results["rows"] if r["engine"] != engine]
     rows: list[dict[str, Any]] = []
     with live(engine, len(variants), "variants") as advance:

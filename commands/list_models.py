@@ -17,7 +17,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _list(options: argparse.Namespace, _: Call) -> None:
     for name in options.model or bundled_names():
         spec = load_model(find_model(name))
-        print(f"{spec.name}: {spec.description} ({spec.path})")
+        print(f"{spec.name}: {spec.description} ({spec.source})")
         for variant in variants(spec):
             print(f"  {variant!s:<30} {unavailable(variant) or ''}".rstrip())
 

@@ -42,7 +42,7 @@ def _dataset(spec: ModelSpec, options: argparse.Namespace) -> samples.Dataset:
 def _output(spec: ModelSpec, options: argparse.Namespace) -> Path:
     output: Path = options.output or Path(f"{spec.name}.weights.npz")
     if spec.weights is not None and output.resolve() == spec.weights.path.resolve():
-        raise EngineError(f"--output {output} is the weights file of {spec.path}; allowed: another file")
+        raise EngineError(f"--output {output} is the weights file of {spec.source}; allowed: another file")
     if not output.resolve().parent.is_dir():
         raise EngineError(
             f"--output {output}: the folder {output.resolve().parent} does not exist; allowed: a file in one"

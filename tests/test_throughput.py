@@ -83,8 +83,8 @@ def machine():
     }
 
 
-# The C++ programs are processes that read files: what they do in a second they tell themselves (test_cross_version.py).
-@pytest.mark.formats("savedmodel", "onnx", "tflite", "tensorrt", "tensorrt-vc")
+# Programs are processes that read files: what they do in a second they tell themselves (test_cross_version.py).
+@pytest.mark.formats(timed=True)
 @pytest.mark.parametrize("batch", TIMED_BATCHES)
 def test_throughput(chain, timed_runner, samples, reference, judge_outputs, machine, benchmark, record_property, batch):
     """The variant agrees with the reference, is then timed on rotating inputs, and keeps its floors at this batch."""
