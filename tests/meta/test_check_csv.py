@@ -18,6 +18,7 @@ import pytest
 
 from commands import check_csv
 from commands.__main__ import main as commands
+from engines import exports
 from engines.chain import Chain
 from engines.model import exchange
 from engines.model.bundled import find_model
@@ -125,7 +126,7 @@ def of_scores(scores):
 def test_what_an_engine_of_the_suite_answers_passes(digits, judge, tmp_path, name):
     """Every variant's own answers, written as CSV, are sound by the command as they are by the tests."""
     with digits.chain.runner(Variant(*name.split("-"))) as runner:
-        (scores,) = runner(exchanged(digits.chain, COUNT).inputs).values()
+        (scores,) = runner(exports.exchanged(digits.chain, COUNT).inputs).values()
     predictions = tmp_path / "predictions.csv"
     exchange.write_results(predictions, of_scores(scores))
     code, text = judge(digits.words(predictions, variant=name))
@@ -135,7 +136,7 @@ def test_what_an_engine_of_the_suite_answers_passes(digits, judge, tmp_path, nam
 def test_int8_probabilities_are_judged_by_their_steps_where_they_have_them(digits, judge, tmp_path):
     """Probabilities between the steps of 8 bits have to sum to one, whatever the variant is called."""
     with digits.chain.runner(Variant("tflite", "int8")) as runner:
-        (scores,) = runner(exchanged(digits.chain, COUNT).inputs).values()
+        (scores,) = runner(exports.exchanged(digits.chain, COUNT).inputs).values()
     scores = scores.copy()
     scores[3, 0] += np.float32(1 / 1024)
     predictions = tmp_path / "predictions.csv"
