@@ -25,7 +25,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from engines import datasets, exchange, native, onnx, savedmodel, tensorrt, tflite, training
+from engines import (
+    datasets,
+    exchange,
+    native,
+    onnx,
+    onnx_fp32_parts,
+    onnx_to_fp16,
+    savedmodel,
+    tensorrt,
+    tflite,
+    training,
+)
 from engines.brought import BroughtData
 from engines.datasets import Dataset, Samples, content_hash
 from engines.errors import ConversionError, DataError, SpecError, UnavailableError
@@ -457,15 +468,15 @@ class Chain:
         fp32 = self._onnx(Variant("onnx", "fp32"))
         path = fp32.file(onnx.FILE)
         if variant.precision == "fp16":
-            tools = {
-                "onnxconverter-common": installed_version("onnxconverter-common"),
-                "onnx": installed_version("onnx"),
-            }
             return self._get(
                 self.artifact_name(variant),
-                Recipe({"onnx-fp32": fp32.sha256} | _code(onnx), {}, tools),
+                Recipe(
+                    {"onnx-fp32": fp32.sha256} | _code(onnx) | _code(onnx_to_fp16) | _code(onnx_fp32_parts),
+                    {},
+                    {"onnx": installed_version("onnx")},
+                ),
                 lambda folder: onnx.build_fp16(path, spec, folder),
-                missing("onnxconverter-common"),
+                missing("onnx"),
             )
         inputs = self.calibration.inputs
         parameters = {**vars(spec.calibration), "operators": list(onnx.QUANTIZED_OPERATORS)}

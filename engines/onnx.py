@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
-from engines.onnx_layers import bodies, layers
+from engines.onnx_layers import layers
+from engines.onnx_to_fp16 import to_fp16
 from engines.precision import precision_of
 from engines.runner import Grid, Runner, check_signature, grid, probe
 from engines.savedmodel import installed_version
@@ -43,12 +43,6 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 OPSET = 17
 """The newest opset that the oldest consumer takes: TensorRT 8.6's parser knows 17, ONNX Runtime 1.23 and later 23."""
-
-FP16_LARGEST = 65504.0
-"""The largest finite float16 (IEEE 754 binary16): a constant beyond it does not survive the conversion to FP16."""
-
-FP16_SMALLEST = 2.0**-24
-"""The smallest positive float16 (subnormal): the converter moves smaller constants up to it instead of to zero."""
 
 QUANTIZED_OPERATORS = ("Conv", "Gemm", "MatMul")
 """Only where INT8 pays: pooling and activations follow their neighbours, and a quantized softmax only loses digits."""
@@ -95,36 +89,22 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
 def build_fp16(fp32: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
     """Convert an FP32 ONNX to FP16 inside; its inputs and outputs stay FP32.
 
-    Raises ConversionError where a weight does not fit FP16 (it would become infinite or be clamped unsaid), or where
-    the converter makes an unsound graph, as it does of loops and branches.
+    Returns what check_model does, and what was done beyond rounding: constants clamped and moved, nodes kept in FP32.
+    Raises ConversionError where a constant does not fit FP16 and matters as it is.
     """
     import onnx
-    from onnxconverter_common import float16
 
-    model = onnx.load(str(fp32))
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.size and float(np.abs(values).max()) > FP16_LARGEST:
-            raise ConversionError(
-                f"{fp32}: constant {tensor.name!r} reaches {float(np.abs(values).max()):.3g}, beyond FP16's largest "
-                f"value {FP16_LARGEST:.0f}; leave fp16 out of this model's precisions, or rescale the constant"
-            )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        converted = float16.convert_float_to_float16(
-            model, min_positive_val=FP16_SMALLEST, max_finite_val=FP16_LARGEST, keep_io_types=True
-        )
-    onnx.save(converted, str(folder / FILE))
     try:
-        described = check_model(folder / FILE, spec)
+        converted = to_fp16(onnx.load(str(fp32)))
     except ConversionError as error:
-        if not any(bodies(node) for node in model.graph.node):
-            raise
-        raise ConversionError(
-            f"{error}\n    onnxconverter-common does not convert what is inside of loops and branches, as recurrent "
-            "layers have; leave fp16 out of this model's precisions for onnx (docs/models.md)"
-        ) from error
-    return {**described, "constants_moved": sorted({str(w.message) for w in caught})}
+        raise ConversionError(f"{fp32}: {error}") from error
+    onnx.save(converted.model, str(folder / FILE))
+    return {
+        **check_model(folder / FILE, spec),
+        "clamped": list(converted.clamped),
+        "kept_in_fp32": list(converted.kept_in_fp32),
+        "constants_moved": list(converted.moved),
+    }
 
 
 def build_int8(

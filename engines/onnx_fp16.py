@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
-from engines.onnx import CPU, FP16_LARGEST, OnnxRunner
+from engines.onnx import CPU, OnnxRunner
+from engines.onnx_fp32_parts import FP16_LARGEST
 from engines.onnx_layers import bodies
 
 if TYPE_CHECKING:
