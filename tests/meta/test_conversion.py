@@ -145,9 +145,7 @@ def test_a_loop_is_built_in_fp16(onnx_fp32, tmp_path):
 def test_weights_beyond_fp16_are_refused(onnx_fp32, tmp_path):
     """The file, the operator, the constant and its value are named, and what to do; a mask beyond it is clamped."""
     path, spec = onnx_fp32("large weights")
-    said = (
-        r"model.onnx: MatMul '.+': constant '.+' reaches 2.33e\+06, beyond FP16's largest value 65504; leave fp16"
-    )
+    said = r"model.onnx: MatMul '.+': constant '.+' reaches 2.33e\+06, beyond FP16's largest value 65504; leave fp16"
     with pytest.raises(ConversionError, match=said):
         build_fp16(path, spec, tmp_path)
     path, spec = onnx_fp32("a mask")
