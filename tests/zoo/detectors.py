@@ -49,7 +49,7 @@ def _detector(rng: np.random.Generator, call: Any) -> tuple[Any, Any]:
     detector = Detector()
     seen = features(detector.cells, frames[COUNT:]).reshape(-1, 24)
     bright = frames[COUNT:].reshape(SPARE, GRID, 4, GRID, 4).mean((2, 4)).reshape(-1)
-    targets = np.concatenate([rng.normal(0, 1, (len(seen), 4)), 16 * (bright[:, None] - 0.35)], 1)
+    targets = np.concatenate([rng.normal(0, 1, (len(seen), 4)), 20 * (bright[:, None] - 0.28)], 1)
     weights, bias = solve(seen, targets)
     weights[:, :4] = rng.normal(0, 0.5, (24, 4))
     detector.last.assign(weights)
