@@ -375,7 +375,7 @@ def test_a_tflite_tells_the_step_of_an_integer_input(digits, precision):
 def test_a_diagnosis_is_told_what_the_suite_knows(digits, monkeypatch, known):
     """Batch, steps and precision come from the runner; the SavedModel is asked, and where it cannot be says nothing."""
     told = {}
-    monkeypatch.setattr("fixtures.causes.diagnose", lambda *arrays, **keys: told.update(keys) or "said")
+    monkeypatch.setattr("trial.causes.diagnose", lambda *arrays, **keys: told.update(keys) or "said")
     variant = Variant("tflite", "int8")
     samples = {name: array[:8] for name, array in digits.samples.inputs.items()}
     reference = digits.reference("told", samples)

@@ -206,7 +206,7 @@ def test_batches_that_agree_with_each_other_say_nothing_of_the_reference():
 
 PLANTED = """
 import numpy as np
-from engines.onnx import OnnxRunner
+from engines.formats.onnx.runner import OnnxRunner
 
 run = OnnxRunner.{method}
 
