@@ -113,7 +113,7 @@ def _train(options: argparse.Namespace) -> None:
     spec = load_model(find_model(options.model))
     output = options.output or Path(f"{spec.name}.weights.npz")
     if spec.weights is not None and output.resolve() == spec.weights.path.resolve():
-        raise EngineError(f"--output {output} is the weights file of {spec.path}; allowed: another file")
+        raise EngineError(f"--output {output} is the weights file of {spec.source}; allowed: another file")
     if not output.resolve().parent.is_dir():
         raise EngineError(
             f"--output {output}: the folder {output.resolve().parent} does not exist; allowed: a file in one"
@@ -188,7 +188,7 @@ def _export_csv(options: argparse.Namespace) -> None:
 def _list(options: argparse.Namespace) -> None:
     for name in options.model or bundled_names():
         spec = load_model(find_model(name))
-        print(f"{spec.name}: {spec.description} ({spec.path})")
+        print(f"{spec.name}: {spec.description} ({spec.source})")
         for variant in variants(spec):
             print(f"  {variant!s:<30} {unavailable(variant) or ''}".rstrip())
 

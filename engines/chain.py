@@ -69,14 +69,14 @@ class Chain:
         if missing := sorted({i.name for i in spec.inputs} - set(samples.inputs)):
             names = ", ".join(i.name for i in spec.inputs)
             raise DataError(
-                f"{spec.path}: the data ({source}) have no input {missing[0]!r}; "
+                f"{spec.source}: the data ({source}) have no input {missing[0]!r}; "
                 f"allowed: --samples=FILE.npz with an array for each of {names}"
             )
         for item in spec.inputs:
             expected, found = spec.concrete_shape(item, len(samples)), samples.inputs[item.name].shape
             if found != expected:
                 raise DataError(
-                    f"{spec.path}: input {item.name!r} has shape {expected}, {source} have {found}; "
+                    f"{spec.source}: input {item.name!r} has shape {expected}, {source} have {found}; "
                     "allowed: a data.dataset of that shape, or --samples=FILE.npz"
                 )
         return samples
@@ -252,7 +252,7 @@ class Chain:
         self, name: str, file: str, recipe: Recipe, build: Callable[[Path], None], made_by: str = ""
     ) -> dict[str, NDArray[Any]]:
         format_ = registry.reference()
-        command = made_by or f"pytest --model {self.spec.path}"
+        command = made_by or f"pytest {self.spec.option}"
         hint = f"run `{command}` where {format_.label} is installed, on the same artifact folder"
         with np.load(self._get(name, recipe, build, format_.unavailable(), hint).file(file)) as archive:
             return dict(archive)

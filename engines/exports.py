@@ -52,9 +52,9 @@ def exchanged(chain: Chain, count: int) -> Samples:
     spec = chain.spec
     if len(spec.inputs) != 1:
         names = ", ".join(i.name for i in spec.inputs)
-        raise SpecError(f"{spec.path}: has the inputs {names}; allowed for CSV: a model with one input")
+        raise SpecError(f"{spec.source}: has the inputs {names}; allowed for CSV: a model with one input")
     if spec.probabilities is None:
-        raise SpecError(f"{spec.path}: has no output of class scores; allowed for CSV: a model with one")
+        raise SpecError(f"{spec.source}: has no output of class scores; allowed for CSV: a model with one")
     return chain.dataset.test(count)
 
 
@@ -62,7 +62,7 @@ def exchanged_reference(chain: Chain, chosen: Samples) -> dict[str, NDArray[Any]
     """The reference's class scores of what :func:`exchanged` returns, by the output's name."""
     # What the tests compute anyway, under the names that they give it.
     name = "samples" if len(chosen) == len(chain.samples) else f"accuracy-{len(chosen)}"
-    made_by = f"python -m engines export-csv {chain.spec.path} --samples {len(chosen)}"
+    made_by = f"python -m engines export-csv {chain.spec.argument} --samples {len(chosen)}"
     outputs = chain.reference(name, chosen.inputs, made_by)
     return {o.name: outputs[o.name] for o in chain.spec.outputs if o == chain.spec.probabilities}
 

@@ -169,7 +169,7 @@ def check_signature(
     for side, found, expected in sides:
         if set(found) != set(expected):
             raise RunnerError(
-                f"{what}: its {side} are named {sorted(found)}; {spec.name} has {sorted(expected)} ({spec.path})"
+                f"{what}: its {side} are named {sorted(found)}; {spec.name} has {sorted(expected)} ({spec.source})"
             )
         for name, item in expected.items():
             shape = found[name]

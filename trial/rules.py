@@ -76,7 +76,7 @@ def magnitude(scales: Mapping[str, Scale], output: str) -> float:
 
 def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
     """Give what a variant's outputs are judged by on ``count`` inputs of a kind: ``samples`` or ``stress``."""
-    tolerance = row(variant.row_name, kind, chain.spec.tolerances, str(chain.spec.path)).tolerance
+    tolerance = row(variant.row_name, kind, chain.spec.tolerances, chain.spec.source).tolerance
     if kind == "stress" and variant.precision.startswith("int8") and not _measured(chain, variant):
         tolerance = _on_average(tolerance, count)
     return Rule(tolerance, output_scales(chain), _converted(chain, variant), lambda inputs: _asked(chain, inputs))

@@ -131,7 +131,7 @@ class Format(abc.ABC):
 
     def made_by(self, spec: ModelSpec) -> str:
         """What to do, in words, where an artifact cannot be made here."""
-        return f"run `python -m engines build {spec.path}` where it can be made, on the same artifact folder"
+        return f"run `python -m engines build {spec.argument}` where it can be made, on the same artifact folder"
 
     # What there is of a model.
 

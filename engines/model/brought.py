@@ -125,7 +125,7 @@ def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
         if array.min() < low or array.max() > high:
             raise DataError(
                 f"{what}: {item.name!r} has values from {array.min():.6g} to {array.max():.6g}; "
-                f"expected [{low:g}, {high:g}], the input's range ({spec.path})"
+                f"expected [{low:g}, {high:g}], the input's range ({spec.source})"
             )
     counts = {name: len(array) for name, array in arrays.items() if array.ndim}
     if len({counts[n] for n in expected}) > 1:
@@ -190,7 +190,7 @@ def make_samples(spec: ModelSpec) -> BroughtData:
     shape = spec.concrete_shape(item, 1)
     if len(shape) != 4 or shape[3] not in {1, 3}:
         raise SpecError(
-            f"{spec.path}: its input {item.name!r} {shape[1:]} is no image (H, W, 1 or 3); give --samples FILE.npz"
+            f"{spec.source}: its input {item.name!r} {shape[1:]} is no image (H, W, 1 or 3); give --samples FILE.npz"
         )
     from PIL import Image
 

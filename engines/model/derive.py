@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,8 @@ def derive_spec(folder: Path, samples: Path | None) -> ModelSpec:
         "data": {"dataset": "photographs"},
         **({"dimensions": dimensions} if dimensions else {}),
     }
-    return parse_model(content, Path(what))
+    given = [f"--saved-model={folder}", *([f"--samples={samples}"] if samples else [])]
+    return replace(parse_model(content, folder), options=tuple(given))
 
 
 def _named(shape: Sequence[int | None]) -> list[int | str]:

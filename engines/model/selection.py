@@ -27,7 +27,7 @@ def select(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
     for spec in specs:
         if spec.name in result:
             raise SpecError(
-                f"{spec.path}: name {spec.name!r} is taken by {result[spec.name].path}; allowed: another name"
+                f"{spec.source}: name {spec.name!r} is taken by {result[spec.name].source}; allowed: another name"
             )
         result[spec.name] = spec
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +133,23 @@ class ModelSpec:
     dimensions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tolerances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     floors: tuple[Mapping[str, Any], ...] = ()
+    options: tuple[str, ...] = ()
+    """The options that a model was given by that has no TOML file."""
+
+    @property
+    def source(self) -> str:
+        """What errors call the description: its file, or the options that stand for one."""
+        return " ".join(self.options[:1]).replace("=", " ", 1) or str(self.path)
+
+    @property
+    def argument(self) -> str:
+        """What tells this project's commands of the model, as typed."""
+        return shlex.join(self.options) or str(self.path)
+
+    @property
+    def option(self) -> str:
+        """What tells pytest of the model, as typed."""
+        return shlex.join(self.options) or f"--model {self.path}"
 
     @property
     def bundled(self) -> bool:

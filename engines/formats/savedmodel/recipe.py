@@ -64,7 +64,7 @@ def build(job: Job, folder: Path) -> Mapping[str, Any] | None:
 def _own(spec: ModelSpec) -> Path:
     path = spec.saved_model
     if path is None or not path.is_dir():
-        raise SpecError(f"{spec.path}: source.saved_model is {str(path)!r}; allowed: a SavedModel folder")
+        raise SpecError(f"{spec.source}: source.saved_model is {str(path)!r}; allowed: a SavedModel folder")
     return path
 
 

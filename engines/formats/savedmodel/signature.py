@@ -35,6 +35,6 @@ def _check_names(function: Any, spec: ModelSpec) -> None:
     for side, items, found in sides:
         if {item.signature_name for item in items} != set(found):
             raise SpecError(
-                f"{spec.path}: its {side} are named {sorted(item.signature_name for item in items)}, and those of the "
-                f"SavedModel's serving_default {sorted(found)}; allowed: the same, as name or as signature_name"
+                f"{spec.source}: its {side} are named {sorted(item.signature_name for item in items)}, and those of "
+                f"the SavedModel's serving_default {sorted(found)}; allowed: the same, as name or as signature_name"
             )

@@ -32,7 +32,7 @@ def build_network(spec: ModelSpec) -> Any:
     Raises SpecError where the spec has no bundled architecture.
     """
     if spec.architecture is None:
-        raise SpecError(f"{spec.path}: source.architecture is missing; only a bundled architecture can be trained")
+        raise SpecError(f"{spec.source}: source.architecture is missing; only a bundled architecture can be trained")
     import keras
     from keras import layers
 
@@ -85,7 +85,7 @@ def train(spec: ModelSpec, samples: Samples, held_out: Samples, *, verbose: bool
     import keras
 
     if spec.training is None or samples.labels is None or held_out.labels is None:
-        raise SpecError(f"{spec.path}: training needs a [training] table and labelled samples")
+        raise SpecError(f"{spec.source}: training needs a [training] table and labelled samples")
     plan: Training = spec.training
     source, target = spec.inputs[0].name, spec.outputs[0].name
     keras.utils.set_random_seed(plan.seed)
@@ -130,7 +130,7 @@ def train(spec: ModelSpec, samples: Samples, held_out: Samples, *, verbose: bool
     if accuracy < plan.accuracy:
         raise EngineError(
             f"{spec.name}: trained to an accuracy of {accuracy:.4f} on {len(held_out)} held-out samples; "
-            f"training.accuracy asks for {plan.accuracy} ({spec.path})"
+            f"training.accuracy asks for {plan.accuracy} ({spec.source})"
         )
     return model, accuracy
 
@@ -151,17 +151,17 @@ def load_weights(spec: ModelSpec) -> Any:
     Raises SpecError where the file is missing, is not the one that the spec names by its SHA-256, or does not fit.
     """
     if spec.weights is None:
-        raise SpecError(f"{spec.path}: source.weights is missing")
+        raise SpecError(f"{spec.source}: source.weights is missing")
     path = spec.weights.path
     if not path.is_file():
         raise SpecError(
-            f"{spec.path}: source.weights.file is {str(path)!r}, which does not exist; "
+            f"{spec.source}: source.weights.file is {str(path)!r}, which does not exist; "
             f"`python -m engines train {spec.name}` makes it again"
         )
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != spec.weights.sha256:
         raise SpecError(
-            f"{path}: its SHA-256 is {found}; source.weights.sha256 in {spec.path} is {spec.weights.sha256}"
+            f"{path}: its SHA-256 is {found}; source.weights.sha256 in {spec.source} is {spec.weights.sha256}"
         )
     model = build_network(spec)
     read_weights(model, path)

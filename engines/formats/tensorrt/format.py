@@ -50,7 +50,7 @@ class TensorRTFormat(Format):
     def made_by(self, spec: ModelSpec) -> str:
         """What to do where a plan cannot be built here."""
         return (
-            f"run `python -m engines build {spec.path} --format {self.name}` where TensorRT "
+            f"run `python -m engines build {spec.argument} --format {self.name}` where TensorRT "
             f"{versions.OLDEST} is installed, on the same artifact folder"
         )
 

@@ -381,7 +381,7 @@ class TensorRTRunner(Runner):
                     low, high = min(self.spec.dimensions[name]), max(self.spec.dimensions[name])
                     raise RunnerError(
                         f"{self.variant} of {self.spec.name}: input {item.name!r} has shape {inputs[item.name].shape}, "
-                        f"{name} is {size}; allowed by {self.spec.path}: {low} to {high}"
+                        f"{name} is {size}; allowed by {self.spec.source}: {low} to {high}"
                     )
 
     def _execute_dynamic(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
