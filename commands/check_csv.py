@@ -17,7 +17,7 @@ from commands.command import DONE, FAILED, UNUSABLE, Call, Command, add_artifact
 from conformance.accuracy import measure_accuracy
 from conformance.compare import Comparison, Grid, compare
 from conformance.diagnose import diagnose_answers
-from conformance.messages import Context, explain
+from conformance.messages import Context, Difference, explain
 from conformance.tolerances import ToleranceError
 from engines.chain import Chain
 from engines.errors import DataError, EngineError, SpecError, StoreError
@@ -151,7 +151,7 @@ def _judge(
         lines += [accuracy.text, proof.text]
         lines += [] if accuracy.passed else [f"  replay     {request.replay}"]
         return Verdict(accuracy.passed, "\n".join(lines))
-    likely = ""
+    likely = None
     if not comparison.problems:
         likely = diagnose_answers(
             scores,
@@ -165,11 +165,19 @@ def _judge(
         precision=variant.precision,
         inputs=exported.name,
         batch=report.batch if report else None,
-        replay=request.replay,
         class_names=chain.dataset.class_names,
     )
-    notes = (accuracy.text, proof.text)
-    return Verdict(False, explain(comparison, scores, reference, tolerance, context, likely=likely, notes=notes))
+    failure = Difference(
+        cause=likely,
+        replay=request.replay,
+        context=context,
+        comparison=comparison,
+        actual=scores,
+        reference=reference,
+        tolerance=tolerance,
+        notes=(accuracy.text, proof.text),
+    )
+    return Verdict(False, explain(failure))
 
 
 def _grids(variant: Variant, kinds: Mapping[str, str], scores: Mapping[str, NDArray[Any]]) -> dict[str, Grid]:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from engines.chain import Chain
     from engines.runner import Arrays, Runner
 
-CROSS_VERSION = "cross_version"
-"""The marker, and the name of the record of what a runtime was compared with."""
-
 ROUNDS = 21
 FILE = "outputs.npz"
 

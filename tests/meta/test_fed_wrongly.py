@@ -134,7 +134,7 @@ def test_what_was_fed_is_told_by_the_answers(cifar, inputs, kind):
     with FedWrongly(kind, cifar) as runner:
         given, rule = Outputs(few, runner(few), reference), rule_of(cifar, VARIANT, "samples")
         assert not compare_of(runner, given, rule).passed
-        likely = cause(runner, given, rule)
+        likely = cause(runner, given, rule).text
     assert re.search(CAUSES[kind][1], likely), likely
 
 
