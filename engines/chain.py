@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.errors import ConversionError, DataError, UnavailableError
+from engines.errors import ConversionError, DataError, RunnerError, UnavailableError
 from engines.formats import registry
 from engines.formats.base import Job
 from engines.model.brought import BroughtData
 from engines.model.ranges import ranges
 from engines.model.samples import Dataset, Samples, content_hash
 from engines.store import Artifact, Recipe, Store, file_hash
+from engines.unusable import BUILT, OPENED, Unusable, blamed
 from engines.variant import REFERENCE, Variant
 
 if TYPE_CHECKING:
@@ -128,7 +129,18 @@ class Chain:
         """
         if registry.find(variant.format).local and (reason := registry.unavailable(variant)):
             raise UnavailableError(f"{variant}: {reason}")
-        return self._made(registry.find(variant.format).artifact(variant))
+        own = registry.find(variant.format).artifact(variant)
+        with blamed(Unusable(self.spec.name, own, BUILT), ConversionError):
+            return self._made(own)
+
+    def needs(self, variant: Variant) -> tuple[Variant, ...]:
+        """The variants whose artifacts a variant is made from, each from the next; that which it runs comes first."""
+        own: Variant | None = registry.find(variant.format).artifact(variant)
+        found: list[Variant] = []
+        while own is not None:
+            found.append(own)
+            own = None if own.format in self.brought else registry.find(own.format).source(own.precision)
+        return tuple(found)
 
     def rebuilt(self, variant: Variant, number: int) -> Path:
         """The engine of a variant, built once more from nothing: no timing or calibration cache.
@@ -215,7 +227,8 @@ class Chain:
         def keep(suffix: str, recipe: Recipe, build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
             return self.store.get(self.spec.name, f"{name}.{suffix}", recipe, build)
 
-        return registry.find(variant.format).open(self.spec, variant, path, batch_size, keep)
+        with blamed(Unusable(self.spec.name, variant, OPENED), RunnerError):
+            return registry.find(variant.format).open(self.spec, variant, path, batch_size, keep)
 
     def reference(self, name: str, inputs: Arrays, made_by: str = "") -> dict[str, NDArray[Any]]:
         """The reference's outputs on ``inputs``, computed once and stored as ``reference-<name>``.
@@ -256,6 +269,26 @@ class Chain:
         hint = f"run `{command}` where {format_.label} is installed, on the same artifact folder"
         with np.load(self._get(name, recipe, build, format_.unavailable(), hint).file(file)) as archive:
             return dict(archive)
+
+    def of_reference(
+        self, name: str, inputs: Mapping[str, str], parameters: Mapping[str, Any], build: Callable[[Path], None]
+    ) -> Artifact:
+        """An artifact ``reference-<name>`` that only an environment with the reference makes; others read it.
+
+        ``inputs`` are hashes of what it is made from beside the reference.
+        """
+        format_ = registry.reference()
+        made_from = {format_.name: self.artifact(REFERENCE).sha256, **inputs}
+        recipe = Recipe(made_from, parameters, {next(iter(format_.packages)): format_.version()})
+        hint = f"run `pytest {self.spec.option}` where {format_.label} is installed, on the same artifact folder"
+        return self._get(f"reference-{name}", recipe, build, format_.unavailable(), hint)
+
+    def calls(self) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+        """The reference, freshly loaded: a function that calls it on all inputs (N, …) at once, by the spec's names.
+
+        It shares nothing with the runners. Raises RunnerError where the reference fails on what it is given.
+        """
+        return registry.reference().calls(self.spec, self.file(REFERENCE))
 
     def keep(self, name: str, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
         """An artifact of the model that is no engine, made now where it is missing or stale."""
