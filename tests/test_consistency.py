@@ -16,9 +16,16 @@ from trial.rules import magnitude, output_scales
 pytestmark = pytest.mark.consistency
 
 
-def test_builds(chain, variant):
+def test_the_reference_can_be_trusted(model, trusted):
+    """The SavedModel gives each sample an answer of its own, in finite numbers, the same in every call and batch."""
+    trusted()
+
+
+def test_builds(chain, variant, request):
     """The variant is built from the SavedModel; what the converter says is shown where it fails."""
     assert chain.artifact(variant).size > 0
+    # All other tests use the same runner: one that cannot be opened fails here, once.
+    request.getfixturevalue("runner")
 
 
 def test_the_reference_tells_samples_apart(model, chain, reference, contrast):

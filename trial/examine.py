@@ -72,9 +72,9 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Flaw:
-    """Why a SavedModel is no reference; ``text`` names output, worst sample and figures, and in a second line what to do.
+    """Why a SavedModel is no reference; ``what`` is CALLS, FINITE, AXIS, BATCH or RUNS.
 
-    ``what`` is CALLS, FINITE, AXIS, BATCH or RUNS.
+    ``text`` names output, worst sample and figures in its first line, and what to do in the next.
     """
 
     what: str
