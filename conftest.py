@@ -38,7 +38,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--saved-model",
         type=Path,
         metavar="DIR",
-        help="a SavedModel of your own with one input, described from its serving_default signature",
+        help="a SavedModel of your own, described from its signature; --onnx alone takes an ONNX file in its place",
+    )
+    group.addoption("--signature", metavar="NAME", help="its signature under test (default: serving_default)")
+    group.addoption(
+        "--precisions",
+        action="append",
+        default=[],
+        metavar="LIST",
+        help="check these alone, as in --precisions='onnx=fp32,int8 tflite=fp32'; repeatable",
+    )
+    group.addoption(
+        "--kind",
+        action="append",
+        default=[],
+        metavar="OUTPUT=KIND",
+        help="what an output holds, in place of what was found (docs/models.md); repeatable",
     )
     for format_ in formats().values():
         if format_.suffix:

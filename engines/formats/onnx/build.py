@@ -55,7 +55,7 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
     """
     target = (folder / FILE).resolve()
     command = [sys.executable, "-m", f"{__package__}.{CONVERTER.stem}", "--saved-model", str(saved_model.resolve())]
-    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", "serving_default"]
+    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", spec.signature]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     root = CONVERTER.parents[3]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)

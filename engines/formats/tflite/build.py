@@ -38,7 +38,7 @@ def build_tflite(
     Raises ConversionError with the converter's own message where it fails, and where weights do not fit FP16.
     """
     tf = tensorflow()
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=["serving_default"])
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[spec.signature])
     taken = 0
 
     def representative() -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
@@ -48,7 +48,7 @@ def build_tflite(
             raise ConversionError(f"{spec.name}: TFLite INT8 needs calibration samples")
         for row in range(calibration.samples):
             taken += 1
-            yield "serving_default", {i.signature_name: samples[i.name][row : row + 1] for i in spec.inputs}
+            yield spec.signature, {i.signature_name: samples[i.name][row : row + 1] for i in spec.inputs}
 
     if precision != "fp32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
