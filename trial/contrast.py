@@ -20,8 +20,8 @@ SEED = 20
 def contrast_set(spec: ModelSpec, ranges: Ranges) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
     """Make the contrast set of a model: a name for each sample, and the arrays (N, …) by input name.
 
-    Every value lies within the input's range in ``ranges``, and is a whole number where samples are; the two ends of it are among them. Where inputs have
-    different ranks, the names are those of the input with the most patterns.
+    Every value lies within the input's range in ``ranges``, and is a whole number where samples are; the two ends of it
+    are among them. Where inputs have different ranks, the names are those of the input with the most patterns.
     """
     columns = {i.name: list(_patterns(ranges[i.name], spec.concrete_shape(i, 1)[1:], i.dtype)) for i in spec.inputs}
     names = tuple(name for name, _ in max(columns.values(), key=len))
