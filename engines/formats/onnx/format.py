@@ -46,7 +46,7 @@ class OnnxFormat(Format):
             return None
         if variant.precision == "fp32":
             return tensorflow.unavailable() or missing("tf2onnx")
-        return missing("onnxconverter-common") if variant.precision == "fp16" else packages.unavailable()
+        return missing("onnx") if variant.precision == "fp16" else packages.unavailable()
 
     def source(self, precision: str) -> Variant | None:
         """The SavedModel for FP32, the FP32 file for the others."""
