@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from engines.errors import ConversionError
-from engines.formats.onnx.build import FILE, build_fp16, build_fp32, build_int8
+from engines.formats.onnx.build import FILE, build_fp32, build_int8
+from engines.formats.onnx.build_fp16 import build_fp16
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.savedmodel.runner import SavedModelRunner
