@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from commands import describe
 from engines.chain import SAMPLE_COUNT, Chain
 from engines.errors import EngineError
 from engines.exports import export_csv, export_data, export_samples
@@ -82,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--artifacts", type=Path, default=DEFAULT_STORE, metavar="DIR", help="artifact folder (default: %(default)s)"
     )
+
+    describe.add_options(commands.add_parser("describe", help="print the description of a SavedModel or an ONNX file"))
 
     list_ = commands.add_parser("list", help="list models and their variants")
     list_.add_argument("model", nargs="*", help=f"default: {', '.join(bundled_names())}")
@@ -199,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
     logging.getLogger("engines").setLevel(logging.INFO)
     try:
-        {"train": _train, "build": _build, "export-csv": _export_csv, "list": _list}[options.command](options)
+        {"train": _train, "build": _build, "export-csv": _export_csv, "list": _list, "describe": describe.run}[options.command](options)
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -58,6 +58,12 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
             f"{saved_model}: tf2onnx does not know {listed}; write the layer with other operators, or leave onnx and "
             "tensorrt out of this model's precisions (docs/models.md)"
         )
+    if stopped := re.search(r"Failed to convert node .+?OP=(\w+)\\nName=(.+?)\\n", done.stderr, re.S):
+        raise ConversionError(
+            f"{saved_model}: tf2onnx does not convert {stopped[1]} of layer {stopped[2]!r}: "
+            f"{done.stderr.strip().splitlines()[-1]}; write the layer with other operators, or leave onnx and tensorrt "
+            "out of this model's precisions (docs/models.md)"
+        )
     if done.returncode != 0 or not target.is_file():
         raise ConversionError(
             f"tf2onnx failed on {saved_model} (exit code {done.returncode}); its last lines:\n{last_lines(done.stderr)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engines.errors import ConversionError
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.tflite.layers import clamped
+from engines.formats.tflite.messages import met
 from engines.tools import last_lines
 
 if TYPE_CHECKING:
@@ -67,10 +68,13 @@ def build_tflite(
             )
             content = converter.convert()
     except Exception as error:
-        # A ConverterError says in a list what it met; its own text is that with the whole stack, or nothing.
-        met = "\n".join(dict.fromkeys(e.error_message for e in getattr(error, "errors", [])))
+        if operators := met(error):
+            raise ConversionError(
+                f"{saved_model}: TFLite's converter does not convert {operators}; write the layer with other operators, "
+                "or leave tflite out of this model's precisions (docs/models.md)"
+            ) from error
         raise ConversionError(
-            f"TFLite's converter failed on {saved_model}; its last lines:\n{last_lines(met or str(error))}\n"
+            f"TFLite's converter failed on {saved_model}; its last lines:\n{last_lines(str(error))}\n"
             "    where it cannot convert a layer, leave tflite out of this model's precisions (docs/models.md)"
         ) from error
     if precision == "int8" and calibration is not None and taken < calibration.samples:
