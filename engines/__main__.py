@@ -202,9 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
     logging.getLogger("engines").setLevel(logging.INFO)
     try:
-        {"train": _train, "build": _build, "export-csv": _export_csv, "list": _list, "describe": describe.run}[
-            options.command
-        ](options)
+        known = {"train": _train, "build": _build, "export-csv": _export_csv, "list": _list, "describe": describe.run}
+        known[options.command](options)
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -87,7 +87,7 @@ def _described(
     names, dimensions = _dimensions(found, values)
     probe = _probe(found.inputs, names, dimensions, values)
     outputs = _asked(found, probe)
-    others = _other_sizes(found, names, dimensions, probe) if dimensions else None
+    others = _other_sizes(found, names, dimensions, probe, outputs) if dimensions else None
     if others is not None:
         dimensions = {name: [*sizes, others[0][name]] for name, sizes in dimensions.items()}
     shapes, dimensions = _output_shapes(outputs, others[1] if others else None, dimensions)
@@ -235,11 +235,18 @@ def _runs_each(found: Found, probe: Arrays) -> bool:
 
 
 def _other_sizes(
-    found: Found, names: Mapping[tuple[str, int], str], dimensions: Mapping[str, list[int]], probe: Arrays
+    found: Found,
+    names: Mapping[tuple[str, int], str],
+    dimensions: Mapping[str, list[int]],
+    probe: Arrays,
+    first: Arrays,
 ) -> tuple[dict[str, int], dict[str, NDArray[Any]]] | None:
-    """Another size for each dynamic dimension that the model runs at, half or twice the first, and its outputs."""
+    """Another size for each dynamic dimension that the model runs at, half or twice the first, and its outputs.
+
+    None where it stops at both, or answers another number of rows than at the ``first`` size, or no numbers.
+    """
     for factor in (0.5, 2.0):
-        sizes = {name: int(factor * first) or 2 for name, (first, *_) in dimensions.items()}
+        sizes = {name: int(factor * size) or 2 for name, (size, *_) in dimensions.items()}
         inputs = {
             name: resize(array, [sizes[names[name, a]] if (name, a) in names else d for a, d in enumerate(array.shape)])
             for name, array in probe.items()
@@ -248,7 +255,7 @@ def _other_sizes(
             outputs = found.ask(inputs)
         except RunnerError:
             continue
-        if all(np.isfinite(array).all() for array in outputs.values()):
+        if all(a.shape[:1] == first[n].shape[:1] and np.isfinite(a).all() for n, a in outputs.items()):
             return sizes, outputs
     return None
 

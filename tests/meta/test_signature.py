@@ -12,7 +12,7 @@ import pytest
 
 from engines import __main__ as command_line
 from engines.chain import Chain
-from engines.errors import ConversionError, DataError, SpecError
+from engines.errors import ConversionError, DataError, RunnerError, SpecError
 from engines.formats import registry
 from engines.formats.onnx.build import build_fp32
 from engines.formats.savedmodel.packages import tensorflow
@@ -77,7 +77,7 @@ def models(tf):
         ),
         "one length": (
             {"x": ((None, None, 6), tf.float32)},
-            {"serving_default": lambda tf, x: {"scores": tf.nn.softmax(tf.reshape(x, (-1, 12)) @ TABLE[:12])}},
+            {"serving_default": lambda tf, x: {"scores": tf.nn.softmax(tf.reshape(x, (-1, 24)) @ TABLE[:24])}},
         ),
         "a share": (
             {"x": row},
@@ -140,7 +140,7 @@ def test_a_signature_of_every_dtype_is_described(chain):
 
 
 @pytest.mark.parametrize(
-    ("variant", "within"), [("onnx-fp32", 1e-5), ("onnx-int8", 0.1), ("tflite-fp32", 1e-5), ("tflite-int8", 0.1)]
+    ("variant", "within"), [("onnx-fp32", 1e-5), ("onnx-int8", 0.1), ("tflite-fp32", 1e-5), ("tflite-int8", 0.2)]
 )
 def test_integers_stay_integers_in_every_format(chain, variant, within):
     """A converted engine takes ids, codes, bytes and truth values as they are, and answers as the SavedModel does."""
@@ -151,7 +151,7 @@ def test_integers_stay_integers_in_every_format(chain, variant, within):
         np.testing.assert_allclose(runner(SAMPLES)["scores"], expected, atol=within)
 
 
-def test_an_engine_that_takes_floats_for_ids_is_refused(saved, chain, tmp_path):
+def test_an_engine_that_takes_floats_for_ids_is_refused(chain, tmp_path):
     """An ONNX or TFLite whose ids are floats is none of this model's: an id that passes a float may become another."""
     tf = tensorflow()
     specs = {i.name: tf.TensorSpec((None, *i.shape[1:]), tf.float32, i.name) for i in chain.spec.inputs}
@@ -162,7 +162,7 @@ def test_an_engine_that_takes_floats_for_ids_is_refused(saved, chain, tmp_path):
         module, str(tmp_path / "front"), signatures={"serving_default": front.get_concrete_function(**specs)}
     )
     build_tflite(tmp_path / "front", chain.spec, "fp32", tmp_path)
-    with pytest.raises(Exception, match=r"'(ids|codes|pixels|mask)' is float32; expected (int32|int64|uint8|bool)$"):
+    with pytest.raises(RunnerError, match=r"'(ids|codes|pixels|mask)' is float32; expected (int32|int64|uint8|bool)$"):
         registry.find("tflite").open(chain.spec, Variant("tflite", "fp32"), tmp_path / "model.tflite")
 
 
@@ -260,9 +260,10 @@ def test_ids_and_their_mask_are_of_one_length_and_checked_at_two(saved, tmp_path
 
 
 def test_a_size_that_the_model_does_not_run_at_is_not_checked(saved, tmp_path):
-    """Half and twice the length do not fit into the reshape as rows of the same number: the samples' alone is left."""
-    spec = derive_spec(saved("one length"), npz(tmp_path / "mine.npz", x=np.zeros((5, 3, 6), np.float32)))
-    assert spec.dimensions == {"axis_1": (3,)} or len(spec.dimensions["axis_1"]) <= 2
+    """Half the length stops its reshape, and twice the length gives twice the rows: that of the samples is left."""
+    spec = derive_spec(saved("one length"), npz(tmp_path / "mine.npz", x=np.zeros((5, 4, 6), np.float32)))
+    assert spec.dimensions == {"axis_1": (4,)}
+    assert spec.outputs[0].shape == (BATCH, 6)
 
 
 # What made-up inputs hold.
@@ -330,7 +331,7 @@ def test_a_column_of_whole_numbers_stays_whole_beside_others(tmp_path):
 
 
 def test_channels_in_units_of_their_own_keep_their_ranges(tmp_path):
-    """A channel that reaches over much less than another is not fed the other's values; alike ones are not told apart."""
+    """A channel that reaches over much less than another is not fed the other's values; alike ones are one."""
     spans = np.float32([1, 3000, 0.2])
     images = (GENERATOR.random((30, 5, 4, 3)) * spans).astype(np.float32)
     spec = described("float32", [5, 4, 3], (0.0, 3000.0))
@@ -360,7 +361,7 @@ def test_what_the_reference_does_not_answer_is_left_out_and_named(saved, tmp_pat
 
 
 def test_what_the_reference_stops_at_is_left_out_and_named(saved, tmp_path):
-    """Ids beyond the table are no engine's fault: those inputs are named, and the others are kept with their answers."""
+    """Ids beyond the table are no engine's fault: those inputs are named, and others keep their answers."""
     spec = replace(derive_spec(saved("embedded"), npz(tmp_path / "mine.npz", ids=SAMPLES["ids"])), options=())
     chain = Chain(spec, read_samples(tmp_path / "mine.npz", spec), Store(tmp_path / "b"))
     ids = np.int32([[1, 2, 3, 4], [50, 0, 0, 0], [5, 5, 5, 5], [0, 0, 70, 0]])
@@ -408,7 +409,7 @@ def test_a_missing_input_and_another_rank_are_named(saved, tmp_path, chain):
 
 
 def test_samples_are_made_within_the_ranges_of_a_description(saved):
-    """A TOML file says what ids there are, so that samples can be drawn; a bare SavedModel does not, and asks for them."""
+    """A TOML file says what ids there are, so that samples are drawn; a bare SavedModel asks for them."""
     data = make_samples(described("int32", [9], (5, 12)))
     assert set(np.unique(data.test().inputs["x"])) == set(range(5, 13))
     assert "drawn within the ranges of mine.toml" in str(data.assumption)

@@ -103,6 +103,7 @@ def build_int8(
     with _quiet_root_logger():
         # tf2onnx' shapes are complete; the symbolic pass would only add a dependency.
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+        _name_nodes(prepared)
         excluded = _left_in_fp32(prepared)
         quantization.quantize_static(
             str(prepared),
@@ -129,6 +130,17 @@ def build_int8(
             "loops and branches; leave int8 out of this model's precisions for onnx (docs/models.md)"
         )
     return {**described, "calibration_samples": reader.taken, "left_in_fp32": excluded}
+
+
+def _name_nodes(path: Path) -> None:
+    """Name the nodes of a file that have no name, as the quantizer is told of nodes by name."""
+    import onnx
+
+    model = onnx.load(str(path))
+    if unnamed := [node for node in model.graph.node if not node.name]:
+        for number, node in enumerate(unnamed):
+            node.name = f"unnamed_{node.op_type}_{number}"
+        onnx.save(model, str(path))
 
 
 def _left_in_fp32(path: Path) -> list[str]:

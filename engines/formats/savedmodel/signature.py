@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import SpecError
@@ -11,10 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from engines.model.spec import InputSpec, ModelSpec, OutputSpec
-
-
-AROUND = ("Graph execution error", "Detected at node", "[[", "Stack trace")
-"""How lines begin that stand around what TensorFlow has to say."""
 
 
 def signature_of(loaded: Any, name: str, what: str) -> Any:
@@ -33,11 +28,10 @@ def signature_of(loaded: Any, name: str, what: str) -> Any:
 
 
 def spoken(error: Exception) -> str:
-    """What TensorFlow says went wrong when it ran, in one line: its first one, without what stands around it."""
-    text = str(getattr(error, "message", error))
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(AROUND)]
-    first = next(iter(lines), type(error).__name__)
-    return re.sub(r"\s*\[(Op:|\[\{\{).*$", "", first)
+    """What TensorFlow says went wrong when it ran, in one line: the last one before it says where."""
+    text = str(getattr(error, "message", error)).partition("[[")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].partition(" [Op:")[0] if lines else type(error).__name__
 
 
 def _check_names(function: Any, spec: ModelSpec) -> None:

@@ -70,8 +70,8 @@ def build_tflite(
     except Exception as error:
         if operators := met(error):
             raise ConversionError(
-                f"{saved_model}: TFLite's converter does not convert {operators}; write the layer with other operators, "
-                "or leave tflite out of this model's precisions (docs/models.md)"
+                f"{saved_model}: TFLite's converter does not convert {operators}; write the layer with other "
+                "operators, or leave tflite out of this model's precisions (docs/models.md)"
             ) from error
         raise ConversionError(
             f"TFLite's converter failed on {saved_model}; its last lines:\n{last_lines(str(error))}\n"
