@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from commands.command import Call, Command, told
 from engines.model import options as chosen
 from engines.model.derive import derive_onnx, derive_spec
 from engines.model.spec import SIGNATURE
@@ -31,8 +32,7 @@ def describe(
     return f"# Derived from {path}{shown}; docs/models.md explains each line.\n# Use: {use}\n{written(spec)}"
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, metavar="DIR", help="a SavedModel's folder, or an FP32 ONNX file")
     parser.add_argument("--samples", type=Path, metavar="FILE.npz", help="samples: arrays by input name")
     parser.add_argument("--signature", default=SIGNATURE, metavar="NAME", help="signature (default: %(default)s)")
@@ -40,6 +40,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kind", action="append", default=[], metavar="OUTPUT=KIND", help="what an output holds")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print the description."""
+def _describe(options: argparse.Namespace, _: Call) -> None:
     print(describe(options.path, options.samples, options.signature, options.precisions, options.kind), end="")
+
+
+COMMAND = Command(
+    "describe",
+    "print the description of a SavedModel or an ONNX file",
+    "Print what is derived of a SavedModel or an ONNX file: TOML with comments, for pytest --model (docs/models.md).",
+    _options,
+    told(_describe),
+)

@@ -75,7 +75,7 @@ def _not_finite(chain: Chain, outputs: Arrays) -> dict[int, str]:
     """What is wrong with the reference's answers, by the number of the input."""
     format_ = registry.reference(chain.spec)
     itself = REFERENCES.get(format_.name, f"{format_.label} itself")
-    found = {}
+    found: dict[int, str] = {}
     for array in outputs.values():
         for at in np.flatnonzero(~_finite(array)):
             gives = "NaN" if np.isnan(array[at]).any() else "an infinity"

@@ -36,7 +36,8 @@ def _samples(draw: st.DrawFn, item: InputSpec, ends: Ends, shape: tuple[int, ...
             values = np.where(values > 0.97, 1.0, 0.0)
         result[i] = first + (second - first) * values
     values = np.clip(low + (high - low) * result, low, high)
-    return np.where(ends.whole, np.rint(values), values).astype(item.dtype)
+    inputs: NDArray[Any] = np.where(ends.whole, np.rint(values), values).astype(item.dtype)
+    return inputs
 
 
 @st.composite
