@@ -51,7 +51,7 @@ DAMAGED = (
 
 @dataclass(frozen=True)
 class BroughtData:
-    """Samples that a user brought, or that were made for a SavedModel without any; see Dataset of the samples module."""
+    """Samples that a user brought, or that were made for a model without any; see Dataset of the samples module."""
 
     name: str
     source: str
