@@ -19,24 +19,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.answers import all_of, what_it_runs
 from engines.errors import ConversionError, DataError, UnavailableError
 from engines.formats import registry
 from engines.formats.base import Job
 from engines.model.brought import BroughtData
 from engines.model.ranges import ranges
 from engines.model.samples import Dataset, Samples, content_hash
+from engines.model.spec import SIGNATURE
 from engines.store import Artifact, Recipe, Store, file_hash
-from engines.variant import REFERENCE, Variant
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from engines.answers import Answers
     from engines.model.ranges import Ranges
     from engines.model.spec import ModelSpec
     from engines.runner import Arrays, Runner
+    from engines.variant import Variant
 
 SAMPLE_COUNT = 100
 """How many test samples the checks use by default: the first ones of the data set."""
+
+STOPPED = "stopped at"
+"""What says in an artifact's details which made-up inputs the reference does not run, by number, and why."""
 
 DATA = "data"
 """The artifact that carries the samples to environments that cannot load them."""
@@ -140,7 +146,9 @@ class Chain:
     def _made(self, variant: Variant, rebuild: int = 0) -> Artifact:
         """The artifact of a variant that has one of its own."""
         if variant.format in self.brought:
-            return self._brought(variant)
+            return self._brought(variant, self.brought[variant.format])
+        if variant == self.spec.reference and self.spec.file is not None:
+            return self._brought(variant, self.spec.file)
         format_, name = registry.find(variant.format), self.artifact_name(variant)
         source = format_.source(variant.precision)
         known = self.store.recorded(self.spec.name, name)
@@ -170,8 +178,10 @@ class Chain:
             apart=format_.apart,
         )
 
-    def _brought(self, variant: Variant) -> Artifact:
-        path, format_ = self.brought[variant.format], registry.find(variant.format)
+    def _brought(self, variant: Variant, path: Path) -> Artifact:
+        format_ = registry.find(variant.format)
+        if not path.is_file():
+            raise DataError(f"{self.spec.source}: {path}: no such file; expected an {format_.suffix} file")
         recipe = Recipe({"file": file_hash(path), **format_.brought_by()})
         return self._get(self.artifact_name(variant), recipe, lambda folder: format_.bring(path, self.spec, folder))
 
@@ -187,10 +197,10 @@ class Chain:
     ) -> Artifact:
         if name in self._failed:
             raise self._failed[name]
-        if registry.reference().unavailable() and not apart:
+        if registry.reference(self.spec).unavailable() and not apart:
             # The chain up to here was made elsewhere: the versions there count, not what happens to be installed here.
             recipe = replace(recipe, tools=dict.fromkeys(recipe.tools))
-        hint = made_by or registry.reference().made_by(self.spec)
+        hint = made_by or registry.reference(self.spec).made_by(self.spec)
         if unbuildable:
             hint = f"it cannot be made here: {unbuildable}; {hint}"
         try:
@@ -221,17 +231,37 @@ class Chain:
         """The reference's outputs on ``inputs``, computed once and stored as ``reference-<name>``.
 
         An environment that cannot run it reads what another one stored, by the command ``made_by`` (default: pytest).
+        Raises DataError, which says what the inputs hold, where the reference stops at them.
         """
-        format_ = registry.reference()
-        made_from = {format_.name: self.artifact(REFERENCE).sha256, "inputs": content_hash(inputs)}
+        return self._answers(name, inputs, lambda: all_of(self.spec.source, self._ask, inputs), made_by)[0]
 
-        def build(folder: Path) -> None:
-            # Not through the runner: what all engines share must not be what they are judged by.
-            np.savez(
-                folder / "outputs.npz", **dict[str, Any](format_.reference(self.spec, self.file(REFERENCE), inputs))
-            )
+    def tried(self, name: str, inputs: Arrays) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
+        """The same of made-up inputs, and what the reference said of those that it stops at, by their number.
 
-        recipe = Recipe(made_from, {}, {next(iter(format_.packages)): format_.version()})
+        Zeros stand in place of its answer to those. Raises DataError where it stops at all of them.
+        """
+        outputs, details = self._answers(name, inputs, lambda: what_it_runs(self.spec.source, self._ask, inputs))
+        return outputs, {int(number): str(said) for number, said in details.get(STOPPED, {}).items()}
+
+    def _ask(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Outputs of the reference; not through the runner: what all engines share must not be what judges them."""
+        return registry.reference(self.spec).reference(self.spec, self.file(self.spec.reference), inputs)
+
+    def _answers(
+        self, name: str, inputs: Arrays, ask: Callable[[], Answers], made_by: str = ""
+    ) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+        """Stored answers of the reference, and the details of their artifact; ``ask`` computes them."""
+        format_, chosen = registry.reference(self.spec), self.spec.signature
+        made_from = {format_.name: self.artifact(self.spec.reference).sha256, "inputs": content_hash(inputs)}
+
+        def build(folder: Path) -> Mapping[str, Any] | None:
+            outputs, stopped = ask()
+            np.savez(folder / "outputs.npz", **dict[str, Any](outputs))
+            return {STOPPED: {str(number): said for number, said in stopped.items()}} if stopped else None
+
+        # What was computed before signatures could be chosen says nothing of it.
+        parameters = {} if chosen == SIGNATURE else {"signature": chosen}
+        recipe = Recipe(made_from, parameters, {next(iter(format_.packages)): format_.version()})
         return self._arrays(f"reference-{name}", "outputs.npz", recipe, build, made_by)
 
     def inputs(
@@ -246,16 +276,23 @@ class Chain:
         def build(folder: Path) -> None:
             np.savez_compressed(folder / "inputs.npz", **dict[str, Any](make()))
 
-        return self._arrays(f"inputs-{name}", "inputs.npz", Recipe(made_from, {}, tools), build)
+        return self._arrays(f"inputs-{name}", "inputs.npz", Recipe(made_from, {}, tools), build)[0]
 
     def _arrays(
-        self, name: str, file: str, recipe: Recipe, build: Callable[[Path], None], made_by: str = ""
-    ) -> dict[str, NDArray[Any]]:
-        format_ = registry.reference()
+        self,
+        name: str,
+        file: str,
+        recipe: Recipe,
+        build: Callable[[Path], Mapping[str, Any] | None],
+        made_by: str = "",
+    ) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
+        """Arrays that only an environment with the reference makes, and the details of their artifact."""
+        format_ = registry.reference(self.spec)
         command = made_by or f"pytest {self.spec.option}"
         hint = f"run `{command}` where {format_.label} is installed, on the same artifact folder"
-        with np.load(self._get(name, recipe, build, format_.unavailable(), hint).file(file)) as archive:
-            return dict(archive)
+        artifact = self._get(name, recipe, build, format_.unavailable(), hint)
+        with np.load(artifact.file(file)) as archive:
+            return dict(archive), artifact.details
 
     def keep(self, name: str, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
         """An artifact of the model that is no engine, made now where it is missing or stale."""

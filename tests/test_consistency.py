@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixtures.chain import QUICK
-from fixtures.judge import MORE_SAMPLES, SAMPLES
+from fixtures.judge import MORE_SAMPLES, RESIZED, SAMPLES
+from trial.bearable import answered
 from trial.draws import model_inputs
 from trial.rows import row
 from trial.rules import magnitude, output_scales
@@ -74,9 +75,11 @@ def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
                 )
 
 
-def test_agrees_with_the_reference_on_samples(samples, reference, judge):
-    """On real samples the outputs are the SavedModel's, within the variant's tolerance."""
+def test_agrees_with_the_reference_on_samples(samples, reference, judge, resized):
+    """On real samples the outputs are the reference's, within the variant's tolerance; at other sizes of them, too."""
     judge(samples.inputs, reference, SAMPLES)
+    for inputs, outputs in resized:
+        judge(inputs, outputs, RESIZED)
 
 
 def test_agrees_with_the_reference_on_more_samples(chain, runner, samples, answers, judge_outputs):
@@ -120,5 +123,4 @@ def test_answers_survive_what_fp16_cannot_hold(samples, contrast, survives_fp16)
 @given(data=st.data())
 def test_agrees_with_the_reference_on_drawn_inputs(data, chain, reference_runner, judge):
     """On inputs that Hypothesis draws within the model's range the outputs are the SavedModel's."""
-    inputs = data.draw(model_inputs(chain.spec, chain.ranges))
-    judge(inputs, reference_runner(inputs), "drawn")
+    judge(*answered(reference_runner, data.draw(model_inputs(chain.spec, chain.ranges))), "drawn")

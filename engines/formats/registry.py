@@ -69,14 +69,29 @@ def find(name: str) -> Format:
     return formats()[name]
 
 
-def reference() -> Format:
-    """Format of the reference, which all others are compared with."""
-    return find(REFERENCE.format)
+def reference(spec: ModelSpec | None = None) -> Format:
+    """Format of a model's reference, which all others are compared with; the SavedModel's for None."""
+    return find(spec.reference.format if spec else REFERENCE.format)
 
 
-def precisions() -> dict[str, tuple[str, ...]]:
-    """Precisions that each format can be built in, the reference's first."""
-    return {name: format_.precisions for name, format_ in formats().items()}
+def precisions(reference: Variant = REFERENCE) -> dict[str, tuple[str, ...]]:
+    """Precisions that each format can be made in from a reference, the reference's own first."""
+    if reference == REFERENCE:
+        return {name: format_.precisions for name, format_ in formats().items()}
+    found = {
+        name: tuple(p for p in format_.precisions if _made_from(Variant(name, p), reference))
+        for name, format_ in formats().items()
+    }
+    return {name: precisions for name, precisions in found.items() if precisions}
+
+
+def _made_from(variant: Variant, reference: Variant) -> bool:
+    """Whether a variant is the reference, or is made from it by however many steps."""
+    own: Variant | None = find(variant.format).artifact(variant)
+    while own is not None and own != reference:
+        # A batch profile says nothing of what it is made from.
+        own = find(own.format).source(own.precision)
+    return own is not None
 
 
 def variants(spec: ModelSpec) -> tuple[Variant, ...]:

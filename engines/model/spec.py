@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from engines.model.bundled import folder
+from engines.variant import REFERENCE, Variant
 
 BATCH = "batch"
 """The name of the dynamic first dimension that every input and output has."""
 
+SIGNATURE = "serving_default"
+"""The SavedModel's signature that is under test where nothing names another."""
+
 DTYPES = ("float32",)
+
+INPUT_DTYPES = ("float32", "int32", "int64", "uint8", "int8", "bool")
+"""What an input may hold. Whole numbers stay whole in every format: an id that was rounded is another id."""
+
+WHOLE_RANGES: Mapping[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127), "bool": (0, 1)}
+"""The ranges of inputs whose dtype says them; ids of 32 or 64 bits have those of their table."""
 
 OUTPUT_KINDS = ("probabilities", "logits", "values")
 
@@ -24,8 +34,9 @@ ARCHITECTURES = ("vgg",)
 class InputSpec:
     """One named input: its shape starts with ``"batch"``; other strings are further dynamic dimensions.
 
-    ``range`` is what the model was trained on, both ends included: contrast and drawn inputs stay within it.
-    ``signature_name`` is what the SavedModel's ``serving_default`` signature calls this input.
+    ``range`` is what the model was trained on, both ends included: contrast and drawn inputs stay within it. It holds
+    integers where ``dtype`` does, 0 and 1 for truth values.
+    ``signature_name`` is what the SavedModel's signature, or the ONNX file, calls this input.
     """
 
     name: str
@@ -115,7 +126,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model under test. Exactly one of ``architecture`` and ``saved_model`` says where it comes from."""
+    """A model under test. Exactly one of ``architecture``, ``saved_model`` and ``file`` says where it comes from.
+
+    ``file`` is in the format of the ``reference``, which is the SavedModel where there is none. ``dataset`` is empty
+    where the description names none.
+    """
 
     name: str
     description: str
@@ -135,6 +150,11 @@ class ModelSpec:
     floors: tuple[Mapping[str, Any], ...] = ()
     options: tuple[str, ...] = ()
     """The options that a model was given by that has no TOML file."""
+    signature: str = SIGNATURE
+    """The SavedModel's signature under test."""
+    file: Path | None = None
+    reference: Variant = REFERENCE
+    """The variant that all others are compared with, and made from."""
 
     @property
     def source(self) -> str:
@@ -156,9 +176,17 @@ class ModelSpec:
         """Whether the model comes with the project."""
         return self.path.resolve().parent == folder()
 
-    def concrete_shape(self, item: InputSpec | OutputSpec, batch: int) -> tuple[int, ...]:
-        """Give the shape of an input or output for ``batch`` samples, other dynamic dimensions at their first size."""
-        sizes = {name: values[0] for name, values in self.dimensions.items()}
+    @property
+    def sizes(self) -> int:
+        """How many sizes the dynamic dimensions, the batch aside, are checked at; 1 where there are none."""
+        return max(map(len, self.dimensions.values()), default=1)
+
+    def concrete_shape(self, item: InputSpec | OutputSpec, batch: int, size: int = 0) -> tuple[int, ...]:
+        """Shape of an input or output for ``batch`` samples, other dynamic dimensions at the size of that number.
+
+        A dimension with fewer sizes than another keeps its last one.
+        """
+        sizes = {name: values[min(size, len(values) - 1)] for name, values in self.dimensions.items()}
         return tuple(batch if d == BATCH else sizes[d] if isinstance(d, str) else d for d in item.shape)
 
     def output(self, name: str) -> OutputSpec:

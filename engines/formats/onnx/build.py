@@ -47,7 +47,7 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
     """
     target = (folder / FILE).resolve()
     command = [sys.executable, "-m", f"{__package__}.{CONVERTER.stem}", "--saved-model", str(saved_model.resolve())]
-    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", "serving_default"]
+    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", spec.signature]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     root = CONVERTER.parents[3]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
@@ -57,6 +57,12 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
         raise ConversionError(
             f"{saved_model}: tf2onnx does not know {listed}; write the layer with other operators, or leave onnx and "
             "tensorrt out of this model's precisions (docs/models.md)"
+        )
+    if stopped := re.search(r"Failed to convert node .+?OP=(\w+)\\nName=(.+?)\\n", done.stderr, re.S):
+        raise ConversionError(
+            f"{saved_model}: tf2onnx does not convert {stopped[1]} of layer {stopped[2]!r}: "
+            f"{done.stderr.strip().splitlines()[-1]}; write the layer with other operators, or leave onnx and tensorrt "
+            "out of this model's precisions (docs/models.md)"
         )
     if done.returncode != 0 or not target.is_file():
         raise ConversionError(
@@ -97,6 +103,7 @@ def build_int8(
     with _quiet_root_logger():
         # tf2onnx' shapes are complete; the symbolic pass would only add a dependency.
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+        _name_nodes(prepared)
         excluded = _left_in_fp32(prepared)
         quantization.quantize_static(
             str(prepared),
@@ -123,6 +130,17 @@ def build_int8(
             "loops and branches; leave int8 out of this model's precisions for onnx (docs/models.md)"
         )
     return {**described, "calibration_samples": reader.taken, "left_in_fp32": excluded}
+
+
+def _name_nodes(path: Path) -> None:
+    """Name the nodes of a file that have no name, as the quantizer is told of nodes by name."""
+    import onnx
+
+    model = onnx.load(str(path))
+    if unnamed := [node for node in model.graph.node if not node.name]:
+        for number, node in enumerate(unnamed):
+            node.name = f"unnamed_{node.op_type}_{number}"
+        onnx.save(model, str(path))
 
 
 def _left_in_fp32(path: Path) -> list[str]:
