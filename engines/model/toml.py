@@ -21,6 +21,8 @@ from engines.model.spec import (
     ARCHITECTURES,
     BATCH,
     DTYPES,
+    KINDS_OF_CLASSES,
+    OUTPUT_DTYPES,
     OUTPUT_KINDS,
     Architecture,
     BatchProfile,
@@ -172,14 +174,17 @@ def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
     return spec
 
 
-def _shape(table: _Table) -> tuple[int | str, ...]:
-    allowed = f'["{BATCH}", …]: "{BATCH}" first, then sizes ≥ 1 or names of dynamic dimensions'
+def _shape(table: _Table, *, batch: bool = True) -> tuple[int | str, ...]:
+    """Shape of an input or output; one without a ``batch`` axis has fixed sizes only, and a single number none."""
+    first = f'"{BATCH}" first, then '
+    allowed = f'["{BATCH}", …]: {first}sizes ≥ 1 or names of dynamic dimensions' if batch else "[sizes ≥ 1, …]"
     shape = table.take("shape", list, allowed)
     good = (
-        (isinstance(d, str) and d.isidentifier()) or (isinstance(d, int) and not isinstance(d, bool) and d >= 1)
+        (batch and isinstance(d, str) and d.isidentifier())
+        or (isinstance(d, int) and not isinstance(d, bool) and d >= 1)
         for d in shape
     )
-    if not shape or shape[0] != BATCH or not all(good) or BATCH in shape[1:]:
+    if not all(good) or (batch and (not shape or shape[0] != BATCH or BATCH in shape[1:])):
         raise table.error("shape", shape, allowed)
     return tuple(shape)
 
@@ -201,14 +206,25 @@ def _input(table: _Table) -> InputSpec:
 
 def _output(table: _Table) -> OutputSpec:
     name = table.take("name", str, "the output's name")
-    shape = _shape(table)
-    dtype = table.choice("dtype", DTYPES, "float32")
     kind = table.choice("kind", OUTPUT_KINDS)
-    if kind != "values" and (len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2):
+    shape = _shape(table, batch=kind != "constant")
+    dtype = table.choice("dtype", OUTPUT_DTYPES, "float32")
+    if kind in KINDS_OF_CLASSES and (len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2):
         raise table.error("shape", list(shape), f'["{BATCH}", classes] for kind {kind!r}')
-    spec = OutputSpec(name, shape, dtype, kind, table.take("signature_name", str, "a name", name))
+    if kind == "ranked" and len(shape) < 2:
+        raise table.error("shape", list(shape), f'["{BATCH}", rows, …] for kind {kind!r}')
+    if (dtype != "float32") != (kind == "integers") and kind not in {"ranked", "constant"}:
+        allowed = " | ".join(OUTPUT_DTYPES[1:]) if kind == "integers" else "float32"
+        raise table.error("dtype", dtype, f"{allowed} for kind {kind!r}")
+    threshold = 0.5
+    if table.has("threshold"):
+        threshold = table.number("threshold", "where scores decide, in [0, 1]", 0.0, 1.0)
+        if kind != "scores":
+            raise table.error("threshold", threshold, 'with kind = "scores" only')
+    called = table.take("signature_name", str, "a name", name)
+    why = table.take("why", str, "how the kind was found", " ").strip()
     table.finish()
-    return spec
+    return OutputSpec(name, shape, dtype, kind, called, threshold, why)
 
 
 def _check_tensors(

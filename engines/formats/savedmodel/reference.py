@@ -39,4 +39,6 @@ def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[
             stop = min(start + REFERENCE_BATCH, count)
             parts.append(function(**{i.signature_name: tf.constant(inputs[i.name][start:stop]) for i in spec.inputs}))
             advance(stop - start)
-    return {o.name: np.concatenate([np.asarray(part[o.signature_name]) for part in parts]) for o in spec.outputs}
+    outputs = {o.name: [np.asarray(part[o.signature_name]) for part in parts] for o in spec.outputs}
+    # An output without a batch axis is one array, whatever the batch.
+    return {name: found[0] if name in spec.constants else np.concatenate(found) for name, found in outputs.items()}
