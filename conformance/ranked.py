@@ -69,6 +69,15 @@ class Matching:
         return f"{self.rows - self.lost} of {self.rows} rows matched as sets, padding left out; {by}"
 
 
+def aligned(actual: Arrays, reference: Arrays, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Outputs with the rows of those that ``names`` calls ranked where the reference has them; others as they are."""
+    found = dict(actual)
+    for group in groups({name: reference[name] for name in names}):
+        matching = match({n: actual[n] for n in group}, {n: reference[n] for n in group}, 0.0)
+        found |= {name: matching.aligned(actual[name]) for name in group}
+    return found
+
+
 def groups(reference: Arrays) -> list[tuple[str, ...]]:
     """Names of the outputs that belong together: those that have as many rows; one (N,) has none, and stays alone."""
     by_shape: dict[tuple[int, ...], list[str]] = {}

@@ -10,13 +10,13 @@ import numpy as np
 from conformance.compare import Comparison
 from conformance.diagnose import NOT_FOUND, diagnose, missing_samples
 from engines.errors import EngineError
-from trial.rules import Outputs, Rule, compare_of, rule_of
+from trial.rules import Outputs, Rule, compare_of, rule_of, without
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.chain import Chain
-    from engines.runner import Runner
+    from engines.runner import Arrays, Runner
 
 
 DIAGNOSED = 100
@@ -29,6 +29,12 @@ REFUSED = NOT_FOUND + "the engine refused what was tried ({error})"
 
 def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
     """Say in one sentence what most likely is wrong with what a runner answered; empty where nothing can be said."""
+    constants = runner.spec.constants
+    given = given.without(constants)
+
+    def run(inputs: Arrays) -> Arrays:
+        return without(runner(inputs), constants)
+
     sizes = {name: len(array) for name, array in given.actual.items() if name in given.reference and array.ndim}
     count = max((len(array) for array in given.reference.values()), default=0)
     if wrong := {n for n in sizes.values() if n != count}:
@@ -36,6 +42,8 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
     if any(n not in given.actual or given.actual[n].shape != a.shape for n, a in given.reference.items()):
         return ""
     try:
+        if constants and compare_of(runner, given, rule).passed:
+            return f"only {', '.join(sorted(constants))} differs, which no input reaches: it was converted wrongly"
         if count > DIAGNOSED:
             few = _around(given, compare_of(runner, given, rule))
             part, where = given.part(few), f"samples {few.start} to {few.stop - 1}"
@@ -44,7 +52,7 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
                 part, where = given.part(_worst(given)), f"the {DIAGNOSED} worst samples"
             if compare_of(runner, part, rule).passed:
                 return SPREAD
-            given = replace(part, actual=runner(part.inputs))
+            given = replace(part, actual=run(part.inputs))
             if compare_of(runner, given, rule).passed:
                 return f"{where} are right in a call of their own: answers depend on the whole call"
         scores = runner.spec.probabilities
@@ -52,8 +60,8 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
             given.inputs,
             given.actual,
             given.reference,
-            run=runner,
-            alone=lambda others: runner.in_batches(others, 1),
+            run=run,
+            alone=lambda others: without(runner.in_batches(others, 1), constants),
             agrees=lambda other: compare_of(runner, replace(given, actual=other), rule).passed,
             scores=scores.name if scores else None,
             batch=runner.batch_size,

@@ -14,8 +14,9 @@ from engines import tools
 from engines.errors import SpecError
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.savedmodel.signature import serving_default
-from engines.model.brought import _load_npz
-from engines.model.spec import BATCH, ModelSpec
+from engines.model.brought import LABELS, _load_npz
+from engines.model.kinds import described, find_kinds
+from engines.model.spec import BATCH, OUTPUT_DTYPES, ModelSpec
 from engines.model.toml import parse_model
 
 if TYPE_CHECKING:
@@ -25,15 +26,12 @@ if TYPE_CHECKING:
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 """The usual ranges of image inputs; the first that holds all samples is taken for a SavedModel without description."""
 
-SUM_TOLERANCE = 2e-2
-"""Outputs whose rows sum to one within this are probabilities: FP16 and 8-bit softmax stay well within it."""
-
 
 def derive_spec(folder: Path, samples: Path | None) -> ModelSpec:
     """Describe the SavedModel in ``folder`` from its ``serving_default`` signature, for ``--saved-model``.
 
-    ``samples`` gives the input's range and dynamic sizes where there are samples. An output (N, classes) whose rows
-    sum to one holds probabilities, any other of that rank logits. Raises SpecError for what is no SavedModel, lacks
+    ``samples`` gives the input's range and dynamic sizes where there are samples. What outputs hold is found by
+    engines.model.kinds. Raises SpecError for what is no SavedModel, lacks
     the signature, has several inputs, or an input that is not float32 with a dynamic batch.
     """
     what = f"--saved-model {folder}"
@@ -70,18 +68,20 @@ def derive_spec(folder: Path, samples: Path | None) -> ModelSpec:
             f"{what}: cannot run {len(probe[:4])} samples: {last}; expected a model that takes any number"
         ) from error
     for key, array in found_outputs.items():
-        if array.dtype != np.float32:
-            raise SpecError(f"{what}: its output {key!r} is {array.dtype}; expected float32")
+        if array.dtype.name not in OUTPUT_DTYPES:
+            raise SpecError(f"{what}: its output {key!r} is {array.dtype}; expected {' | '.join(OUTPUT_DTYPES)}")
+    labels = _load_npz(samples, f"--samples {samples}").get(LABELS) if samples else None
+    try:
+        kinds = find_kinds(function, found_outputs, labels, count=len(probe[:4]))
+    except SpecError as error:
+        raise SpecError(f"{what}: {error}") from error
     low, high = _range(values)
     content = {
         "name": _model_name(folder),
         "description": f"SavedModel in {folder}",
         "source": {"saved_model": str(folder.resolve())},
         "inputs": [{"name": name, "shape": _named(tensor.shape), "range": [low, high]}],
-        "outputs": [
-            {"name": key, "shape": [BATCH, *array.shape[1:]], "kind": _kind(array)}
-            for key, array in sorted(found_outputs.items())
-        ],
+        "outputs": [described(key, array, kinds[key]) for key, array in sorted(found_outputs.items())],
         "data": {"dataset": "photographs"},
         **({"dimensions": dimensions} if dimensions else {}),
     }
@@ -120,13 +120,6 @@ def _range(values: NDArray[Any] | None) -> tuple[float, float]:
         if bounds[0] <= low and high <= bounds[1]:
             return bounds
     return (low, high) if low < high else (low, low + 1)
-
-
-def _kind(array: NDArray[Any]) -> str:
-    if array.ndim != 2 or array.shape[1] < 2:
-        return "values"
-    sums = np.abs(array.sum(axis=1) - 1)
-    return "probabilities" if array.min() >= 0 and sums.max() < SUM_TOLERANCE else "logits"
 
 
 def _model_name(folder: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from engines.errors import SpecError
 from engines.model.graphs import Graph, Tensor, function_graph, onnx_graph
-from engines.model.spec import ModelSpec, OutputSpec
+from engines.model.spec import BATCH, ModelSpec, OutputSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,29 +23,78 @@ SUM_TOLERANCE = 2e-2
 """Outputs whose rows sum to one within this are probabilities: FP16 and 8-bit softmax stay well within it."""
 
 PASSES = frozenset(
-    ("Identity", "IdentityN", "Reshape", "Cast", "Squeeze", "ExpandDims", "Unsqueeze", "Flatten", "StopGradient")
-    + ("PreventGradient", "EnsureShape", "Snapshot", "CheckNumerics", "Transpose", "QuantizeLinear", "DequantizeLinear")
+    {
+        "Identity",
+        "IdentityN",
+        "Reshape",
+        "Cast",
+        "Squeeze",
+        "ExpandDims",
+        "Unsqueeze",
+        "Flatten",
+        "StopGradient",
+        "PreventGradient",
+        "EnsureShape",
+        "Snapshot",
+        "CheckNumerics",
+        "Transpose",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    }
 )
 """Operators that leave values as they are, and take them as their first input."""
 
-GATHERS = frozenset(("Gather", "GatherV2", "GatherNd", "GatherND", "GatherElements"))
+GATHERS = frozenset({"Gather", "GatherV2", "GatherNd", "GatherND", "GatherElements"})
 """Operators that pick rows, by the indices that are their second input."""
 
 CUTS = frozenset(
-    ("Pad", "PadV2", "StridedSlice", "Slice", "Split", "Unpack", "TensorListStack", "Minimum", "Maximum", "Min", "Max")
-    + ("ClipByValue", "Clip")
+    {
+        "Pad",
+        "PadV2",
+        "StridedSlice",
+        "Slice",
+        "Split",
+        "Unpack",
+        "TensorListStack",
+        "Minimum",
+        "Maximum",
+        "Min",
+        "Max",
+        "ClipByValue",
+        "Clip",
+    }
 )
 """Operators that pad, stack and cut rows, which are their first input."""
 
 COUNTS = frozenset(
-    ("ConcatV2", "Concat", "Pack", "SplitV", "Tile", "Select", "SelectV2", "Where", "AddV2", "Add", "Mul", "Sub")
-    + ("TensorListFromTensor",)
+    {
+        "ConcatV2",
+        "Concat",
+        "Pack",
+        "SplitV",
+        "Tile",
+        "Select",
+        "SelectV2",
+        "Where",
+        "AddV2",
+        "Add",
+        "Mul",
+        "Sub",
+        "TensorListFromTensor",
+    }
 )
 """Operators by which indices of rows are counted on from an offset and put together."""
 
 SUPPRESSES = frozenset(
-    ("CombinedNonMaxSuppression", "NonMaxSuppression", "NonMaxSuppressionWithOverlaps")
-    + ("NonMaxSuppressionV2", "NonMaxSuppressionV3", "NonMaxSuppressionV4", "NonMaxSuppressionV5")
+    {
+        "CombinedNonMaxSuppression",
+        "NonMaxSuppression",
+        "NonMaxSuppressionWithOverlaps",
+        "NonMaxSuppressionV2",
+        "NonMaxSuppressionV3",
+        "NonMaxSuppressionV4",
+        "NonMaxSuppressionV5",
+    }
 )
 RANKS = SUPPRESSES | {"TopK", "TopKV2"}
 """Operators that rank rows by a score."""
@@ -88,6 +137,12 @@ def as_graph(source: Any) -> Graph | None:
     if source is None or isinstance(source, Graph):
         return source
     return function_graph(source) if hasattr(source, "structured_outputs") else onnx_graph(source)
+
+
+def described(name: str, array: NDArray[Any], kind: Kind) -> dict[str, Any]:
+    """What a TOML file says of an output, by what it answered: an array (N, …), or any of kind ``constant``."""
+    shape = list(array.shape) if kind.kind == "constant" else [BATCH, *array.shape[1:]]
+    return {"name": name, "shape": shape, "dtype": array.dtype.name, "kind": kind.kind, "why": kind.why}
 
 
 def stated(spec: ModelSpec) -> str | None:
