@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,14 @@ REFUSED = NOT_FOUND + "the engine refused what was tried ({error})"
 def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
     """Say in one sentence what most likely is wrong with what a runner answered; empty where nothing can be said."""
     constants = runner.spec.constants
-    given = given.without(constants)
+    rest = given.without(constants)
+    if constants and rest.reference and compare_of(runner, rest, rule).passed:
+        return f"only {', '.join(sorted(constants))} differs, which no input reaches: it was converted wrongly"
+    return _of_samples(runner, rest, rule, lambda inputs: without(runner(inputs), constants))
 
-    def run(inputs: Arrays) -> Arrays:
-        return without(runner(inputs), constants)
 
+def _of_samples(runner: Runner, given: Outputs, rule: Rule, run: Callable[[Arrays], Arrays]) -> str:
+    """Cause of what differs in outputs that have a batch axis, which are those that ``run`` gives."""
     sizes = {name: len(array) for name, array in given.actual.items() if name in given.reference and array.ndim}
     count = max((len(array) for array in given.reference.values()), default=0)
     if wrong := {n for n in sizes.values() if n != count}:
@@ -42,8 +46,6 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
     if any(n not in given.actual or given.actual[n].shape != a.shape for n, a in given.reference.items()):
         return ""
     try:
-        if constants and compare_of(runner, given, rule).passed:
-            return f"only {', '.join(sorted(constants))} differs, which no input reaches: it was converted wrongly"
         if count > DIAGNOSED:
             few = _around(given, compare_of(runner, given, rule))
             part, where = given.part(few), f"samples {few.start} to {few.stop - 1}"
@@ -61,7 +63,7 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
             given.actual,
             given.reference,
             run=run,
-            alone=lambda others: without(runner.in_batches(others, 1), constants),
+            alone=lambda others: without(runner.in_batches(others, 1), runner.spec.constants),
             agrees=lambda other: compare_of(runner, replace(given, actual=other), rule).passed,
             scores=scores.name if scores else None,
             batch=runner.batch_size,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
+from engines.formats.onnx.constants import add_constants
 from engines.formats.onnx.layers import bodies
 from engines.runner import check_signature
 from engines.tools import last_lines
@@ -70,6 +71,7 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
         raise ConversionError(
             f"tf2onnx failed on {saved_model} (exit code {done.returncode}); its last lines:\n{last_lines(done.stderr)}"
         )
+    add_constants(target, saved_model, spec)
     return check_model(target, spec)
 
 
