@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
-from engines.formats.onnx.constants import add_constants
 from engines.formats.onnx.layers import bodies
 from engines.runner import check_signature
 from engines.tools import last_lines
@@ -71,7 +70,6 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
         raise ConversionError(
             f"tf2onnx failed on {saved_model} (exit code {done.returncode}); its last lines:\n{last_lines(done.stderr)}"
         )
-    add_constants(target, saved_model, spec)
     return check_model(target, spec)
 
 
@@ -213,16 +211,17 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
     except Exception as error:
         raise ConversionError(f"{path}: not a sound ONNX file: {last_lines(str(error))}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
+    # Older files name their weights among the inputs; an output that is one is a constant that is given out.
+    inputs = [value for value in model.graph.input if value.name not in weights]
 
     def shapes(values: Any) -> dict[str, tuple[Any, ...]]:
         return {
             v.name: tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in v.type.tensor_type.shape.dim)
             for v in values
-            if v.name not in weights
         }
 
     try:
-        names = check_signature(str(path), spec, shapes(model.graph.input), shapes(model.graph.output))
+        names = check_signature(str(path), spec, shapes(inputs), shapes(model.graph.output))
     except RunnerError as error:
         raise ConversionError(str(error)) from error
     dtypes = {names.inputs[i.name]: i.dtype for i in spec.inputs}
