@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.formats.onnx.build import FP16_LARGEST
 from engines.formats.onnx.fp16 import InFp16
+from engines.formats.onnx.fp32_parts import FP16_LARGEST
 from trial.rules import Outputs, Rule, compare_of, without
 
 if TYPE_CHECKING:
