@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from commands.command import DONE, FAILED, Call, Command, add_artifacts
-from conformance.compare import ANY, FIGURES, Grid, Scale, compare
+from conformance.compare import ANY, FIGURES, THRESHOLD, Grid, Scale, compare
 from conformance.measured import toml_rows
 from conformance.tolerances import BATCHING
 from engines.chain import SAMPLE_COUNT, Chain
@@ -28,6 +28,7 @@ from engines.formats.savedmodel import packages as savedmodel_packages
 from engines.model import selection
 from engines.model.bundled import bundled_names
 from engines.model.samples import content_hash
+from engines.outputs import taken
 from engines.progress import live
 from engines.store import Recipe, Store
 from engines.variant import REFERENCE, Variant
@@ -39,7 +40,7 @@ from trial.rules import Outputs, compare_of, magnitude, output_kinds, output_sca
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.model.spec import ModelSpec
+    from engines.model.spec import ModelSpec, OutputSpec
     from engines.runner import Runner
 
 DRAWN = 1000
@@ -110,7 +111,7 @@ def _sound_on_average(chain: Chain, runner: Runner, part: Set, actual: Mapping[s
     whole = Outputs(part.inputs, actual, part.reference)
     for group in part.groups:
         given = whole.part(group)
-        rule = rule_of(chain, runner.variant, part.kind, len(next(iter(given.reference.values()))))
+        rule = rule_of(chain, runner.variant, part.kind, len(next(iter(given.inputs.values()))))
         if rule.tolerance.max < ANY or not compare_of(runner, given, rule).passed:
             return False
     return True
@@ -122,12 +123,12 @@ def worst(
     """Give the worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
     result: list[dict[str, float]] = []
     grids = {name: Grid(*found) for name, found in runner.grids.items()}
-    last = max(len(next(iter(part.reference.values()))) - part.window, 0)
+    last = max(len(next(iter(part.inputs.values()))) - part.window, 0)
     for start in sorted({*range(0, last, max(part.window // 4, 1)), last}):
         few = slice(start, start + part.window)
         comparison = compare(
-            {name: array[few] for name, array in actual.items()},
-            {name: array[few] for name, array in part.reference.items()},
+            taken(runner.spec, actual, few),
+            taken(runner.spec, part.reference, few),
             ANYTHING,
             output_kinds(runner.spec),
             scales=scales,
@@ -198,7 +199,10 @@ def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale
 def description(spec: ModelSpec) -> str:
     """Write a SavedModel that was named by --saved-model as the TOML file that can carry tolerances of its own."""
     inputs = (f"{{ name = {_toml(i.name)}, shape = {_toml(i.shape)}, range = {_toml(i.range)} }}" for i in spec.inputs)
-    outputs = (f"{{ name = {_toml(o.name)}, shape = {_toml(o.shape)}, kind = {_toml(o.kind)} }}" for o in spec.outputs)
+    outputs = (
+        f"{{ name = {_toml(o.name)}, shape = {_toml(o.shape)}, kind = {_toml(o.kind)}{_dtype(o)} }}"
+        for o in spec.outputs
+    )
     lines = [
         f"name = {_toml(spec.name)}",
         f"source.saved_model = {_toml(str(spec.saved_model))}",
@@ -207,6 +211,12 @@ def description(spec: ModelSpec) -> str:
         f"data.dataset = {_toml(spec.dataset)}  # --samples replaces it",
     ]
     return "\n".join([*lines, *(f"dimensions.{name} = {_toml(sizes)}" for name, sizes in spec.dimensions.items())])
+
+
+def _dtype(output: OutputSpec) -> str:
+    """Rest of an output's line: its dtype and threshold, where they are not the usual ones."""
+    dtype = f", dtype = {_toml(output.dtype)}" if output.dtype != "float32" else ""
+    return dtype + (f", threshold = {output.threshold}" if output.threshold != THRESHOLD else "")
 
 
 def _toml(value: Any) -> str:
