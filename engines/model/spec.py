@@ -27,7 +27,7 @@ WHOLE_RANGES: Mapping[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128,
 
 OUTPUT_DTYPES = ("float32", "int8", "uint8", "int16", "int32", "uint32", "int64", "bool")
 
-OUTPUT_KINDS = ("probabilities", "scores", "logits", "values", "integers", "ranked", "constant")
+OUTPUT_KINDS = ("probabilities", "logits", "values", "scores", "integers", "ranked", "constant")
 
 KINDS_OF_CLASSES = ("probabilities", "logits")
 """The kinds of outputs (batch, classes) of which one class is the answer."""
