@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.formats.registry import formats
+from engines.formats.registry import formats, options
 from fixtures.plugins import refuse_blocked
 
 pytest_plugins = [
@@ -48,6 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                 metavar="FILE",
                 help=f"check this {format_.suffix} file, made elsewhere, instead of converting",
             )
+    for option in options().values():
+        group.addoption(f"--{option.name}", **option.arguments)
     group.addoption(
         "--samples",
         type=Path,

@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engines.chain import SAMPLE_COUNT, Chain
@@ -65,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     _model_options(build)
     build.add_argument("--format", choices=_built(), help="only this format (default: all that the model names)")
     build.add_argument("--precision", help="only this precision, such as fp32, fp16 or int8 (default: all)")
+    for option in registry.options().values():
+        build.add_argument(f"--{option.name}", **option.arguments)
     build.add_argument("--all", action="store_true", help="every format and precision (the default)")
     build.add_argument(
         "--artifacts", type=Path, default=DEFAULT_STORE, metavar="DIR", help="artifact folder (default: %(default)s)"
@@ -133,8 +136,16 @@ def _train(options: argparse.Namespace) -> None:
     )
 
 
+def _not_built(variant: Variant, spec: ModelSpec) -> str | None:
+    """Why a variant is not built here: it can run nowhere near, and is of no use elsewhere, or cannot be made."""
+    if registry.buildable(variant, spec):
+        return None
+    return unavailable(variant) or registry.find(variant.format).unbuildable(variant, spec)
+
+
 def _build(options: argparse.Namespace) -> None:
-    spec = load_model(find_model(options.model))
+    given = {name: vars(options)[name.replace("-", "_")] for name in registry.options()}
+    spec = replace(load_model(find_model(options.model)), settings=registry.settings(given))
     built = [v for v in variants(spec) if v.format in _built()]
     chosen = [v for v in built if options.format in {None, v.format} and options.precision in {None, v.precision}]
     if not chosen:
@@ -147,9 +158,7 @@ def _build(options: argparse.Namespace) -> None:
     width = max(len(str(variant)) for variant in chosen)
     print(f"{'variant':<{width}} {'MB':>7} {'built in':>9}  path")
     for variant in chosen:
-        if options.format is None and (
-            reason := unavailable(variant) or registry.find(variant.format).unbuildable(variant, spec)
-        ):
+        if options.format is None and (reason := _not_built(variant, spec)):
             # Whoever asks for all gets all that this machine can build, and is told of the rest.
             print(f"{variant!s:<{width}} {'-':>7} {'-':>9}  not built: {reason}")
             continue

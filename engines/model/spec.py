@@ -135,6 +135,8 @@ class ModelSpec:
     floors: tuple[Mapping[str, Any], ...] = ()
     options: tuple[str, ...] = ()
     """The options that a model was given by that has no TOML file."""
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What was given of the formats' own options, by option (:class:`engines.formats.option.Option`)."""
 
     @property
     def source(self) -> str:
