@@ -12,18 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conformance.cause import Cause
 from conformance.compare import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
-
-NOT_FOUND = "not found out: "
-"""How a sentence begins that names no cause, but says why there is none."""
-
-PROOFS = ("its answers agree with the reference", "the SavedModel fails too")
-"""What the sentences have in them whose cause was tried, and is the whole trouble."""
 
 PROBED = 2
 """How many samples are changed, one after the other, to see which answers change with them."""
@@ -48,8 +43,8 @@ def diagnose(
     steps: Mapping[str, float] | None = None,
     ask: Callable[[Arrays], Arrays | None] | None = None,
     converted: str | None = None,
-) -> str:
-    """Sentence on what most likely is wrong, or, after NOT_FOUND, that nothing explains it.
+) -> Cause:
+    """What most likely is wrong, or that nothing explains it.
 
     - ``run`` runs the engine on other inputs; ``alone`` does so with every sample in a batch of its own.
     - ``agrees`` judges outputs against the reference as the failed comparison was judged.
@@ -62,108 +57,127 @@ def diagnose(
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
-        for sentence, outputs in _tried(inputs, actual, reference, run, scores):
+        for cause, outputs in _tried(inputs, actual, reference, run, scores):
             if agrees(outputs):
-                return sentence
-        if sentence := _by_steps(inputs, steps or {}, ask, agrees) or _stuck(actual, reference, scores):
-            return sentence
+                return cause
+        if lost := _by_steps(inputs, steps or {}, ask, agrees):
+            return lost
         count = len(next(iter(inputs.values())))
-        if sentence := _by_influence(
-            inputs,
-            actual,
-            run,
-            batch or count,
-            by_batch=lambda: _accounts_for(alone(inputs), actual, reference),
-            fed_elsewhere=converted is None,
+        sentence = _stuck(actual, reference, scores)
+        if not sentence and (
+            influenced := _by_influence(
+                inputs,
+                actual,
+                run,
+                batch or count,
+                by_batch=lambda: _accounts_for(alone(inputs), actual, reference),
+                fed_elsewhere=converted is None,
+            )
         ):
-            return f"{sentence}{_commonest(actual, scores)}"
-        if count > 1 and agrees(alone(inputs)):
-            return "right one by one and wrong in batches: a batch size is built into the engine"
-        sound = scores is not None and len(reference) > 1 and agrees({**reference, scores: actual[scores]})
-        elsewhere = f"{NOT_FOUND}the class scores {scores!r} agree, and what differs is another output"
-        return _not_finite(actual) or (elsewhere if sound else _by_agreement(actual, reference, scores, converted))
+            sentence = f"{influenced}{_commonest(actual, scores)}"
+        if not sentence and count > 1 and agrees(alone(inputs)):
+            sentence = "right one by one and wrong in batches: a batch size is built into the engine"
+        sentence = sentence or _not_finite(actual)
+        return Cause(sentence) if sentence else _left(actual, reference, agrees, scores, converted)
+
+
+def _left(
+    actual: Arrays, reference: Arrays, agrees: Callable[[Arrays], bool], scores: str | None, converted: str | None
+) -> Cause:
+    """What may be wrong where nothing that was tried explains it."""
+    if scores is None:
+        return Cause.unknown("no usual mistake explains it; the engine computes something else")
+    if len(reference) > 1 and agrees({**reference, scores: actual[scores]}):
+        return Cause.unknown(f"the class scores {scores!r} agree, and what differs is another output")
+    return Cause(_by_agreement(actual[scores], reference[scores], converted))
 
 
 def diagnose_answers(
     actual: Arrays, reference: Arrays, *, agrees: Callable[[Arrays, Arrays], bool], scores: str
-) -> str:
-    """Sentence on what most likely is wrong, where there are answers only and nothing can be run again.
+) -> Cause:
+    """What most likely is wrong, where there are answers only and nothing can be run again.
 
     ``agrees`` judges outputs by a reference, both of the same samples, as the failed comparison was judged, and
     ``scores`` names the output of class scores.
     """
     # Scores may be anything finite.
     with np.errstate(all="ignore"):
-        for sentence, outputs in _output_mistakes(actual, reference, scores):
+        for cause, outputs in _output_mistakes(actual, reference, scores):
             if agrees(outputs, reference):
-                return sentence
+                return cause
         for sentence, outputs, expected in _order_mistakes(actual, reference, scores):
             if agrees(outputs, expected):
-                return sentence
-        if last := _wrong_at_the_end(actual, reference, agrees, scores):
-            return f"all answers but the last {last} are right: as if the last batch was not run, or not all of it"
-        if _constant(actual, reference, scores):
-            return f"every sample gets the same answer{_commonest(actual, scores)}: the samples do not reach the engine"
-        if (often := _commonest(actual, scores)) and not _commonest(reference, scores):
-            return f"as if fed data that has nothing to do with the samples, such as random numbers{often}"
-        return f"{_by_agreement(actual, reference, scores)}; or samples that were fed changed: answers cannot tell"
+                return Cause(sentence)
+        return Cause(_by_answers(actual, reference, agrees, scores))
 
 
-def missing_samples(found: int, expected: int, batch: int) -> str:
-    """Reason for ``found`` answers to ``expected`` samples in batches of ``batch``; empty where unknown."""
+def _by_answers(actual: Arrays, reference: Arrays, agrees: Callable[[Arrays, Arrays], bool], scores: str) -> str:
+    """What answers look like that no single mistake explains."""
+    often = _commonest(actual, scores)
+    if last := _wrong_at_the_end(actual, reference, agrees, scores):
+        return f"all answers but the last {last} are right: as if the last batch was not run, or not all of it"
+    if _constant(actual, reference, scores):
+        return f"every sample gets the same answer{often}: the samples do not reach the engine"
+    if often and not _commonest(reference, scores):
+        return f"as if fed data that has nothing to do with the samples, such as random numbers{often}"
+    told = _by_agreement(actual[scores], reference[scores])
+    return f"{told}; or samples that were fed changed: answers cannot tell"
+
+
+def missing_samples(found: int, expected: int, batch: int) -> Cause | None:
+    """Reason for ``found`` answers to ``expected`` samples in batches of ``batch``; None where unknown."""
     rest = expected % batch
     if rest and found == expected - rest:
-        return f"the last batch, of {rest}, was dropped: {found} of {expected} samples have answers"
+        return Cause(f"the last batch, of {rest}, was dropped: {found} of {expected} samples have answers")
     if found == -(-expected // batch) * batch:
-        return (
+        return Cause(
             f"the last batch, of {rest}, was answered as a full one of {batch}: {found} answers for {expected} samples"
         )
-    return ""
+    return None
 
 
 def _tried(
     inputs: Arrays, actual: Arrays, reference: Arrays, run: Callable[[Arrays], Arrays], scores: str | None
-) -> Iterator[tuple[str, Arrays]]:
-    """Each mistake in words, with the outputs once it is undone; those first that need no run."""
+) -> Iterator[tuple[Cause, Arrays]]:
+    """Each mistake, with the outputs once it is undone; those first that need no run."""
     yield from _output_mistakes(actual, reference, scores)
     # Before any change of the inputs: it would seem to be what made them right.
-    yield "right when the same inputs are run once more: its answers change from run to run", run(inputs)
+    yield Cause("right when the same inputs are run once more: its answers change from run to run"), run(inputs)
     for sentence, changed in _input_mistakes(inputs):
-        yield sentence, run(changed)
+        yield _proved(sentence, len(next(iter(inputs.values())))), run(changed)
 
 
-def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> Iterator[tuple[str, Arrays]]:
+def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> Iterator[tuple[Cause, Arrays]]:
     shaped = [name for name, q in reference.items() if actual[name].shape == q.shape]
     if scores in shaped:
         for sentence, values in _score_mistakes(actual[scores], reference[scores]):
-            yield sentence, {**actual, scores: values.astype(actual[scores].dtype)}
+            yield _proved(sentence, len(values)), {**actual, scores: values.astype(actual[scores].dtype)}
     for name in shaped:
         what = f"every {'logit' if name == scores else 'value'} of {name!r} is"
         for sentence, values in _linear_mistakes(actual[name], reference[name], what):
-            yield sentence, {**actual, name: values.astype(actual[name].dtype)}
+            yield _proved(sentence, len(values)), {**actual, name: values.astype(actual[name].dtype)}
 
 
 def _score_mistakes(p: NDArray[Any], q: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
     """Class scores ``p`` with each usual mistake undone, where ``q`` are the reference's."""
-    agree = _agree(len(q))
-    yield f"the softmax is missing: the outputs are logits; with a softmax, {agree}", softmax(p)
+    yield "the softmax is missing: the outputs are logits; with a softmax", softmax(p)
     if _distributions(p):
         logarithms = np.log(p.astype(np.float64))
         if _distributions(q):
             # Probabilities sum to one, which tells the constant that a softmax forgets.
             rest = (1 - logarithms.sum(axis=1, keepdims=True)) / p.shape[1]
-            yield f"a softmax too many: the outputs had one twice; with one undone, {agree}", logarithms + rest
+            yield "a softmax too many: the outputs had one twice; with one undone", logarithms + rest
         else:
             rest = (q.astype(np.float64) - logarithms).mean(axis=1, keepdims=True)
             yield (
-                f"a softmax too many: the outputs are probabilities instead of logits; with it undone, {agree}",
+                "a softmax too many: the outputs are probabilities instead of logits; with it undone",
                 logarithms + rest,
             )
     order = np.array([int(np.abs(p - q[:, [j]]).mean(axis=0).argmin()) for j in range(q.shape[1])])
     moved = np.flatnonzero(order != np.arange(len(order)))
     if len(moved) and len(set(order)) == len(order):
         where = ", ".join(f"class {j} is at {order[j]}" for j in moved[:4])
-        yield f"the classes are permuted: {where}; with them put back, {agree}", p[:, order]
+        yield f"the classes are permuted: {where}; with them put back", p[:, order]
 
 
 def _distributions(scores: NDArray[Any]) -> bool:
@@ -185,7 +199,7 @@ def _linear_mistakes(p: NDArray[Any], q: NDArray[Any], what: str) -> Iterator[tu
     ours, theirs = p.astype(np.float64), q.astype(np.float64)
     centred = theirs - theirs.mean()
     slope = float((centred * ours).sum() / (centred**2).sum())
-    factor, agree = float((ours * theirs).sum() / (theirs**2).sum()), _agree(len(q))
+    factor = float((ours * theirs).sum() / (theirs**2).sum())
 
     def more(value: float) -> str:
         return f"{abs(value):.3g} too {'large' if value > 0 else 'small'}"
@@ -197,12 +211,13 @@ def _linear_mistakes(p: NDArray[Any], q: NDArray[Any], what: str) -> Iterator[tu
         (f"{slope:.3g} times what it should be, and then {more(rest)}: with both undone", (ours - rest) / slope),
     ):
         if np.abs(values - theirs).mean() <= LEFT * np.abs(ours - theirs).mean():
-            yield f"{what} {sentence}, {agree}", values
+            yield f"{what} {sentence}", values
 
 
-def _agree(count: int) -> str:
-    """Proof of an explanation: only what was found so is given as one."""
-    return f"{PROOFS[0]}, within the tolerance ({count} sample{'' if count == 1 else 's'})"
+def _proved(mistake: str, count: int) -> Cause:
+    """Cause of a failure on ``count`` samples, which agree without the mistake: only what was found so is proved."""
+    agree = f"its answers agree with the reference, within the tolerance ({count} sample{'' if count == 1 else 's'})"
+    return Cause(f"{mistake}, {agree}", proved=True)
 
 
 MOST_SHIFTED = 128
@@ -259,23 +274,22 @@ def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
     def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Arrays:
         return {name: np.ascontiguousarray(change(array), array.dtype) for name, array in inputs.items()}
 
-    agree = _agree(len(next(iter(inputs.values()))))
     images = all(array.ndim == 4 for array in inputs.values())
     if images and all(array.shape[3] > 1 for array in inputs.values()):
         colours = all(array.shape[3] == 3 for array in inputs.values())
         what = "red and blue are swapped in the input" if colours else "the input channels are in reverse order"
-        yield f"{what}: with the channels reversed, {agree}", each(lambda a: a[..., ::-1])
+        yield f"{what}: with the channels reversed", each(lambda a: a[..., ::-1])
     for sentence, change in _scalings(inputs):
-        yield f"{sentence}, {agree}", each(change)
+        yield sentence, each(change)
     if images and all(array.shape[1] == array.shape[2] for array in inputs.values()):
-        yield f"height and width are swapped: with the images transposed, {agree}", each(lambda a: a.swapaxes(1, 2))
+        yield "height and width are swapped: with the images transposed", each(lambda a: a.swapaxes(1, 2))
     if images:
         yield (
-            f"channels are expected first (NCHW bytes in an NHWC shape): with the inputs reordered so, {agree}",
+            "channels are expected first (NCHW bytes in an NHWC shape): with the inputs reordered so",
             each(lambda a: a.transpose(0, 3, 1, 2).reshape(a.shape)),
         )
         yield (
-            f"channels are fed first (NCHW) to an engine that takes NHWC: with that undone, {agree}",
+            "channels are fed first (NCHW) to an engine that takes NHWC: with that undone",
             each(lambda a: a.reshape(len(a), a.shape[3], *a.shape[1:3]).transpose(0, 2, 3, 1)),
         )
 
@@ -333,8 +347,8 @@ def _by_steps(
     steps: Mapping[str, float],
     ask: Callable[[Arrays], Arrays | None] | None,
     agrees: Callable[[Arrays], bool],
-) -> str:
-    """Sentence that columns of an integer input vanish in its step, where the reference fails on them rounded so.
+) -> Cause | None:
+    """Columns of an integer input that vanish in its step, where the reference fails on them rounded so.
 
     Rounding is all that is done to the reference's inputs, and to these columns only, so that it is cause enough.
     """
@@ -350,12 +364,13 @@ def _by_steps(
         if not lost.any() or (outputs := ask({**inputs, name: rounded})) is None or agrees(outputs):
             continue
         what = "columns" if array.ndim == 2 else "channels"
-        return (
+        return Cause(
             f"the integer input {name!r} has one step for all {what} ({step:.3g}), and {int(lost.sum())} of "
-            f"{len(lost)} {what} differ by less: they vanish, and {PROOFS[1]} with these rounded so; "
-            "normalize before the model, or leave int8 out"
+            f"{len(lost)} {what} differ by less: they vanish, and the SavedModel fails too with these rounded so; "
+            "normalize before the model, or leave int8 out",
+            proved=True,
         )
-    return ""
+    return None
 
 
 UNRELATED = "as if fed data that has nothing to do with the samples"
@@ -536,10 +551,8 @@ OTHER_WEIGHTS = (
 )
 
 
-def _by_agreement(actual: Arrays, reference: Arrays, scores: str | None, converted: str | None = None) -> str:
-    if scores is None:
-        return f"{NOT_FOUND}no usual mistake explains it; the engine computes something else"
-    p, q = actual[scores], reference[scores]
+def _by_agreement(p: NDArray[Any], q: NDArray[Any], converted: str | None = None) -> str:
+    """What the shares of equal top-1 classes of scores ``p`` and the reference's ``q`` say."""
     same, count = int((p.argmax(axis=1) == q.argmax(axis=1)).sum()), len(q)
     if same >= SAME_WEIGHTS_AGREEMENT * count:
         why = _converted(converted) if converted else OTHER_WEIGHTS

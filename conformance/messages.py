@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from conformance.compare import Comparison, OutputComparison, Tolerance, softmax, top
+from conformance.failure import Failure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What was compared: names for the first lines, the classes, the samples' own names, and how to run it again.
+    """What was compared: names for the first lines, the classes, and the samples' own names.
 
     ``batch`` is None where nobody knows it.
     """
@@ -24,25 +25,28 @@ class Context:
     precision: str
     inputs: str
     batch: int | None
-    replay: str
     class_names: Sequence[str] = ()
     sample_names: Sequence[str] = ()
 
 
-def explain(
-    comparison: Comparison,
-    actual: Mapping[str, NDArray[Any]],
-    reference: Mapping[str, NDArray[Any]],
-    tolerance: Tolerance,
-    context: Context,
-    *,
-    likely: str = "",
-    notes: Sequence[str] = (),
-) -> str:
-    """Write the failure of a comparison: what, where, by how much, the likely cause, and how to replay it.
+@dataclass(frozen=True, kw_only=True)
+class Difference(Failure):
+    """Outputs that are not the reference's; arrays (N, …) by output name.
 
-    ``notes`` are lines of the caller's own, such as what else was found out.
+    ``notes`` are lines of whoever compared, such as what else was found out.
     """
+
+    context: Context
+    comparison: Comparison
+    actual: Mapping[str, NDArray[Any]]
+    reference: Mapping[str, NDArray[Any]]
+    tolerance: Tolerance
+    notes: Sequence[str] = ()
+
+
+def explain(failure: Difference) -> str:
+    """Message of a difference: what, where, by how much, the likely cause, and how to replay it."""
+    context, comparison = failure.context, failure.comparison
     batches = f" in batches of at most {context.batch}" if context.batch else ""
     lines = [
         f"{context.variant} does not give the reference's answers for {context.model}",
@@ -51,10 +55,11 @@ def explain(
     ]
     lines += [f"  problem    {problem}" for problem in comparison.problems]
     for output in comparison.outputs:
-        lines += _output_lines(output, actual[output.output], reference[output.output], context)
-    if likely:
-        lines.append(f"  likely     {likely}")
-    lines += [*notes, f"  tolerance  {tolerance.why}", f"  replay     {context.replay}"]
+        name = output.output
+        lines += _output_lines(output, failure.actual[name], failure.reference[name], context)
+    lines += [f"  likely     {failure.cause.text}"] if failure.cause else []
+    lines += [*failure.notes, *([f"  own model  {failure.own_model}"] if failure.own_model else [])]
+    lines += [f"  tolerance  {failure.tolerance.why}", f"  replay     {failure.replay}"]
     return "\n".join(lines)
 
 

@@ -31,5 +31,13 @@ class RunnerError(EngineError):
     """A runner was given what it cannot run, or cannot run at all (closed, wrong provider, wrong file)."""
 
 
+class WronglyFedError(RunnerError):
+    """A program fed its engine something other than the samples it was given; ``likely`` names the mistake."""
+
+    def __init__(self, message: str, likely: str) -> None:
+        super().__init__(message)
+        self.likely = likely
+
+
 class UnavailableError(EngineError):
     """What is asked for needs something that is missing on this machine."""

@@ -20,9 +20,7 @@ def check(chain, runner, count, answers, judge_outputs, record):
     problems, least = (), None
     if not structural_problems(name, actual.get(name), reference[name]):
         result = measure_accuracy(actual[name], reference[name], samples.labels, runner.variant.precision)
-        figures = {"samples": count, "correct": result.correct, "reference": result.reference_correct}
-        figures |= {"allowed_drop": result.allowed_drop, "least": result.least, "passed": not result.problems}
-        record("accuracy", figures)
+        record(result)
         # What was lost shows on any labels; only whether it is better than guessing may be more than they can tell.
         least = result.least
         problems = result.drop_problems if least is None else result.problems
@@ -53,14 +51,14 @@ def test_the_model_is_as_accurate_as_it_was_trained_to_be(model, label_count, ch
     assert (reference.argmax(axis=1) == samples.labels).mean() >= chain.spec.training.accuracy
 
 
-def test_accuracy_is_kept_and_better_than_chance(label_count, chain, runner, answers, judge_outputs, record_property):
+def test_accuracy_is_kept_and_better_than_chance(label_count, chain, runner, answers, judge_outputs, record):
     """On up to 1,000 labelled samples the variant loses no more than its precision may, and does not merely guess."""
-    check(chain, runner, min(QUICK, label_count), answers, judge_outputs, record_property)
+    check(chain, runner, min(QUICK, label_count), answers, judge_outputs, record)
 
 
 @pytest.mark.slow
-def test_accuracy_is_kept_on_all_labelled_samples(label_count, chain, runner, answers, judge_outputs, record_property):
+def test_accuracy_is_kept_on_all_labelled_samples(label_count, chain, runner, answers, judge_outputs, record):
     """The same on every labelled sample there is, such as the 10,000 test images of CIFAR-10."""
     if label_count <= QUICK:
         pytest.skip("the quick test has all labelled samples already")
-    check(chain, runner, label_count, answers, judge_outputs, record_property)
+    check(chain, runner, label_count, answers, judge_outputs, record)

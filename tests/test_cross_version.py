@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from conformance.compare import compare
-from fixtures.cross_version import CROSS_VERSION, difference, hashes, keep, measure, runtime_of, stored
 from fixtures.parallel import parallel
+from fixtures.records import Runtime
+from trial.cross_version import difference, hashes, keep, measure, runtime_of, stored
 from trial.rows import row
 
 FIRST = {"precisions": ("fp32", "fp16", "int8", "int8-qdq"), "first_profile": True}
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.cross_version
 
 
 @pytest.mark.formats("tensorrt", "tensorrt-vc", "cpp8", "cpp10", **FIRST)
-def test_every_runtime_gives_the_same_answers(chain, spec, variant, runner, record_property, pytestconfig):
+def test_every_runtime_gives_the_same_answers(chain, spec, variant, runner, record, pytestconfig):
     """On all test samples: the reference's answers, and bit for bit those that other runtimes stored for this plan."""
     samples = chain.dataset.test()
     reference = chain.reference(f"accuracy-{len(samples)}", samples.inputs)
@@ -51,8 +52,8 @@ def test_every_runtime_gives_the_same_answers(chain, spec, variant, runner, reco
         known = on_this_plan()
         problems = list(differences(other for other in known if other.inputs == made_from["inputs"]))
     others = sorted((other.runtime, other.inputs == made_from["inputs"]) for other in known if other.runtime != runtime)
-    record = {"runtime": runtime, "samples": len(samples), "compared": [name for name, same in others if same]}
-    record_property(CROSS_VERSION, {**record, "other_samples": [name for name, same in others if not same]})
+    compared, not_compared = ([name for name, same in others if same == wanted] for wanted in (True, False))
+    record(Runtime(runtime, len(samples), compared, not_compared))
     if problems:
         pytest.fail(f"{variant} of {spec.name} in {runtime} differs from\n  " + "\n  ".join(problems), pytrace=False)
 

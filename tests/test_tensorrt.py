@@ -368,7 +368,7 @@ def test_a_process_exits_cleanly(chain, variant, plan):
         "from pathlib import Path\n"
         "from engines.model import load_model\n"
         "from engines.variant import variants\n"
-        "from engines.tensorrt.runner import TensorRTRunner\n"
+        "from engines.formats.tensorrt.runner import TensorRTRunner\n"
         "spec = load_model(Path(sys.argv[1]))\n"
         "variant = next(v for v in variants(spec) if str(v) == sys.argv[2])\n"
         "runner = TensorRTRunner(spec, variant, Path(sys.argv[3]))\n"

@@ -10,7 +10,8 @@ from conformance.timing import durations, latency
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import tuning as tensorrt_tuning
 from engines.formats.tensorrt import yardsticks
-from fixtures.device_measure import batches_of, first, limit_batches, timed_inputs
+from fixtures.records import FloorFound, ManySamples
+from trial.many import batches_of, first, limit_batches, timed_inputs
 from trial.rows import row
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
@@ -27,7 +28,7 @@ ATTEMPTS = 3
 """How often a floor that is missed is measured again: a slow engine misses it every time, a disturbed one does not."""
 
 
-def test_many_samples_keep_their_floors(chain, samples, reference, variant, benchmark, record_property):
+def test_many_samples_keep_their_floors(chain, samples, reference, variant, benchmark, record):
     """The variant agrees with the reference, and is then as fast as its floors say, at every batch it is made for."""
     if benchmark.disabled:
         pytest.skip("benchmarks are off: by --benchmark-disable")
@@ -51,11 +52,9 @@ def test_many_samples_keep_their_floors(chain, samples, reference, variant, benc
         rates = {"runner": best["samples_per_s"]}
         for name, ratio in (("limit", "share_of_limit"), ("synchronous", "over_synchronous")):
             rates[name] = best["samples_per_s"] / best[ratio]
-        figures = {"batch": batch, "samples": len(next(iter(inputs.values()))), "samples_per_second": rates}
-        record_property("many", figures)
+        record(ManySamples(batch, len(next(iter(inputs.values()))), rates))
         for f in floors:
-            record = {"ratio": str(f), "found": best[f.figure], "floor": f.least, "seen": f.seen}
-            record_property("floor", {**record, "held": best[f.figure] >= f.least, "reason": None})
+            record(FloorFound(str(f), best[f.figure], f.least, f.seen, best[f.figure] >= f.least, None))
         results[batch] = {name: round(value, 3) for name, value in best.items()}
         failures += [f"{f}: {best[f.figure]:,.2f}; floor {f.least:,.2f} ({f.source})" for f in missed(floors, best)]
     benchmark.extra_info.update(model=spec.name, variant=str(variant), device=device, results=results)

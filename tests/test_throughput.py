@@ -17,6 +17,7 @@ from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.model.samples import Samples
 from fixtures.chain import TIMED_BATCHES
 from fixtures.judge import SAMPLES, TIMED_SAMPLES
+from fixtures.records import FloorFound, Throughput
 
 pytestmark = pytest.mark.benchmark
 
@@ -86,7 +87,7 @@ def machine():
 # Programs are processes that read files: what they do in a second they tell themselves (test_cross_version.py).
 @pytest.mark.formats(timed=True)
 @pytest.mark.parametrize("batch", TIMED_BATCHES)
-def test_throughput(chain, timed_runner, samples, reference, judge_outputs, machine, benchmark, record_property, batch):
+def test_throughput(chain, timed_runner, samples, reference, judge_outputs, machine, benchmark, record, batch):
     """The variant agrees with the reference, is then timed on rotating inputs, and keeps its floors at this batch."""
     runner, load_seconds = timed_runner
     judge_as_timed(runner, samples, reference, judge_outputs, batch)
@@ -121,35 +122,22 @@ def test_throughput(chain, timed_runner, samples, reference, judge_outputs, mach
         machine=machine["name"],
         floors={},
     )
-    figures = {
-        "batch": batch,
-        "samples_per_second": result.samples_per_second,
-        "samples_per_round": batch,
-        "rounds": result.rounds,
-        "rounds_seconds": evenly(benchmark.stats.stats.data, KEPT_ROUNDS),
-        "spread": result.spread,
-        "stable": result.stable,
-        "p50_ms": result.p50 * 1e3,
-        "p99_ms": result.p99 * 1e3,
-        "load_seconds": load_seconds,
-        "bytes": artifact.size,
-        "busy_elsewhere": busy_elsewhere,
-    }
-    record_property("throughput", figures)
-    check_floors(chain, runner, samples, batch, machine, benchmark.extra_info["floors"], record_property)
-
-
-def floor_record(floor, found, reason=None):
-    """Turn a floor and what was found into plain data, for the report."""
-    held = None if found is None else found >= floor.ratio
-    return {
-        "ratio": str(floor),
-        "found": found,
-        "floor": floor.ratio,
-        "seen": floor.seen,
-        "held": held,
-        "reason": reason,
-    }
+    figures = Throughput(
+        batch=batch,
+        samples_per_second=result.samples_per_second,
+        samples_per_round=batch,
+        rounds=result.rounds,
+        rounds_seconds=evenly(benchmark.stats.stats.data, KEPT_ROUNDS),
+        spread=result.spread,
+        stable=result.stable,
+        p50_ms=result.p50 * 1e3,
+        p99_ms=result.p99 * 1e3,
+        load_seconds=load_seconds,
+        bytes=artifact.size,
+        busy_elsewhere=busy_elsewhere,
+    )
+    record(figures)
+    check_floors(chain, runner, samples, batch, machine, benchmark.extra_info["floors"], record)
 
 
 def open_slow_side(chain, floor):
@@ -163,7 +151,7 @@ def open_slow_side(chain, floor):
         return None, str(error)
 
 
-def check_floors(chain, runner, samples, batch, machine, record, record_property):
+def check_floors(chain, runner, samples, batch, machine, shown, record):
     """Measure every floor of this variant at this batch side by side; fails where one is missed.
 
     A floor that needs another CPU or GPU, or whose slow side is not under test or cannot run here, is recorded as not
@@ -178,8 +166,8 @@ def check_floors(chain, runner, samples, batch, machine, record, record_property
         if reason is None:
             opened, reason = open_slow_side(chain, floor)
         if reason is not None:
-            record[str(floor)] = f"not applied: {reason}"
-            record_property("floor", floor_record(floor, None, reason))
+            shown[str(floor)] = f"not applied: {reason}"
+            record(FloorFound(str(floor), None, floor.ratio, floor.seen, None, reason))
             continue
         with opened as slow_runner:
             fast, slow = rotating(runner, samples, batch), rotating(slow_runner, samples, floor.slow_batch)
@@ -189,9 +177,10 @@ def check_floors(chain, runner, samples, batch, machine, record, record_property
                 best = ratio if best is None or ratio.value > best.value else best
                 if best.value >= floor.ratio:
                     break
-        record[str(floor)] = {"ratio": round(best.value, 3), "low": round(best.low, 3), "high": round(best.high, 3)}
-        record_property("floor", floor_record(floor, best.value))
-        if best.value < floor.ratio:
+        shown[str(floor)] = {"ratio": round(best.value, 3), "low": round(best.low, 3), "high": round(best.high, 3)}
+        held = best.value >= floor.ratio
+        record(FloorFound(str(floor), best.value, floor.ratio, floor.seen, held, None))
+        if not held:
             pytest.fail(
                 f"{spec.name}: {floor} misses its floor\n"
                 f"  measured  {best.value:.2f} times the samples/s, the best of {ATTEMPTS} measurements\n"

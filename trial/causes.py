@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from conformance.cause import Cause
 from conformance.compare import Comparison
-from conformance.diagnose import NOT_FOUND, diagnose, missing_samples
+from conformance.diagnose import diagnose, missing_samples
 from engines.errors import EngineError
 from trial.rules import Outputs, Rule, compare_of, rule_of
 
@@ -22,19 +23,17 @@ if TYPE_CHECKING:
 DIAGNOSED = 100
 """The most samples that the cause of a failure is looked for on: the engine is run many times for it."""
 
-SPREAD = NOT_FOUND + "only all samples together are beyond the tolerance"
-
-REFUSED = NOT_FOUND + "the engine refused what was tried ({error})"
+SPREAD = Cause.unknown("only all samples together are beyond the tolerance")
 
 
-def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
-    """Say in one sentence what most likely is wrong with what a runner answered; empty where nothing can be said."""
+def cause(runner: Runner, given: Outputs, rule: Rule) -> Cause | None:
+    """What most likely is wrong with what a runner answered; None where nothing can be said."""
     sizes = {name: len(array) for name, array in given.actual.items() if name in given.reference and array.ndim}
     count = max((len(array) for array in given.reference.values()), default=0)
     if wrong := {n for n in sizes.values() if n != count}:
         return missing_samples(min(wrong), count, runner.batch_size)
     if any(n not in given.actual or given.actual[n].shape != a.shape for n, a in given.reference.items()):
-        return ""
+        return None
     try:
         if count > DIAGNOSED:
             few = _around(given, compare_of(runner, given, rule))
@@ -46,7 +45,7 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
                 return SPREAD
             given = replace(part, actual=runner(part.inputs))
             if compare_of(runner, given, rule).passed:
-                return f"{where} are right in a call of their own: answers depend on the whole call"
+                return Cause(f"{where} are right in a call of their own: answers depend on the whole call")
         scores = runner.spec.probabilities
         return diagnose(
             given.inputs,
@@ -63,11 +62,15 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> str:
         )
     except EngineError as error:
         # What is tried to find the cause may be more than the engine bears; the verdict stands without it.
-        return REFUSED.format(error=error)
+        return _refused(error)
 
 
-def cause_of_stress(runner: Runner, given: Outputs, rule: Rule, chain: Chain) -> str:
-    """Say the same of inputs that are no real samples.
+def _refused(error: EngineError) -> Cause:
+    return Cause.unknown(f"the engine refused what was tried ({error})")
+
+
+def cause_of_stress(runner: Runner, given: Outputs, rule: Rule, chain: Chain) -> Cause | None:
+    """The same of inputs that are no real samples.
 
     Of a few of them any mistake may seem the cause, within the wide tolerance that they have, so the real samples are
     asked: where those agree, it is none that changes every answer.
@@ -79,7 +82,7 @@ def cause_of_stress(runner: Runner, given: Outputs, rule: Rule, chain: Chain) ->
     try:
         real = Outputs(samples, runner(samples), chain.reference("samples", samples))
     except EngineError as error:
-        return REFUSED.format(error=error)
+        return _refused(error)
     rule = rule_of(chain, runner.variant, "samples")
     if not compare_of(runner, real, rule).passed:
         return cause(runner, real, rule)
@@ -89,7 +92,7 @@ def cause_of_stress(runner: Runner, given: Outputs, rule: Rule, chain: Chain) ->
         if bad
         else "are answered differently, as by a clipped range"
     )
-    return f"the {len(chain.samples)} real samples agree, within the tolerance; only inputs like these {what}"
+    return Cause(f"the {len(chain.samples)} real samples agree, within the tolerance; only inputs like these {what}")
 
 
 def _worst(given: Outputs) -> NDArray[np.intp]:

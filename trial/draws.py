@@ -37,7 +37,8 @@ def _samples(
         elif texture == "spikes":
             values = np.where(values > 0.97, 1.0, 0.0)
         result[i] = first + (second - first) * values
-    return np.clip(low + (high - low) * result, low, high).astype(item.dtype)
+    inputs: NDArray[Any] = np.clip(low + (high - low) * result, low, high).astype(item.dtype)
+    return inputs
 
 
 @st.composite

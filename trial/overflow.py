@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.formats.onnx.build import FP16_LARGEST
+from conformance.cause import Cause
 from engines.formats.onnx.fp16 import InFp16
+from engines.formats.onnx.fp32_parts import FP16_LARGEST
 from trial.rules import Outputs, Rule, compare_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+OVERFLOW = Cause("an overflow, which ONNX Runtime does not show on a CPU: there it computes FP16 graphs in FP32")
 
 
 def lost_in_fp16(
@@ -50,7 +54,7 @@ def lost_in_fp16(
         lines.append(f"             {len(others)} behind it do not fit either, up to {largest:.6g}")
     lines += [f"  in FP16    {line}" for line in comparison.describe().splitlines()]
     lines += [
-        "  likely     an overflow, which ONNX Runtime does not show on a CPU: there it computes FP16 graphs in FP32",
+        f"  likely     {OVERFLOW.text}",
         "  what to do keep that part in FP32 (the FP16 converter's node_block_list) or scale its values down;",
         "             or use BF16 or FP32, and leave fp16 out of the model's precisions",
     ]

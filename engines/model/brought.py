@@ -51,7 +51,7 @@ DAMAGED = (
 
 @dataclass(frozen=True)
 class BroughtData:
-    """Samples that a user brought, or that were made for a SavedModel without any; see engines.datasets.Dataset."""
+    """Samples that a user brought, or that were made for a SavedModel without any; see engines.model.samples.Dataset."""
 
     name: str
     source: str

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from conformance.cause import Cause
 from conformance.compare import Tolerance, compare
-from conformance.messages import Context, explain
+from conformance.messages import Context, Difference, explain
 from conformance.report.document import SCHEMA_VERSION, any_of
 from conformance.report.pictures import picture, with_images
 from conformance.report.verdict import verdict
@@ -238,9 +239,17 @@ def with_every_variant_broken(made, variant="onnx-fp32"):
             case = f"{name['model']}-{name['variant']}" + (f"-{i}" if i > 4 else "")
             replay = f"pytest 'tests/{test}[{case}]' --model={name['model']} --onnx=/data/classifier.onnx"
             kind = test.split("_")[-1] if i < 4 else "samples"
-            context = Context(name["model"], name["variant"], "fp32", kind, 32 if i < 4 else 128, replay, CLASSES)
-            arrays = {"dense_1": actual}, {"dense_1": reference}
-            message = explain(comparison, *arrays, tolerance, context, likely="the classes are permuted, " + 100 * "x")
+            context = Context(name["model"], name["variant"], "fp32", kind, 32 if i < 4 else 128, CLASSES)
+            difference = Difference(
+                cause=Cause("the classes are permuted, " + 100 * "x"),
+                replay=replay,
+                context=context,
+                comparison=comparison,
+                actual={"dense_1": actual},
+                reference={"dense_1": reference},
+                tolerance=tolerance,
+            )
+            message = explain(difference)
             if i == 4:
                 message = f"{name['variant']} of {name['model']}: 761 of 1000 right, by the reference 888"
             summary, *_ = message.splitlines()

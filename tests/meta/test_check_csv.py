@@ -10,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engines.__main__ import main as engines
+from commands import check_csv
+from commands.__main__ import main as commands
+from engines import exports
 from engines.chain import Chain
 from engines.model import exchange
 from engines.model.bundled import find_model
@@ -25,12 +28,14 @@ from engines.model.toml import load_model
 from engines.store import Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
-from fixtures.check_csv import main
 from tests.meta import stand_in
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 100
 CLASSES = 10
+
+main = partial(check_csv.COMMAND.main, prog="python -m fixtures.check_csv")
+"""The command as its older line runs it, which people have in their scripts."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def exchanged(pytestconfig, tmp_path_factory) -> Callable[[str], Exchange]:
             option = pytestconfig.getoption("--cifar10-dir")
             data = (f"--cifar10-dir={option}",) if option else ()
             words = ["export-csv", model, f"--samples={COUNT}", f"--output={folder}", f"--artifacts={artifacts}", *data]
-            assert engines(words) == 0
+            assert commands(words) == 0
             spec, store = load_model(find_model(model)), Store(artifacts)
             chain = Chain(spec, find_data(spec, store, option), store)
             plans = {precision: chain.file(Variant("onnx", precision)) for precision in ("fp32", "fp16")}
@@ -121,7 +126,7 @@ def of_scores(scores):
 def test_what_an_engine_of_the_suite_answers_passes(digits, judge, tmp_path, name):
     """Every variant's own answers, written as CSV, are sound by the command as they are by the tests."""
     with digits.chain.runner(Variant(*name.split("-"))) as runner:
-        (scores,) = runner(exchanged(digits.chain, COUNT).inputs).values()
+        (scores,) = runner(exports.exchanged(digits.chain, COUNT).inputs).values()
     predictions = tmp_path / "predictions.csv"
     exchange.write_results(predictions, of_scores(scores))
     code, text = judge(digits.words(predictions, variant=name))
@@ -131,7 +136,7 @@ def test_what_an_engine_of_the_suite_answers_passes(digits, judge, tmp_path, nam
 def test_int8_probabilities_are_judged_by_their_steps_where_they_have_them(digits, judge, tmp_path):
     """Probabilities between the steps of 8 bits have to sum to one, whatever the variant is called."""
     with digits.chain.runner(Variant("tflite", "int8")) as runner:
-        (scores,) = runner(exchanged(digits.chain, COUNT).inputs).values()
+        (scores,) = runner(exports.exchanged(digits.chain, COUNT).inputs).values()
     scores = scores.copy()
     scores[3, 0] += np.float32(1 / 1024)
     predictions = tmp_path / "predictions.csv"

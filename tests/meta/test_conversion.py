@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from engines.errors import ConversionError
-from engines.formats.onnx.build import FILE, build_fp16, build_fp32, build_int8
+from engines.formats.onnx.build import FILE, build_fp32, build_int8
+from engines.formats.onnx.build_fp16 import build_fp16
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.savedmodel.runner import SavedModelRunner
@@ -129,11 +130,32 @@ def test_int8_that_would_quantize_nothing_is_refused(onnx_fp32, tmp_path, name):
         build_int8(path, spec, INPUTS, CALIBRATION, tmp_path)
 
 
-def test_a_loop_that_the_fp16_converter_breaks_is_named(onnx_fp32, tmp_path):
-    """Of the converter's unsound graph it is said that loops are what it does not convert."""
+def test_a_loop_is_built_in_fp16(onnx_fp32, tmp_path):
+    """What is inside of a loop computes in FP16, too, and answers as FP32 does."""
+    import onnx
+
     path, spec = onnx_fp32("recurrent")
-    with pytest.raises(ConversionError, match="does not convert what is inside of loops and branches"):
+    build_fp16(path, spec, tmp_path)
+    (weights,) = (t for t in onnx.load(str(tmp_path / FILE)).graph.initializer if len(t.dims) == 2)
+    assert weights.data_type == onnx.TensorProto.FLOAT16
+    with (
+        OnnxRunner(spec, Variant("onnx", "fp32"), path) as wide,
+        OnnxRunner(spec, Variant("onnx", "fp16"), tmp_path / FILE) as half,
+    ):
+        np.testing.assert_allclose(half(INPUTS)["scores"], wide(INPUTS)["scores"], atol=1e-3)
+
+
+def test_weights_beyond_fp16_are_refused(onnx_fp32, tmp_path):
+    """The file, the operator, the constant and its value are named, and what to do; a mask beyond it is clamped."""
+    path, spec = onnx_fp32("large weights")
+    said = r"model.onnx: MatMul '.+': constant '.+' reaches 2.33e\+06, beyond FP16's largest value 65504; leave fp16"
+    with pytest.raises(ConversionError, match=said):
         build_fp16(path, spec, tmp_path)
+    path, spec = onnx_fp32("a mask")
+    details = build_fp16(path, spec, tmp_path)
+    assert len(details["clamped"]) == 1
+    assert not details["kept_in_fp32"]
+    assert not details["constants_moved"]
 
 
 def test_layers_inside_of_a_loop_of_a_tflite_are_found(saved, tmp_path):

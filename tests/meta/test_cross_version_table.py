@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from commands.cross_version import COMMAND
 from engines.chain import Chain
 from engines.formats.registry import variants
 from engines.model.bundled import find_model
@@ -17,8 +18,8 @@ from engines.model.toml import load_model
 from engines.store import Recipe, Store, file_hash
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
-from fixtures.cross_version import FILE, difference, main, stored
 from tests.meta import stand_in
+from trial.cross_version import FILE, difference, stored
 
 SPEC = load_model(find_model("digits_vgg"))
 PLAN = next(v for v in variants(SPEC) if v.row_name == "tensorrt-fp32")
@@ -89,7 +90,7 @@ def test_the_table_has_every_runtime(store, tmp_path, capsys):
     """Each runtime is a row beside the first one: equal or not, by how much, how fast, and how large the plan is."""
     path = tmp_path / "table.md"
     words = ["digits_vgg", f"--output={path}", f"--artifacts={store.root}"]
-    assert main(words) == 1
+    assert COMMAND.main(words) == 1
     assert "holds no answers on the plans of digits_vgg" in capsys.readouterr().err
     plan = file_hash(store.recorded(SPEC.name, str(PLAN)).file("model.plan"))
     other = {"dense_1": ANSWERS["dense_1"].copy()}
@@ -98,14 +99,14 @@ def test_the_table_has_every_runtime(store, tmp_path, capsys):
     answer(store, "cpp-trt8.6.0", ANSWERS, plan, speed=1100.0)
     answer(store, "lean10.16.1", other, plan, speed=990.0)
     answer(store, "dispatch10.16.1", ANSWERS, plan, speed=None)
-    assert main(words) == 0
+    assert COMMAND.main(words) == 0
     assert path.read_text().splitlines()[-4:] == [
         f"| {PLAN} | trt8.6.0 | 4 | (compared with) |  |  | 1,000 | +0.0 % | 12 | 21.4 |",
         f"| {PLAN} | cpp-trt8.6.0 | 4 | bitwise | 0.0e+00 | 0 | 1,100 | +10.0 % | 12 | 21.4 |",
         f"| {PLAN} | dispatch10.16.1 | 4 | bitwise | 0.0e+00 | 0 | not timed |  |  | 21.4 |",
         f"| {PLAN} | lean10.16.1 | 4 | 1 samples differ | 1.2e-01 | 1 | 990 | -1.0 % | 12 | 21.4 |",
     ]
-    assert main([words[0], f"--output={tmp_path / 'none' / 'table.md'}", words[2]]) == 1
+    assert COMMAND.main([words[0], f"--output={tmp_path / 'none' / 'table.md'}", words[2]]) == 1
     assert "--output" in capsys.readouterr().err
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from commands.device_page import floor_rows, page
 from conformance.device_floors import NOT_SLOWER, SHARES, TABLE, FloorError, device_floors, floors_for, parse, read_rows
 from engines.formats.registry import variants
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
-from fixtures.device_measure import batches_of
-from fixtures.device_page import floor_rows, page
+from trial.many import batches_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = sorted((ROOT / "docs" / "results").glob("*.json"))

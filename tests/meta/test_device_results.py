@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import device
+from commands.device_measure import Meter, measure_onnxruntime
+from commands.device_page import floor_rows, page, write_floors
 from conformance.device_floors import TABLE, read_rows
 from engines.chain import Chain
 from engines.errors import RunnerError, UnavailableError
@@ -18,10 +21,8 @@ from engines.model.bundled import find_model
 from engines.model.spec import BatchProfile
 from engines.model.toml import load_model
 from engines.variant import Variant
-from fixtures import device_results
 from fixtures.chain import CHAINS
-from fixtures.device_measure import SAMPLES, Meter, batches_of, measure_onnxruntime, timed_inputs
-from fixtures.device_page import floor_rows, page, write_floors
+from trial.many import SAMPLES, batches_of, timed_inputs
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "h200.json"
 
@@ -73,9 +74,9 @@ def fresh(**changes):
 def test_a_second_run_adds_to_the_file(tmp_path):
     """Rows of the other engine stay; without a file the results are new ones."""
     path = tmp_path / "r.json"
-    assert device_results.started(path, fresh()) == fresh()
+    assert device.started(path, fresh()) == fresh()
     path.write_text(json.dumps(fresh(rows=[{"engine": "tensorrt"}])), encoding="utf-8")
-    assert device_results.started(path, fresh(machine={"GPU": "g", "driver": "2"})) == fresh(
+    assert device.started(path, fresh(machine={"GPU": "g", "driver": "2"})) == fresh(
         rows=[{"engine": "tensorrt"}], machine={"GPU": "g", "driver": "2"}
     )
 
@@ -86,27 +87,27 @@ def test_results_of_something_else_are_not_mixed(tmp_path, change):
     path = tmp_path / "r.json"
     path.write_text(json.dumps(fresh(**change)), encoding="utf-8")
     with pytest.raises(RunnerError, match=r"'other'.*; allowed: another --output"):
-        device_results.started(path, fresh())
+        device.started(path, fresh())
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]"])
 def test_a_file_that_is_no_results_is_one_error(tmp_path, capsys, content):
     """No traceback: the file is named, and the exit code is 1."""
     (tmp_path / "r.json").write_text(content, encoding="utf-8")
-    assert device_results.main(["--floors", str(tmp_path / "r.json")]) == 1
+    assert device.COMMAND.main(["--floors", str(tmp_path / "r.json")]) == 1
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'r.json'}: ")
 
 
 def test_without_any_engine_the_reasons_are_given(monkeypatch):
     """Where nothing can use the GPU each engine's reason is in the error; one that was asked for is never left out."""
-    monkeypatch.setattr(device_results, "missing", {"tensorrt": "no plan"}.get)
-    assert device_results.chosen_engines(None) == ["onnxruntime"]
+    monkeypatch.setattr(device, "missing", {"tensorrt": "no plan"}.get)
+    assert device.chosen_engines(None) == ["onnxruntime"]
     for asked in ("tensorrt", "all"):
         with pytest.raises(UnavailableError, match="tensorrt: no plan"):
-            device_results.chosen_engines(asked)
-    monkeypatch.setattr(device_results, "missing", lambda engine: f"no {engine}")
+            device.chosen_engines(asked)
+    monkeypatch.setattr(device, "missing", lambda engine: f"no {engine}")
     with pytest.raises(UnavailableError, match="tensorrt: no tensorrt; onnxruntime: no onnxruntime"):
-        device_results.chosen_engines(None)
+        device.chosen_engines(None)
 
 
 def test_floors_are_written_from_results(tmp_path):
@@ -147,8 +148,8 @@ METER = Meter(joules=lambda: None, used=lambda: 0)
 
 def test_onnxruntime_is_measured_after_it_agreed(digits, monkeypatch):
     """Rows have the comparison and the timing of a real session, here the CPU's, and make a page."""
-    monkeypatch.setattr("fixtures.device_measure.SECONDS", 0.01)
-    monkeypatch.setattr("fixtures.device_measure.LATENCY_CALLS", 8)
+    monkeypatch.setattr("commands.device_measure.SECONDS", 0.01)
+    monkeypatch.setattr("commands.device_measure.LATENCY_CALLS", 8)
     rows = list(measure_onnxruntime(digits, Variant("onnx", "fp32"), METER, onnx_runner.CPU))
     assert [(r["variant"], r["batch"]) for r in rows] == [("onnx-fp32", b) for b in (32, 128, 1024)]
     for r in rows:

@@ -70,7 +70,7 @@ class Engine:
         return compare(outputs, reference, self.tolerance, {"y": self.kind}, scales=scales).passed
 
     def likely(self, **known):
-        """Look for the cause; the engine has to fail."""
+        """Look for the cause, in words; the engine has to fail."""
         assert not self.agrees(self.actual)
         return diagnose(
             self.inputs,
@@ -81,7 +81,7 @@ class Engine:
             agrees=self.agrees,
             scores=None if self.kind == "values" else "y",
             **{"batch": self.batch, **known},
-        )
+        ).text
 
 
 BYTES, CENTRED = PIXELS * 255, PIXELS * 2 - 1
@@ -146,7 +146,7 @@ def test_what_was_done_to_the_outputs_is_named(mistake):
 def test_answers_alone_tell_a_softmax_too_many():
     """It is found as well where there is nothing to run again."""
     engine = Engine(lambda x: softmax(scores()(x)), scores(), PIXELS)
-    found = diagnose_answers(engine.actual, engine.reference, agrees=engine.agrees, scores="y")
+    found = diagnose_answers(engine.actual, engine.reference, agrees=engine.agrees, scores="y").text
     assert found.startswith("a softmax too many"), found
 
 
@@ -375,7 +375,7 @@ def test_a_tflite_tells_the_step_of_an_integer_input(digits, precision):
 def test_a_diagnosis_is_told_what_the_suite_knows(digits, monkeypatch, known):
     """Batch, steps and precision come from the runner; the SavedModel is asked, and where it cannot be says nothing."""
     told = {}
-    monkeypatch.setattr("fixtures.causes.diagnose", lambda *arrays, **keys: told.update(keys) or "said")
+    monkeypatch.setattr("trial.causes.diagnose", lambda *arrays, **keys: told.update(keys) or "said")
     variant = Variant("tflite", "int8")
     samples = {name: array[:8] for name, array in digits.samples.inputs.items()}
     reference = digits.reference("told", samples)

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from engines.__main__ import main
+from commands.__main__ import main
 from engines.errors import DataError, SpecError
 from engines.exports import export_csv
 from engines.model import exchange

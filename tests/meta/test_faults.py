@@ -260,7 +260,7 @@ class Verdict:
 
     def likely(self):
         """Give the diagnosis, as for a failure: it runs the engine again and again."""
-        return cause(self.runner, self.outputs, self.rule)
+        return cause(self.runner, self.outputs, self.rule).text
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -134,7 +134,7 @@ def test_what_was_fed_is_told_by_the_answers(cifar, inputs, kind):
     with FedWrongly(kind, cifar) as runner:
         given, rule = Outputs(few, runner(few), reference), rule_of(cifar, VARIANT, "samples")
         assert not compare_of(runner, given, rule).passed
-        likely = cause(runner, given, rule)
+        likely = cause(runner, given, rule).text
     assert re.search(CAUSES[kind][1], likely), likely
 
 
@@ -228,7 +228,7 @@ def test_a_closed_runner_is_refused(runner, inputs):
 
 def test_programs_say_why_they_cannot_run(monkeypatch, tmp_path):
     """Not built is a reason with the command that builds it; a program that is asked for by name has to be there."""
-    monkeypatch.setattr("engines.native.FOLDER", tmp_path)
+    monkeypatch.setattr("engines.formats.native.program.FOLDER", tmp_path)
     for name in ("TRT8_INFER", "TRT10_INFER"):
         monkeypatch.delenv(name, raising=False)
     assert PROGRAMS["cpp8"].unavailable().startswith("trt8_infer is not built (cmake -S engines/native")

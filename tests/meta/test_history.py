@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands.__main__ import main
 from conformance import timing
-from conformance.__main__ import main
 from conformance.compare import ANY
 from conformance.history.compare import compare_results
 from conformance.history.engine import FormatFacts

@@ -22,7 +22,9 @@ from engines.errors import RunnerError
 from engines.formats.onnx.runner import OnnxRunner
 from engines.variant import Variant
 from fixtures.chain import Case, artifact_folder
-from fixtures.reporting import Results
+from fixtures.ledger import RECORDS, Ledger, properties
+from fixtures.records import Batching, Compared, sent
+from fixtures.reporting import Table
 from trial.causes import SPREAD, cause
 from trial.rules import Outputs, Rule, compare_of, rule_of
 
@@ -64,7 +66,7 @@ def test_the_likely_cause_of_an_engine_that_bears_no_trying(digits, kind, likely
     samples = digits.samples.inputs
     with kind(digits.spec, ONNX, digits.file(ONNX), 32) as runner:
         given = Outputs(samples, runner(samples), digits.reference("samples", samples))
-        found = cause(runner, given, rule_of(digits, ONNX, "samples"))
+        found = cause(runner, given, rule_of(digits, ONNX, "samples")).text
     assert re.search(likely, found), found
 
 
@@ -96,7 +98,7 @@ def test_faults_that_are_spread_over_the_samples_are_not_blamed_on_the_call(digi
         given = Outputs(samples, runner(samples), digits.reference("accuracy-360", samples))
         assert not compare_of(runner, given, FLIPS).passed
         assert compare_of(runner, given.part(slice(0, 100)), FLIPS).passed
-        found = cause(runner, given, FLIPS)
+        found = cause(runner, given, FLIPS).text
     assert found.startswith(f"{100 - len(runner.wrong)} of 100 top-1 classes agree but the values do not"), found
 
 
@@ -116,22 +118,28 @@ def test_flips_that_no_hundred_samples_show_have_no_cause(digits):
 # What the process with the terminal makes of what it is told, in the order in which processes finish.
 
 
+M = Case("m", ONNX)
+
+
 def comparison(samples, **keys):
     """Write what a comparison on drawn inputs recorded."""
     content = {"inputs": "drawn", "samples": samples, "flips": 0, "problems": [], "usage": 0.5, "figures": {}}
-    return "comparison", {**content, **keys}
+    return Compared(**{**content, "passed": True, **keys})
 
 
-def told(results, case, records=(), skipped=None, test="tests/test_x.py::test_y"):
-    """Report the end of a test of a case: what it recorded, or why it was skipped."""
-    report = {"when": "teardown", "outcome": "skipped" if skipped else "passed", "skipped": bool(skipped)}
-    report |= {"longrepr": ("file", 1, f"Skipped: {skipped}"), "user_properties": [("case", case)], "records": records}
-    results.pytest_runtest_logreport(SimpleNamespace(nodeid=test, **report))
-
-
-def new_results(*cases):
-    """Give results without a terminal."""
-    return Results(SimpleNamespace(pluginmanager=SimpleNamespace(getplugin=lambda name: None)), cases)
+def told(ledger, case, records=(), skipped=None, test="tests/test_x.py::test_y", when="teardown"):
+    """Report a phase of a test of a case, its end if not said: what it recorded, or why it was skipped."""
+    report = pytest.TestReport(
+        test,
+        ("tests/test_x.py", 1, "test_y"),
+        {},
+        "skipped" if skipped else "passed",
+        ("file", 1, f"Skipped: {skipped}") if skipped else None,
+        when,
+        user_properties=properties(case),
+    )
+    setattr(report, RECORDS, sent(records))
+    ledger.pytest_runtest_logreport(report)
 
 
 @pytest.mark.parametrize(
@@ -146,32 +154,34 @@ def new_results(*cases):
 def test_the_worst_of_several_comparisons_does_not_depend_on_their_order(records, kept):
     """Of two equally bad comparisons always the same one stands in the table."""
     for order in (records, records[::-1]):
-        results = new_results()
+        ledger = Ledger([M])
         for record in order:
-            told(results, "m-onnx-fp32", [record])
-        found = results.comparisons["m-onnx-fp32"]["drawn"]
-        assert found == {**records[kept][1], "test": "tests/test_x.py::test_y"}
+            told(ledger, M, [record])
+        found = ledger.comparisons[M]["drawn"]
+        assert found == replace(records[kept], test="tests/test_x.py::test_y")
 
 
 def test_of_two_tests_that_found_the_same_the_first_by_name_is_told():
     """Whichever process finished first."""
     names = ["tests/test_a.py::test_b", "tests/test_c.py::test_d"]
     for order in (names, names[::-1]):
-        results = new_results()
+        ledger = Ledger([M])
         for name in order:
-            told(results, "m-onnx-fp32", [comparison(4)], test=name)
-        assert results.comparisons["m-onnx-fp32"]["drawn"]["test"] == names[0]
+            told(ledger, M, [comparison(4)], test=name)
+        assert ledger.comparisons[M]["drawn"].test == names[0]
 
 
 def test_why_variants_were_skipped_does_not_depend_on_the_order():
     """A variant is skipped for the reason of most of its tests, and the first and last named are those of the chain."""
-    skips = [(case, reason) for case in "abc" for reason in ("no GPU", "no GPU", "benchmarks are off")]
+    cases = [Case(model, ONNX) for model in "abc"]
+    reasons = ("no GPU", "no GPU", "benchmarks are off")
+    skips = [(case, reason, f"t.py::test_{i}[{case}]") for case in cases for i, reason in enumerate(reasons)]
     for order in (skips, skips[::-1]):
-        results, terminal = new_results("a", "b", "c"), Mock()
-        for case, reason in order:
-            told(results, case, skipped=reason)
-        results.pytest_terminal_summary(terminal)
-        assert terminal.write_line.call_args.args == ("3 variants, a to c, skipped: no GPU",)
+        ledger, terminal = Ledger(cases), Mock()
+        for case, reason, test in order:
+            told(ledger, case, skipped=reason, test=test)
+        Table(ledger).pytest_terminal_summary(terminal)
+        assert terminal.write_line.call_args.args == ("3 variants, a-onnx-fp32 to c-onnx-fp32, skipped: no GPU",)
 
 
 @pytest.mark.parametrize(
@@ -186,27 +196,26 @@ def test_why_variants_were_skipped_does_not_depend_on_the_order():
 )
 def test_a_crash_belongs_to_the_variant_of_its_test(test, whose):
     """The id of the test that a process died of is all that xdist reports."""
-    results = new_results(*(Case("m", Variant("onnx", precision)) for precision in ("int8", "int8-qdq")))
+    ledger = Ledger([Case("m", Variant("onnx", precision)) for precision in ("int8", "int8-qdq")])
     report = SimpleNamespace(user_properties=[])
-    results.pytest_handlecrashitem(f"tests/test_x.py::{test}", report)
+    ledger.pytest_handlecrashitem(f"tests/test_x.py::{test}", report)
     assert dict(report.user_properties).get("case") == whose
 
 
 def test_batches_that_agree_with_each_other_say_nothing_of_the_reference():
     """A variant of which only batches were compared passed its tests, but was not compared."""
-    results = new_results("m-onnx-fp32")
-    results.outcomes["m-onnx-fp32"] = {"passed"}
-    told(results, "m-onnx-fp32", [("batching", {"largest": 0.0, "allowed": 0.0, "problems": []})])
-    assert results.verdict("m-onnx-fp32") == "not compared"
-    told(results, "m-onnx-fp32", [comparison(4)])
-    assert results.verdict("m-onnx-fp32") == "passed"
+    ledger = Ledger([M])
+    for records, verdict in (([Batching(0.0, 0.0, [])], "not compared"), ([comparison(4)], "passed")):
+        for when in ("call", "teardown"):
+            told(ledger, M, records, when=when)
+        assert ledger.verdict(M) == verdict
 
 
 # What is planted in the engine, as a plugin of a run of its own.
 
 PLANTED = """
 import numpy as np
-from engines.onnx import OnnxRunner
+from engines.formats.onnx.runner import OnnxRunner
 
 run = OnnxRunner.{method}
 

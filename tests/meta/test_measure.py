@@ -9,8 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from commands import measure
+from conformance.cause import Cause
 from conformance.compare import FIGURES, Tolerance, compare
-from conformance.diagnose import OTHER_WEIGHTS, PROOFS
+from conformance.diagnose import OTHER_WEIGHTS
 from conformance.measured import beyond, toml_rows
 from conformance.tolerances import INPUT_KINDS, ToleranceError
 from engines.errors import ConversionError
@@ -18,7 +20,6 @@ from engines.formats.savedmodel.packages import tensorflow
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
 from engines.variant import REFERENCE
-from fixtures import measure
 from fixtures.judge import _own_batching, _own_tolerances
 from trial.rows import batching, row, table
 
@@ -92,7 +93,7 @@ def mine(tmp_path_factory):
 def measured(folder, capsys, *words):
     """Run the command on the reference's own variant; gives the exit code and what it printed."""
     common = [f"--samples={folder / 'mine.npz'}", f"--artifacts={folder / 'build'}", "--drawn=5", "--format=savedmodel"]
-    code = measure.main([*words, *common])
+    code = measure.COMMAND.main([*words, *common])
     printed = capsys.readouterr()
     return code, printed.out + printed.err
 
@@ -125,7 +126,7 @@ def test_a_variant_that_fails_does_not_hide_the_others(mine, capsys, monkeypatch
 
     monkeypatch.setattr(measure, "measured", failing)
     words = [f"--saved-model={mine / 'mine'}", f"--samples={mine / 'mine.npz'}", f"--artifacts={mine / 'build'}"]
-    assert measure.main([*words, "--drawn=5"]) == 1
+    assert measure.COMMAND.main([*words, "--drawn=5"]) == 1
     printed = capsys.readouterr()
     assert "# savedmodel-fp32: not measured: it failed\n" in printed.out
     assert "# onnx-fp32: accuracy 1.0000, " in printed.out
@@ -148,7 +149,7 @@ def test_the_last_samples_are_measured(count):
 def test_stress_that_is_judged_on_average_has_no_row(mine, capsys):
     """INT8 of a model of one's own needs no row for single made-up inputs, until it has one."""
     common = [f"--samples={mine / 'mine.npz'}", f"--artifacts={mine / 'build'}", "--drawn=5", "--format=onnx"]
-    assert measure.main([f"--saved-model={mine / 'mine'}", *common]) == 0
+    assert measure.COMMAND.main([f"--saved-model={mine / 'mine'}", *common]) == 0
     text = capsys.readouterr().out
     assert "# onnx-int8: stress inputs are judged on average" in text
     rows = text.split("# onnx-int8: ", 2)[-1]
@@ -158,7 +159,7 @@ def test_stress_that_is_judged_on_average_has_no_row(mine, capsys):
     own = '\n[tolerances.onnx-int8]\nwhy = "measured"\nstress = { max = [0.1, 0.05] }\n'
     described = text.split("# savedmodel")[0].split("# onnx-fp32")[0]
     (mine / "own.toml").write_text(described + own, encoding="utf-8")
-    assert measure.main([str(mine / "own.toml"), *common]) == 0
+    assert measure.COMMAND.main([str(mine / "own.toml"), *common]) == 0
     text = capsys.readouterr().out
     assert "judged on average" not in text
     assert "stress = {" in text.split("# onnx-int8: ", 2)[-1]
@@ -188,14 +189,13 @@ def test_a_failure_by_little_names_where_own_tolerances_are_described():
         actual = {"scores": np.float32([[0.5 + difference, 0.5 - difference]])}
         return compare(actual, reference, allowed, {"scores": "probabilities"})
 
-    (line,) = _own_tolerances(own, compared(0.2), OTHER_WEIGHTS)
-    assert line.startswith("  own model  needs under 4 times what is allowed")
+    likely = Cause(OTHER_WEIGHTS)
+    line = _own_tolerances(own, compared(0.2), likely)
+    assert line.startswith("needs under 4 times what is allowed")
     assert "docs/models.md#tolerances-for-your-model" in line
-    assert _own_tolerances(bundled, compared(0.2), OTHER_WEIGHTS) == []
-    assert _own_tolerances(own, compared(0.45), OTHER_WEIGHTS) == []
-    assert _own_tolerances(own, compared(np.nan), OTHER_WEIGHTS) == []
-    assert _own_tolerances(own, compared(0.2), f"with a softmax, {PROOFS[0]}") == []
-    (line,) = _own_batching(own, 1.2e-7)
-    assert line.startswith("  own model ")
-    assert line.endswith("docs/models.md#tolerances-for-your-model")
-    assert _own_batching(bundled, 1.2e-7) == _own_batching(own, 1e-5) == []
+    assert _own_tolerances(bundled, compared(0.2), likely) == ""
+    assert _own_tolerances(own, compared(0.45), likely) == ""
+    assert _own_tolerances(own, compared(np.nan), likely) == ""
+    assert _own_tolerances(own, compared(0.2), replace(likely, proved=True)) == ""
+    assert _own_batching(own, 1.2e-7).endswith("docs/models.md#tolerances-for-your-model")
+    assert _own_batching(bundled, 1.2e-7) == _own_batching(own, 1e-5) == ""

@@ -139,7 +139,7 @@ def test_seen(i):
 FAKE = """
 import os
 from engines.errors import UnavailableError
-from engines.tensorrt import driver
+from engines.formats.tensorrt import driver
 
 def devices():
     if os.environ.get("CUDA_VISIBLE_DEVICES", "none") == os.environ.get("LOST"):

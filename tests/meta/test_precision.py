@@ -361,7 +361,7 @@ def test_the_suites_own_engines_are_what_they_are_called(digits, format_, precis
     module = {"onnx": onnx_layers, "tflite": tflite_layers}[format_]
     layers = module.layers(digits.file(Variant(format_, precision)))
     assert precision_of(layers) == precision
-    # The first layer stays in FP32 where ONNX Runtime quantizes: see engines/onnx.py.
+    # The first layer stays in FP32 where ONNX Runtime quantizes: see engines/formats/onnx/build.py.
     others = [layer for layer in layers if layer.precision != precision]
     assert [layer.precision for layer in others] == (["fp32"] if (format_, precision) == ("onnx", "int8") else [])
     assert len(layers) == 9

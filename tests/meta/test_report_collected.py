@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from report_documents import outputs
 
-from conformance.diagnose import NOT_FOUND, diagnose
+from conformance.cause import NOT_FOUND, Cause
+from conformance.diagnose import diagnose
+from conformance.failure import Failure
 from engines.chain import Chain
 from engines.model import datasets
 from engines.model.bundled import find_model
@@ -17,9 +19,10 @@ from engines.model.spec import OutputSpec
 from engines.model.toml import load_model
 from engines.store import Recipe, Store
 from fixtures.chain import CHAINS, Case
-from fixtures.pictures import PICTURE, shown
-from fixtures.report import Report
-from fixtures.reporting import RECORDS, Results, properties
+from fixtures.document import Document
+from fixtures.ledger import FAILURE, RECORDS, Ledger, properties
+from fixtures.pictures import shown
+from fixtures.records import Compared, Picture, sent
 
 
 @pytest.fixture
@@ -54,14 +57,12 @@ class Run:
             stash=stash,
             getoption=lambda name: None,
             invocation_params=SimpleNamespace(args=("--report=out",)),
-            pluginmanager=SimpleNamespace(getplugin=lambda name: None),
         )
         self.chain = chain
-        self.results = Results(self.config, [Case(chain.spec.name, v) for v in chain.variants])
-        self.report = Report(self.config, None, self.results)
+        self.ledger = Ledger([Case(chain.spec.name, v) for v in chain.variants])
 
-    def test(self, name, function="test_agrees", outcome="passed", when="call", longrepr=None, records=()):
-        """Take in a test of the variant of an id, which ends in a phase, and what it recorded."""
+    def test(self, name, function="test_agrees", outcome="passed", when="call", longrepr=None, records=(), known=None):
+        """Take in a test of the variant of an id, which ends in a phase, and what it recorded or has ``known``."""
         case = Case(self.chain.spec.name, variant(self.chain, name))
         for phase in ("setup", "call", "teardown"):
             if when == "setup" and phase == "call":
@@ -76,13 +77,13 @@ class Run:
                 phase,
                 user_properties=properties(case),
             )
-            setattr(report, RECORDS, records if phase == "teardown" else ())
-            self.results.pytest_runtest_logreport(report)
-            self.report.pytest_runtest_logreport(report)
+            setattr(report, RECORDS, sent(records if phase == "teardown" else ()))
+            setattr(report, FAILURE, known.plain() if known and last else None)
+            self.ledger.pytest_runtest_logreport(report)
 
     def document(self):
         """Give the document of what was taken in."""
-        return self.report.document(0)
+        return Document(self.config, self.ledger).made(0)
 
 
 @pytest.mark.parametrize("name", ["tensorrt-fp32-b1.16.32", "cpp8-fp32-b1.16.32"])
@@ -140,10 +141,10 @@ def test_what_is_wrong_with_another_output_is_not_said_of_the_class_scores():
         return all(np.array_equal(found[name], both[name]) for name in both)
 
     said = diagnose(actual, actual, both, run=lambda _: actual, alone=lambda _: actual, agrees=agrees, scores="scores")
-    assert said == f"{NOT_FOUND}the class scores 'scores' agree, and what differs is another output"
+    assert said.text == f"{NOT_FOUND}the class scores 'scores' agree, and what differs is another output"
     wrong = both | {"scores": other}
     said = diagnose(wrong, wrong, both, run=lambda _: wrong, alone=lambda _: wrong, agrees=agrees, scores="scores")
-    assert "top-1 classes agree" in said
+    assert "top-1 classes agree" in said.text
 
 
 OWN = "it needs under 4 times what is allowed: docs/models.md"
@@ -151,12 +152,12 @@ OWN = "it needs under 4 times what is allowed: docs/models.md"
 
 @pytest.mark.parametrize(
     ("said", "likely"),
-    [("other weights", f"other weights; or none: {OWN}"), ("not found out: refused", OWN)],
+    [(Cause("other weights"), f"other weights; or none: {OWN}"), (Cause.unknown("refused"), OWN)],
 )
 def test_a_model_of_ones_own_may_be_the_cause(chain, said, likely):
     """What a message says of tolerances of one's own stands beside the cause in the report, and so in its summary."""
-    run, own = Run(chain), f"  own model  {OWN.removeprefix('it ')}"
-    run.test("onnx-fp32", outcome="failed", longrepr=f"it differs\n  likely     {said}\n{own}\n  replay     pytest x")
+    run, known = Run(chain), Failure(cause=said, own_model=OWN.removeprefix("it "), replay="pytest x")
+    run.test("onnx-fp32", outcome="failed", longrepr="it differs", known=known)
     (failure,) = run.document()["failures"]
     assert failure["likely"] == likely
 
@@ -164,19 +165,21 @@ def test_a_model_of_ones_own_may_be_the_cause(chain, said, likely):
 @pytest.mark.parametrize(
     ("said", "likely"),
     [
-        ("the classes are permuted", "the classes are permuted"),
-        ("not found out: the engine refused what was tried (lost)", None),
+        (Cause("the classes are permuted"), "the classes are permuted"),
+        (Cause.unknown("the engine refused what was tried (lost)"), None),
         (unexplained(), None),
     ],
 )
 def test_a_cause_that_was_not_found_is_none(chain, said, likely):
     """The message may say why no cause was found; the report has none, and does not call for mending it."""
     run = Run(chain)
-    run.test("onnx-fp32", outcome="failed", longrepr=f"it differs\n  likely     {said}\n  replay     pytest x")
+    told = f"it differs\n  likely     {said.text}\n  replay     pytest x"
+    run.test("onnx-fp32", outcome="failed", longrepr=told, known=Failure(cause=said, replay="pytest x"))
     document = run.document()
     (failure,) = document["failures"]
     assert failure["likely"] == likely
-    assert said in failure["message"]
+    assert said.text in failure["message"]
+    assert failure["replay"] == "pytest x"
     assert ("Likely" in document["verdict"]["sentences"][1]) == bool(likely)
 
 
@@ -185,7 +188,7 @@ def test_figures_stand_in_one_order(chain):
     run = Run(chain)
     figures = {"sum": [0.0, 1e-5], "max": [1e-6, 1e-5], "kl": [0.0, 1e-9]}
     record = {"inputs": "samples", "samples": 100, "flips": 0, "passed": True, "problems": [], "usage": 0.1}
-    run.test("onnx-fp32", records=[("comparison", record | {"figures": figures})])
+    run.test("onnx-fp32", records=[Compared(**record, figures=figures)])
     (comparison,) = run.document()["comparisons"]
     assert list(comparison["figures"].items()) == [(n, figures[n]) for n in ("max", "kl", "sum")]
 
@@ -248,6 +251,6 @@ def test_of_several_pictures_the_one_that_shows_what_is_wrong_is_kept(chain):
         for order in (pictures, pictures[::-1]):
             run = Run(chain)
             for i, record in enumerate(order):
-                run.test("onnx-fp32", f"test_{i}", records=[(PICTURE, record)])
+                run.test("onnx-fp32", f"test_{i}", records=[Picture(record)])
             (found,) = run.document()["pictures"]
             assert (found["output"], found["samples"]) == (kept["output"], kept["samples"])

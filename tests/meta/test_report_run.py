@@ -303,7 +303,7 @@ RUN_BOUND = ("command", "started", "seconds")
 
 PLANTED = """
 import numpy as np
-from engines.tflite import TFLiteRunner
+from engines.formats.tflite.runner import TFLiteRunner
 
 run = TFLiteRunner.__call__
 

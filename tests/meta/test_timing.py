@@ -22,6 +22,7 @@ from engines.model.samples import Samples
 from engines.model.toml import load_model
 from engines.variant import Variant
 from fixtures.chain import CHAINS
+from fixtures.records import FloorFound
 
 THROUGHPUT = Path(__file__).resolve().parents[1] / "test_throughput.py"
 ENGINE = Variant("onnx", "fp32")
@@ -267,10 +268,10 @@ class Slowed:
 
 @pytest.fixture
 def keep():
-    """Give what stands for ``record_property``; ``records`` holds what it was given."""
+    """Give what stands for ``record``; ``records`` holds what it was given."""
 
-    def call(name, value):
-        assert name == "floor"
+    def call(value):
+        assert isinstance(value, FloorFound)
         call.records.append(value)
 
     call.records = []
@@ -294,7 +295,7 @@ def test_without_benchmarks_a_variant_is_compared_and_skipped(throughput):
             judge_outputs=lambda *given: compared.append(given),
             machine=MACHINE,
             benchmark=off,
-            record_property=None,
+            record=None,
             batch=2,
         )
     # The runner that would be timed, three samples and the one that fills the second batch.
@@ -320,7 +321,7 @@ def test_a_slow_engine_misses_its_floor(digits, throughput, keep):
     assert f"floor     {floor.ratio:.2f} (60 % of the {floor.seen:.2f} seen): {floor.why}" in message
     assert "machine   a machine, 2 cores" in message
     assert record[str(floor)]["ratio"] < floor.ratio
-    assert [(r["ratio"], r["held"]) for r in keep.records if r["ratio"] == str(floor)] == [(str(floor), False)]
+    assert [(r.ratio, r.held) for r in keep.records if r.ratio == str(floor)] == [(str(floor), False)]
 
 
 def test_a_sound_engine_keeps_a_floor_of_its_own_file(digits, throughput, keep):
@@ -331,7 +332,7 @@ def test_a_sound_engine_keeps_a_floor_of_its_own_file(digits, throughput, keep):
         throughput.check_floors(chain, runner, chain.samples, 64, MACHINE, record, keep)
         (measured,) = record.values()
         assert measured["low"] <= measured["ratio"] <= measured["high"]
-        assert [(r["floor"], r["held"]) for r in keep.records] == [(0.01, True)]
+        assert [(r.floor, r.held) for r in keep.records] == [(0.01, True)]
         slowed = replace(chain, spec=replace(chain.spec, floors=({**GOOD, "ratio": 50, "seen": 50},)))
         with pytest.raises(pytest.fail.Exception, match=GOOD["why"]):
             throughput.check_floors(slowed, Slowed(runner, 0.01), chain.samples, 64, MACHINE, {}, keep)
@@ -358,6 +359,6 @@ def test_a_floor_is_not_applied_and_says_why(missing, digits, throughput, keep, 
     ((floor, said),) = record.items()
     assert floor == f"onnx-fp32 at batch 64 over {change.get('slow', 'onnx-fp32')} at batch 1"
     assert said.startswith(f"not applied: {reason}")
-    ((held, told),) = [(r["held"], r["reason"]) for r in keep.records]
+    ((held, told),) = [(r.held, r.reason) for r in keep.records]
     assert held is None
     assert said == f"not applied: {told}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engines.formats.tensorrt import build, driver, versions
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 FOLDER = ROOT / "build" / "native"
 """Where CMake puts the programs."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.errors import DataError, RunnerError
+from engines.errors import DataError, RunnerError, WronglyFedError
 from engines.formats.native.fed import mistake
 from engines.formats.tensorrt.runner import Copies
 from engines.formats.tensorrt.versions import refusal_hint
@@ -193,11 +193,13 @@ class NativeRunner(Runner):
     def _check_fed(self, samples: NDArray[np.float32], batch: int) -> None:
         expected, found = exchange.fed_hash(samples), self.report["fed_sha256"].lower()
         if found != expected:
-            raise RunnerError(
+            likely = mistake(samples, found, batch)
+            raise WronglyFedError(
                 f"{self._what} fed the engine something other than the {len(samples)} samples that it was given\n"
                 f"  given   SHA-256 {expected}\n"
                 f"  fed     SHA-256 {found}\n"
-                f"  likely  {mistake(samples, found, batch)}"
+                f"  likely  {likely}",
+                likely,
             )
 
     def _check_report(self, count: int, batch: int, repeat: int) -> None:

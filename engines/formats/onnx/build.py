@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import ConversionError, RunnerError
-from engines.formats.onnx.layers import bodies
 from engines.runner import check_signature
 from engines.tools import last_lines
 
@@ -36,12 +34,6 @@ CONVERTER = Path(__file__).with_name("tf2onnx_command.py")
 
 OPSET = 17
 """The newest opset that the oldest consumer takes: TensorRT 8.6's parser knows 17, ONNX Runtime 1.23 and later 23."""
-
-FP16_LARGEST = 65504.0
-"""The largest finite float16 (IEEE 754 binary16): a constant beyond it does not survive the conversion to FP16."""
-
-FP16_SMALLEST = 2.0**-24
-"""The smallest positive float16 (subnormal): the converter moves smaller constants up to it instead of to zero."""
 
 QUANTIZED_OPERATORS = ("Conv", "Gemm", "MatMul")
 """Only where INT8 pays: pooling and activations follow their neighbours, and a quantized softmax only loses digits."""
@@ -71,41 +63,6 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
             f"tf2onnx failed on {saved_model} (exit code {done.returncode}); its last lines:\n{last_lines(done.stderr)}"
         )
     return check_model(target, spec)
-
-
-def build_fp16(fp32: Path, spec: ModelSpec, folder: Path) -> dict[str, Any]:
-    """Convert an FP32 ONNX to FP16 inside; its inputs and outputs stay FP32.
-
-    Raises ConversionError where a weight does not fit FP16 (it would become infinite or be clamped unsaid), or where
-    the converter makes an unsound graph, as it does of loops and branches.
-    """
-    import onnx
-    from onnxconverter_common import float16
-
-    model = onnx.load(str(fp32))
-    for tensor in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.size and float(np.abs(values).max()) > FP16_LARGEST:
-            raise ConversionError(
-                f"{fp32}: constant {tensor.name!r} reaches {float(np.abs(values).max()):.3g}, beyond FP16's largest "
-                f"value {FP16_LARGEST:.0f}; leave fp16 out of this model's precisions, or rescale the constant"
-            )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        converted = float16.convert_float_to_float16(
-            model, min_positive_val=FP16_SMALLEST, max_finite_val=FP16_LARGEST, keep_io_types=True
-        )
-    onnx.save(converted, str(folder / FILE))
-    try:
-        described = check_model(folder / FILE, spec)
-    except ConversionError as error:
-        if not any(bodies(node) for node in model.graph.node):
-            raise
-        raise ConversionError(
-            f"{error}\n    onnxconverter-common does not convert what is inside of loops and branches, as recurrent "
-            "layers have; leave fp16 out of this model's precisions for onnx (docs/models.md)"
-        ) from error
-    return {**described, "constants_moved": sorted({str(w.message) for w in caught})}
 
 
 def build_int8(

@@ -40,7 +40,7 @@ class OnnxFormat(Format):
         """Why a precision cannot be converted here: each has a converter of its own."""
         if variant.precision == "fp32":
             return tensorflow.unavailable() or missing("tf2onnx")
-        return missing("onnxconverter-common") if variant.precision == "fp16" else packages.unavailable()
+        return missing("onnx") if variant.precision == "fp16" else packages.unavailable()
 
     def source(self, precision: str) -> Variant | None:
         """The SavedModel for FP32, the FP32 file for the others."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
-from engines.formats.onnx.build import FP16_LARGEST
+from engines.formats.onnx.fp32_parts import FP16_LARGEST
 from engines.formats.onnx.layers import bodies
 from engines.formats.onnx.runner import CPU, OnnxRunner
 

@@ -10,7 +10,6 @@ PACKAGES = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "onnx": ("onnx",),
     "tf2onnx": ("tf2onnx",),
-    "onnxconverter-common": ("onnxconverter-common",),
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.code import code
 from engines.formats.onnx import build as building
-from engines.formats.onnx import packages
+from engines.formats.onnx import build_fp16, fp32_parts, packages, to_fp16
 from engines.formats.savedmodel import packages as tensorflow
 from engines.formats.savedmodel.build import FILE as SAVED_MODEL
 from engines.model.samples import content_hash
@@ -31,7 +31,9 @@ def recipe(job: Job) -> Recipe:
         return Recipe(made_from, {"opset": building.OPSET}, _onnx(tools))
     made_from = {"onnx-fp32": job.made.sha256, **made_by}
     if job.variant.precision == "fp16":
-        return Recipe(made_from, {}, _onnx({"onnxconverter-common": installed_version("onnxconverter-common")}))
+        for module in (build_fp16, to_fp16, fp32_parts):
+            made_from |= code(module.__name__.replace(".formats", ""), Path(str(module.__file__)))
+        return Recipe(made_from, {}, _onnx({}))
     made_from["calibration"] = content_hash(job.calibration)
     parameters = {**vars(job.spec.calibration), "operators": list(building.QUANTIZED_OPERATORS)}
     return Recipe(made_from, parameters, _onnx({"onnxruntime": packages.version()}))
@@ -48,7 +50,7 @@ def build(job: Job, folder: Path) -> Mapping[str, Any]:
         return building.build_fp32(job.made.folder / SAVED_MODEL, spec, folder)
     path = job.made.file(building.FILE)
     if job.variant.precision == "fp16":
-        return building.build_fp16(path, spec, folder)
+        return build_fp16.build_fp16(path, spec, folder)
     return building.build_int8(path, as_named(spec, job.made), job.calibration, spec.calibration, folder)
 
 

@@ -1,0 +1,32 @@
+"""The command line: ``python -m commands --help``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from commands import build, check_csv, command, cross_version, device, diff, export_csv, list_models, measure, train
+
+COMMANDS = tuple(
+    module.COMMAND
+    for module in (list_models, train, build, export_csv, check_csv, measure, diff, device, cross_version)
+)
+
+OLDER = """\
+These lines do the same:
+  python -m engines list|train|build|export-csv     list, train, build, export-csv
+  python -m fixtures.check_csv                      check
+  python -m fixtures.measure                        measure
+  python -m conformance diff                        diff
+  python -m fixtures.device_results                 device
+  python -m fixtures.cross_version                  cross-version"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code, 2 where an option or a format's package cannot be used."""
+    about = "Make, check, measure and compare the engines of a model under test, without pytest."
+    return command.main(COMMANDS, "python -m commands", about, words, OLDER)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

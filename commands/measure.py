@@ -1,0 +1,305 @@
+"""Measure what a model's variants differ from the reference: ``python -m commands measure --help``.
+
+What it prints is where the rows of the formats' tolerances.toml come from, and the rows that a model overrides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from commands.command import DONE, FAILED, Call, Command, add_artifacts
+from conformance.compare import ANY, FIGURES, Grid, Scale, compare
+from conformance.measured import toml_rows
+from conformance.tolerances import BATCHING
+from engines.chain import SAMPLE_COUNT, Chain
+from engines.errors import EngineError
+from engines.formats.code import code_hash
+from engines.formats.registry import unavailable
+from engines.formats.savedmodel import packages as savedmodel_packages
+from engines.model import selection
+from engines.model.bundled import bundled_names
+from engines.model.samples import content_hash
+from engines.progress import live
+from engines.store import Recipe, Store
+from engines.variant import REFERENCE, Variant
+from trial import contrast, draws
+from trial.rounding import ANYTHING
+from trial.rows import table
+from trial.rules import Outputs, compare_of, magnitude, output_kinds, output_scales, rule_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.model.spec import ModelSpec
+    from engines.runner import Runner
+
+DRAWN = 1000
+BATCHES = (2, 7, 32, SAMPLE_COUNT)
+"""The batch sizes that are compared with single samples."""
+
+
+def stress_inputs(chain: Chain, examples: int) -> dict[str, NDArray[Any]]:
+    """Put the contrast set and the samples of ``examples`` Hypothesis examples into one set of arrays."""
+    patterns = contrast.contrast_set(chain.spec, chain.ranges)[1]
+    drawn = draws.drawn_inputs(chain.spec, chain.ranges, examples)
+    return {name: np.concatenate([array, drawn[name]]) for name, array in patterns.items()}
+
+
+@dataclass(frozen=True)
+class Set:
+    """Inputs of one kind, the reference's outputs on them, and how many of them the tests compare at a time.
+
+    ``groups`` are those whose averages the tests judge, where they judge a model's variant by averages alone.
+    """
+
+    kind: str
+    inputs: Mapping[str, NDArray[Any]]
+    reference: Mapping[str, NDArray[Any]]
+    window: int
+    labels: NDArray[np.int64] | None = None
+    groups: tuple[slice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The worst of each figure by kind of input, by what batching moved an output, and accuracy and speed in words.
+
+    ``on_average`` are the kinds of input that the tests judge on average, and whose averages the table allows.
+    """
+
+    figures: Mapping[str, Mapping[str, float]]
+    on_average: frozenset[str]
+    moved: float
+    note: str
+
+
+def measured(chain: Chain, variant: Variant, sets: Sequence[Set]) -> Measured:
+    """Run a variant on all inputs and compare it with the reference."""
+    scales = output_scales(chain)
+    figures, on_average, notes = {}, set(), []
+    with chain.runner(variant) as runner:
+        for part in sets:
+            with live(f"{variant}: {part.kind}"):
+                start = time.perf_counter()
+                actual = runner(part.inputs)
+                seconds = time.perf_counter() - start
+                figures[part.kind] = worst(runner, actual, part, scales)
+                if part.groups and _sound_on_average(chain, runner, part, actual):
+                    on_average.add(part.kind)
+            output = chain.spec.probabilities
+            if part.labels is not None and output:
+                accuracy = np.mean(actual[output.name].argmax(axis=1) == part.labels)
+                notes += [f"accuracy {accuracy:.4f}", f"{len(part.labels) / seconds:.0f} samples/s"]
+    with live(f"{variant}: {BATCHING}"):
+        return Measured(
+            figures, frozenset(on_average), moved_by_batching(chain, variant, scales), ", ".join(notes) or "no labels"
+        )
+
+
+def _sound_on_average(chain: Chain, runner: Runner, part: Set, actual: Mapping[str, NDArray[Any]]) -> bool:
+    """Say whether the tests judge a variant by averages of these inputs, and those are within the table."""
+    whole = Outputs(part.inputs, actual, part.reference)
+    for group in part.groups:
+        given = whole.part(group)
+        rule = rule_of(chain, runner.variant, part.kind, len(next(iter(given.reference.values()))))
+        if rule.tolerance.max < ANY or not compare_of(runner, given, rule).passed:
+            return False
+    return True
+
+
+def worst(
+    runner: Runner, actual: Mapping[str, NDArray[Any]], part: Set, scales: Mapping[str, Scale]
+) -> dict[str, float]:
+    """Give the worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
+    result: list[dict[str, float]] = []
+    grids = {name: Grid(*found) for name, found in runner.grids.items()}
+    last = max(len(next(iter(part.reference.values()))) - part.window, 0)
+    for start in sorted({*range(0, last, max(part.window // 4, 1)), last}):
+        few = slice(start, start + part.window)
+        comparison = compare(
+            {name: array[few] for name, array in actual.items()},
+            {name: array[few] for name, array in part.reference.items()},
+            ANYTHING,
+            output_kinds(runner.spec),
+            scales=scales,
+            grids=grids,
+        )
+        if comparison.problems:
+            raise EngineError("; ".join(comparison.problems))
+        result += [{f.name: f.needed for f in output.figures} for output in comparison.outputs]
+    return worst_of(result)
+
+
+def worst_of(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Give the largest of each figure, where any has it."""
+    return {n: max(figures.get(n, 0.0) for figures in several) for n in FIGURES if any(n in f for f in several)}
+
+
+def reference_sets(
+    chain: Chain, samples: Mapping[str, NDArray[Any]], drawn: int, command: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    """Give the SavedModel's outputs on the samples, the stress inputs, and its outputs on those.
+
+    They are stored with the model's artifacts, for environments without TensorFlow: those could neither compute the
+    outputs nor be sure to draw the same inputs with another version of Hypothesis. ``command`` stores them there.
+    """
+
+    def build(folder: Path) -> None:
+        stress = stress_inputs(chain, drawn)
+        with chain.runner(REFERENCE) as runner:
+            # One by one, so that the reference's own variant shows what batching does.
+            runner.batch_size = 1
+            parts = {"samples": runner(samples), "inputs": stress, "stress": runner(stress)}
+        arrays: dict[str, Any] = {f"{part}/{name}": a for part, named in parts.items() for name, a in named.items()}
+        np.savez_compressed(folder / "sets.npz", **arrays)
+
+    made_from = {"savedmodel": chain.artifact(REFERENCE).sha256, "samples": content_hash(samples)}
+    made_from["ranges"] = content_hash({name: np.stack(ends) for name, ends in chain.ranges.items()})
+    made_from |= {module.__name__: code_hash(Path(str(module.__file__))) for module in (contrast, draws)}
+    reason = savedmodel_packages.unavailable()
+    artifact = chain.store.get(
+        chain.spec.name,
+        f"measure-{drawn}",
+        Recipe(made_from, {"drawn": drawn}, {"tensorflow": savedmodel_packages.version()}),
+        None if reason else build,
+        hint=f"run `{command}` where TensorFlow is installed",
+    )
+    with np.load(artifact.file("sets.npz")) as archive:
+        found = dict(archive)
+
+    def part(which: str) -> dict[str, NDArray[Any]]:
+        return {key.split("/", 1)[1]: array for key, array in found.items() if key.split("/", 1)[0] == which}
+
+    return part("samples"), part("inputs"), part("stress")
+
+
+def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale]) -> float:
+    """Give the largest difference between a test sample in a batch and the same sample alone, as the tests take it."""
+    inputs = chain.samples.inputs
+    with chain.runner(variant, None if variant.profile else max(BATCHES)) as runner:
+        alone = runner.in_batches(inputs, 1)
+        batched = [runner.in_batches(inputs, size) for size in BATCHES]
+    return max(
+        float(np.abs(found[name].astype(np.float64) - expected).max()) / magnitude(scales, name)
+        for found in batched
+        for name, expected in alone.items()
+    )
+
+
+def description(spec: ModelSpec) -> str:
+    """Write a SavedModel that was named by --saved-model as the TOML file that can carry tolerances of its own."""
+    inputs = (f"{{ name = {_toml(i.name)}, shape = {_toml(i.shape)}, range = {_toml(i.range)} }}" for i in spec.inputs)
+    outputs = (f"{{ name = {_toml(o.name)}, shape = {_toml(o.shape)}, kind = {_toml(o.kind)} }}" for o in spec.outputs)
+    lines = [
+        f"name = {_toml(spec.name)}",
+        f"source.saved_model = {_toml(str(spec.saved_model))}",
+        f"inputs = [{', '.join(inputs)}]",
+        f"outputs = [{', '.join(outputs)}]",
+        f"data.dataset = {_toml(spec.dataset)}  # --samples replaces it",
+    ]
+    return "\n".join([*lines, *(f"dimensions.{name} = {_toml(sizes)}" for name, sizes in spec.dimensions.items())])
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, numbers and lists of them are TOML's.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", nargs="?", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file"
+    )
+    parser.add_argument("--saved-model", type=Path, metavar="DIR", help="a SavedModel of your own with one input")
+    parser.add_argument(
+        "--samples",
+        type=Path,
+        metavar="FILE.npz",
+        help="samples of your own: arrays by input name, and optional integer labels",
+    )
+    parser.add_argument("--count", type=int, metavar="N", help="how many test samples (default: all there are)")
+    parser.add_argument(
+        "--drawn", type=int, default=DRAWN, metavar="N", help="Hypothesis examples (default: %(default)s)"
+    )
+    parser.add_argument("--format", help="only the variants of this format")
+    parser.add_argument("--cifar10-dir", type=Path, metavar="DIR", help="folder of CIFAR-10 (default: $CIFAR10_DIR)")
+    add_artifacts(parser, "default: %(default)s")
+
+
+def _work(options: argparse.Namespace, call: Call) -> int:
+    if options.model is None and options.saved_model is None:
+        call.parser.error("there is no model; give a bundled model's name, a .toml file, or --saved-model=DIR")
+    try:
+        _measure(options, call.line)
+    except EngineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    return DONE
+
+
+def _measure(options: argparse.Namespace, command: str) -> None:
+    (chain,) = selection.chains(
+        Store(options.artifacts),
+        models=[options.model] if options.model else (),
+        saved_model=options.saved_model,
+        samples=options.samples,
+        cifar10_dir=options.cifar10_dir,
+    ).values()
+    samples = chain.dataset.test(options.count)
+    expected, stress, expected_of_stress = reference_sets(chain, samples.inputs, options.drawn, command)
+    patterns = len(contrast.contrast_set(chain.spec, chain.ranges)[0])
+    sets = (
+        Set("samples", samples.inputs, expected, SAMPLE_COUNT, samples.labels),
+        Set("stress", stress, expected_of_stress, 1, groups=(slice(patterns), slice(patterns, None))),
+    )
+    made_up = len(next(iter(stress.values())))
+    print(f"# {chain.spec.name} on {chain.dataset.source}: {len(samples)} samples, {SAMPLE_COUNT} in a row;")
+    print(f"# {made_up} contrast and drawn inputs, each by itself. Figures are [allowed, seen].\n")
+    if options.saved_model:
+        print(f"{description(chain.spec)}\n")
+    chosen = [v for v in chain.variants if options.format in {None, v.format}]
+    failed = []
+    for name in dict.fromkeys(v.row_name for v in chosen):
+        found = []
+        for variant in (v for v in chosen if v.row_name == name):
+            if reason := unavailable(variant):
+                print(f"# {variant}: not measured: {reason}")
+                continue
+            try:
+                found.append(measured(chain, variant, sets))
+            except EngineError as error:
+                failed.append(f"{variant}: {error}")
+                print(f"# {variant}: not measured: it failed")
+            else:
+                print(f"# {variant}: {found[-1].note}", flush=True)
+        if found:
+            # Batch profiles share the rows of their precision.
+            seen = {s.kind: worst_of([f.figures[s.kind] for f in found]) for s in sets}
+            for kind in frozenset.intersection(*(f.on_average for f in found)):
+                print(
+                    f"# {name}: {kind} inputs are judged on average, without a row of their own, and within the table"
+                )
+                del seen[kind]
+            if name.endswith("-fp16") and not chain.spec.bundled:
+                print(f"# {name}: the tests allow what rounding to FP16 explains as well (docs/models.md)")
+            print(f"{toml_rows(table(), name, seen, max(f.moved for f in found))}\n", flush=True)
+    if failed:
+        raise EngineError("\n".join(failed))
+
+
+COMMAND = Command(
+    "measure",
+    "measure what a model's variants differ by",
+    "Measure how far every variant of a model differs from the reference, and print what its own tolerances may be, "
+    "as TOML.",
+    _options,
+    _work,
+)
