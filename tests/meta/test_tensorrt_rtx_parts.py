@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,15 @@ from engines.errors import ConversionError, RunnerError, SpecError
 from engines.formats import registry
 from engines.formats.base import Format
 from engines.formats.option import Option
-from engines.formats.tensorrt import driver, header
+from engines.formats.tensorrt import cuda, driver, header
+from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt_rtx import packages, recipe, refusals, targets
 from engines.formats.tensorrt_rtx.format import FORMAT
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
 from engines.variant import Variant
 from tests.meta.rtx_networks import JOB, dense
+from tests.meta.test_tensorrt_parts import RUNTIME_NAMES, used_names
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = pytest.mark.skipif(bool(packages.cannot_build()), reason=str(packages.cannot_build()))
@@ -165,6 +168,42 @@ def test_a_gpu_that_it_has_no_code_for_is_a_capability_that_is_missing():
     assert packages.unsupported({"GPU": "NVIDIA GeForce RTX 3050 Ti", "compute capability": "8.6"}) is None
 
 
+# What the shared runner needs, where none of it can run.
+
+
+@INSTALLED
+def test_the_bindings_have_what_running_uses():
+    """Every name of TensorRT that the shared runner and this one use exists in TensorRT for RTX's bindings."""
+    shared = " ".join(RUNTIME_NAMES[number] for number in (0, 10)).split()
+    sources = (ROOT / "engines/formats/tensorrt_rtx").glob("*.py")
+    names = {*shared, *(name for path in sources for name in used_names(path.read_text(encoding="utf-8")))}
+    code = (
+        "def has(name):\n"
+        "    owner, _, member = name.rpartition('.')\n"
+        "    return hasattr(getattr(trt, owner, None), member)\n"
+        "print([name for name in sys.argv[1:] if not has(name)])\n"
+    )
+    dotted = sorted(name for name in names if "." in name)
+    assert {"IExecutionContext.execute_async_v3", "ComputeCapability"} <= names
+    assert inside(code, *dotted).strip() == "[]"
+
+
+@pytest.mark.skipif(bool(cuda.missing()), reason=str(cuda.missing()))
+def test_cuda_python_stands_in_for_all_that_the_runner_uses():
+    """What the runner's modules call of PyCUDA's driver interface is there, and calls what cuda-python's has."""
+    from cuda.bindings import driver as bindings
+
+    from engines.formats.tensorrt import cuda_python
+
+    folder = ROOT / "engines/formats/tensorrt"
+    texts = [(folder / f"{name}.py").read_text(encoding="utf-8") for name in ("context", "slots", "runner", "tuning")]
+    used = {name for text in texts for name in re.findall(r"(?<![.\w])cuda\.(\w+)", text)} - {"bindings"}
+    assert {"mem_alloc", "Stream", "pagelocked_empty", "mem_get_info"} <= used
+    assert {name for name in used if not hasattr(cuda_python, name)} == set()
+    called = set(re.findall(r"driver\.(cu\w+)", (folder / "cuda_python.py").read_text(encoding="utf-8")))
+    assert {name for name in called if not hasattr(bindings, name)} == set()
+
+
 # Plans told apart.
 
 
@@ -280,12 +319,16 @@ def test_two_formats_cannot_have_one_option(monkeypatch):
 
 
 @INSTALLED
-def test_only_what_is_of_use_elsewhere_is_built_where_it_cannot_run():
+def test_only_what_is_of_use_elsewhere_is_built_where_it_cannot_run(monkeypatch):
     """Plans of RTX are built on any machine; those of TensorRT, which fit the GPU that built them, only where it is."""
     model = load_model(find_model("digits_vgg"))
-    first = {name: format_.variants(model, format_.precisions)[:1] for name, format_ in registry.formats().items()}
-    found = {name for name, variants in first.items() for variant in variants if registry.buildable(variant, model)}
-    assert "tensorrt-rtx" in found
-    assert "tensorrt" not in found
+
+    def first(name):
+        return registry.find(name).variants(model, registry.find(name).precisions)[0]
+
+    assert registry.buildable(first("tensorrt-rtx"), model)
     for name in ("tensorrt-vc", "cpp8", "cpp10"):
-        assert name not in found or registry.find(name).unavailable() is None
+        assert registry.buildable(first(name), model) <= (registry.find(name).unavailable() is None)
+    # Even where a builder is installed: what it builds is of no use without the GPU.
+    monkeypatch.setattr(tensorrt_packages, "cannot_build", lambda format_: None)
+    assert not registry.buildable(first("tensorrt"), model)
