@@ -165,6 +165,8 @@ class ModelSpec:
     file: Path | None = None
     reference: Variant = REFERENCE
     """The variant that all others are compared with, and made from."""
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What was given of the formats' own options, by option (:class:`engines.formats.option.Option`)."""
 
     @property
     def source(self) -> str:
