@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     Ask = Callable[[Arrays], dict[str, NDArray[Any]]]
     Answers = tuple[Arrays, dict[int, str]]
     """Outputs (N, …) by name, and what was said of inputs that were not run, by their number."""
+
+
+STOPPED = "stopped at"
+"""What says in an artifact's details which made-up inputs the reference does not run, by number, and why."""
+
+
+def written(folder: Path, outputs: Arrays, stopped: Mapping[int, str]) -> Mapping[str, Any] | None:
+    """Details of an artifact whose ``outputs.npz`` is written here."""
+    np.savez(folder / "outputs.npz", **dict[str, Any](outputs))
+    return {STOPPED: {str(number): said for number, said in stopped.items()}} if stopped else None
 
 
 def all_of(source: str, ask: Ask, inputs: Arrays) -> Answers:
