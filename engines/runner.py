@@ -42,7 +42,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
     A runner splits the samples into batches of at most ``batch_size``, the remainder included, never changes its
     inputs, and refuses what it cannot run with a RunnerError that says what it takes. ``settings`` states what was
     chosen for it (provider, threads, …), for reports; ``grids`` says of which outputs are integers inside the engine,
-    and ``steps`` of which inputs are, by their steps.
+    and ``steps`` of which inputs are, by their steps. ``beside`` are runners of the same engine in other ways, each of
+    which says its ``way``: what is promised of the engine holds for all of them.
     """
 
     def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
@@ -55,6 +56,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         self.settings: dict[str, str] = {}
         self.grids: dict[str, Grid] = {}
         self.steps: dict[str, float] = {}
+        self.beside: tuple[Runner, ...] = ()
+        self.way = ""
         self._closed = False
 
     @abc.abstractmethod
@@ -117,6 +120,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         if not self._closed:
             self._closed = True
             self._release()
+        for other in self.beside:
+            other.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
