@@ -22,8 +22,8 @@ def layers(path: Path) -> list[Layer]:
     """Layers that have weights, those inside of loops, branches and functions among them.
 
     The weights of an operator are its largest constant input of two dimensions or more. An operator without any, such
-    as the product of two activations, is no such layer. Weights are INT8 where they are stored in 8 bits or less or pass a
-    quantization. They are FP16 where they are stored in 16 bits, as BF16 is, or cast to them.
+    as the product of two activations, is no such layer. Weights are INT8 where they are stored in 8 bits or less or
+    pass a quantization. They are FP16 where they are stored in 16 bits, as BF16 is, or cast to them.
     """
     import onnx
     from onnx import inliner
