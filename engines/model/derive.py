@@ -41,9 +41,9 @@ PROBED = 16
 def derive_spec(folder: Path, samples: Path | None, signature: str = SIGNATURE) -> ModelSpec:
     """Describe the SavedModel in ``folder`` from one of its signatures, for ``--saved-model``.
 
-    ``samples`` gives ranges and dynamic sizes where there are samples. An output (N, classes) whose rows sum to one
-    holds probabilities, any other of that rank logits. Raises SpecError for what is no SavedModel or lacks the
-    signature. So it does for an input of strings, of another dtype than those of INPUT_DTYPES, or with a fixed batch.
+    ``samples`` gives ranges and dynamic sizes where there are samples. What outputs hold is found by
+    engines.model.kinds. Raises SpecError for what is no SavedModel or lacks the signature. So it does for an input of
+    strings, of another dtype than those of INPUT_DTYPES, or with a fixed batch.
     """
     from engines.formats.savedmodel.discovery import discover
 
