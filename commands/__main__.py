@@ -5,16 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from commands import build, check_csv, command, cross_version, device, diff, export_csv, list_models, measure, train
+from commands import (
+    build,
+    check_csv,
+    command,
+    cross_version,
+    describe,
+    device,
+    diff,
+    export_csv,
+    list_models,
+    measure,
+    train,
+)
 
 COMMANDS = tuple(
     module.COMMAND
-    for module in (list_models, train, build, export_csv, check_csv, measure, diff, device, cross_version)
+    for module in (list_models, describe, train, build, export_csv, check_csv, measure, diff, device, cross_version)
 )
 
 OLDER = """\
 These lines do the same:
-  python -m engines list|train|build|export-csv     list, train, build, export-csv
+  python -m engines list|train|build|export-csv     list, train, build, export-csv; also describe
   python -m fixtures.check_csv                      check
   python -m fixtures.measure                        measure
   python -m conformance diff                        diff

@@ -5,36 +5,34 @@
 
 Each link is an artifact in the store, so that it is made once and made again when anything it came from changes. What
 is made from what, and how, the formats know; nothing here names one. TensorFlow and TensorRT may live in environments
-of their own that share a store: one without the reference's packages takes what the other made, whatever versions of
-the converters are installed beside it, and the samples with it.
+of their own that share a store. One without the reference's packages takes what the other made, samples included,
+whatever versions of the converters are installed beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from engines.errors import ConversionError, DataError, RunnerError, UnavailableError
 from engines.formats import registry
 from engines.formats.base import Job
 from engines.model.brought import BroughtData
+from engines.model.fitting import fitting
 from engines.model.ranges import ranges
-from engines.model.samples import Dataset, Samples, content_hash
-from engines.store import Artifact, Recipe, Store, file_hash
+from engines.model.samples import Dataset, Samples
+from engines.references import References
+from engines.store import Artifact, Build, Recipe, Store, file_hash
 from engines.unusable import BUILT, OPENED, Unusable, blamed
-from engines.variant import REFERENCE, Variant
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from engines.model.ranges import Ranges
     from engines.model.spec import ModelSpec
-    from engines.runner import Arrays, Runner
+    from engines.runner import Runner
+    from engines.variant import Variant
 
 SAMPLE_COUNT = 100
 """How many test samples the checks use by default: the first ones of the data set."""
@@ -44,7 +42,7 @@ DATA = "data"
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(References):
     """Makes the artifacts, reference outputs and runners of one model, on one data set, in one store."""
 
     spec: ModelSpec
@@ -57,30 +55,12 @@ class Chain:
     @cached_property
     def samples(self) -> Samples:
         """The first 100 test samples, or all where there are fewer, with labels where the data set has them."""
-        return self._fitting(self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count)))
+        return fitting(self.spec, self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count)), self.dataset.source)
 
     @cached_property
     def calibration(self) -> Samples:
         """The samples that INT8 is calibrated with; never among the test samples."""
-        return self._fitting(self.dataset.calibration(self.spec.calibration.samples))
-
-    def _fitting(self, samples: Samples) -> Samples:
-        """The samples themselves; raises DataError where they lack an input of the model, or have another shape."""
-        spec, source = self.spec, self.dataset.source
-        if missing := sorted({i.name for i in spec.inputs} - set(samples.inputs)):
-            names = ", ".join(i.name for i in spec.inputs)
-            raise DataError(
-                f"{spec.source}: the data ({source}) have no input {missing[0]!r}; "
-                f"allowed: --samples=FILE.npz with an array for each of {names}"
-            )
-        for item in spec.inputs:
-            expected, found = spec.concrete_shape(item, len(samples)), samples.inputs[item.name].shape
-            if found != expected:
-                raise DataError(
-                    f"{spec.source}: input {item.name!r} has shape {expected}, {source} have {found}; "
-                    "allowed: a data.dataset of that shape, or --samples=FILE.npz"
-                )
-        return samples
+        return fitting(self.spec, self.dataset.calibration(self.spec.calibration.samples), self.dataset.source)
 
     @cached_property
     def _training_hashes(self) -> dict[str, str]:
@@ -106,11 +86,7 @@ class Chain:
     # Artifacts.
 
     def artifact_name(self, variant: Variant) -> str:
-        """The store's name of the artifact that a variant runs.
-
-        A user's own file, and what is made from one, has a name of its own: it does not replace what the chain
-        converts.
-        """
+        """The store's name of the artifact that a variant runs; another one where it comes from a user's own file."""
         own = registry.find(variant.format).artifact(variant)
         return f"{own}-brought" if self.from_brought(own) else str(own)
 
@@ -124,8 +100,8 @@ class Chain:
     def artifact(self, variant: Variant) -> Artifact:
         """The artifact that a variant runs, made now where it is missing or stale.
 
-        Raises UnavailableError where it has to be made and what makes it is not installed, ConversionError where
-        the converter fails, StoreError where the store cannot be read or written.
+        Raises UnavailableError where it has to be made and what makes it is not installed, and ConversionError where
+        the converter fails. Raises StoreError where the store cannot be read or written.
         """
         if registry.find(variant.format).local and (reason := registry.unavailable(variant)):
             raise UnavailableError(f"{variant}: {reason}")
@@ -152,7 +128,9 @@ class Chain:
     def _made(self, variant: Variant, rebuild: int = 0) -> Artifact:
         """The artifact of a variant that has one of its own."""
         if variant.format in self.brought:
-            return self._brought(variant)
+            return self._brought(variant, self.brought[variant.format])
+        if variant == self.spec.reference and self.spec.file is not None:
+            return self._brought(variant, self.spec.file)
         format_, name = registry.find(variant.format), self.artifact_name(variant)
         source = format_.source(variant.precision)
         known = self.store.recorded(self.spec.name, name)
@@ -168,12 +146,11 @@ class Chain:
             () if rebuild else tuple(self.store.root / self.spec.name / other for other in others),
             known.folder if known and not rebuild else None,
         )
-        recipe = format_.recipe(job)
-        if recipe is None and known is not None:
+        if (recipe := format_.recipe(job)) is None:
+            if known is None:
+                raise ConversionError(f"{variant} of {self.spec.name}: nothing says what it is made from")
             return known
-        if recipe is None:
-            raise ConversionError(f"{variant} of {self.spec.name}: nothing says what it is made from")
-        return self._get(
+        return self.keep(
             f"{name}.rebuild-{rebuild}" if rebuild else name,
             recipe,
             lambda folder: format_.build(job, folder),
@@ -182,33 +159,34 @@ class Chain:
             apart=format_.apart,
         )
 
-    def _brought(self, variant: Variant) -> Artifact:
-        path, format_ = self.brought[variant.format], registry.find(variant.format)
+    def _brought(self, variant: Variant, path: Path) -> Artifact:
+        format_ = registry.find(variant.format)
+        if not path.is_file():
+            raise DataError(f"{self.spec.source}: {path}: no such file; expected an {format_.suffix} file")
         recipe = Recipe({"file": file_hash(path), **format_.brought_by()})
-        return self._get(self.artifact_name(variant), recipe, lambda folder: format_.bring(path, self.spec, folder))
+        return self.keep(self.artifact_name(variant), recipe, lambda folder: format_.bring(path, self.spec, folder))
 
-    def _get(
+    def keep(
         self,
         name: str,
         recipe: Recipe,
-        build: Callable[[Path], Mapping[str, Any] | None],
+        build: Build,
         unbuildable: str | None = None,
         made_by: str = "",
-        *,
         apart: bool = False,
     ) -> Artifact:
+        """An artifact of the model by its name, made now where it is missing or stale; a failure is made once."""
         if name in self._failed:
             raise self._failed[name]
-        if registry.reference().unavailable() and not apart:
+        if registry.reference(self.spec).unavailable() and not apart:
             # The chain up to here was made elsewhere: the versions there count, not what happens to be installed here.
             recipe = replace(recipe, tools=dict.fromkeys(recipe.tools))
-        hint = made_by or registry.reference().made_by(self.spec)
+        hint = made_by or registry.reference(self.spec).made_by(self.spec)
         if unbuildable:
             hint = f"it cannot be made here: {unbuildable}; {hint}"
         try:
             return self.store.get(self.spec.name, name, recipe, None if unbuildable else build, hint=hint)
         except ConversionError as error:
-            # It would fail again, as slowly, for every test that needs it.
             self._failed[name] = error
             raise
 
@@ -224,72 +202,8 @@ class Chain:
             raise UnavailableError(f"{variant}: {reason}")
         name, path = self.artifact_name(variant), self.file(variant)
 
-        def keep(suffix: str, recipe: Recipe, build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+        def keep(suffix: str, recipe: Recipe, build: Build) -> Artifact:
             return self.store.get(self.spec.name, f"{name}.{suffix}", recipe, build)
 
         with blamed(Unusable(self.spec.name, variant, OPENED), RunnerError):
             return registry.find(variant.format).open(self.spec, variant, path, batch_size, keep)
-
-    def reference(self, name: str, inputs: Arrays, made_by: str = "") -> dict[str, NDArray[Any]]:
-        """The reference's outputs on ``inputs``, computed once and stored as ``reference-<name>``.
-
-        An environment that cannot run it reads what another one stored, by the command ``made_by`` (default: pytest).
-        """
-        format_ = registry.reference()
-        made_from = {format_.name: self.artifact(REFERENCE).sha256, "inputs": content_hash(inputs)}
-
-        def build(folder: Path) -> None:
-            # Not through the runner: what all engines share must not be what they are judged by.
-            np.savez(
-                folder / "outputs.npz", **dict[str, Any](format_.reference(self.spec, self.file(REFERENCE), inputs))
-            )
-
-        recipe = Recipe(made_from, {}, {next(iter(format_.packages)): format_.version()})
-        return self._arrays(f"reference-{name}", "outputs.npz", recipe, build, made_by)
-
-    def inputs(
-        self, name: str, made_from: Mapping[str, str], tools: Mapping[str, str | None], make: Callable[[], Arrays]
-    ) -> dict[str, NDArray[Any]]:
-        """Generated inputs by name, made once and stored as ``inputs-<name>``.
-
-        An environment that cannot run the reference reads what another one stored: other versions of ``tools`` might
-        generate others, to which nobody knows the reference's answers.
-        """
-
-        def build(folder: Path) -> None:
-            np.savez_compressed(folder / "inputs.npz", **dict[str, Any](make()))
-
-        return self._arrays(f"inputs-{name}", "inputs.npz", Recipe(made_from, {}, tools), build)
-
-    def _arrays(
-        self, name: str, file: str, recipe: Recipe, build: Callable[[Path], None], made_by: str = ""
-    ) -> dict[str, NDArray[Any]]:
-        format_ = registry.reference()
-        command = made_by or f"pytest {self.spec.option}"
-        hint = f"run `{command}` where {format_.label} is installed, on the same artifact folder"
-        with np.load(self._get(name, recipe, build, format_.unavailable(), hint).file(file)) as archive:
-            return dict(archive)
-
-    def of_reference(
-        self, name: str, inputs: Mapping[str, str], parameters: Mapping[str, Any], build: Callable[[Path], None]
-    ) -> Artifact:
-        """An artifact ``reference-<name>`` that only an environment with the reference makes; others read it.
-
-        ``inputs`` are hashes of what it is made from beside the reference.
-        """
-        format_ = registry.reference()
-        made_from = {format_.name: self.artifact(REFERENCE).sha256, **inputs}
-        recipe = Recipe(made_from, parameters, {next(iter(format_.packages)): format_.version()})
-        hint = f"run `pytest {self.spec.option}` where {format_.label} is installed, on the same artifact folder"
-        return self._get(f"reference-{name}", recipe, build, format_.unavailable(), hint)
-
-    def calls(self) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
-        """The reference, freshly loaded: a function that calls it on all inputs (N, …) at once, by the spec's names.
-
-        It shares nothing with the runners. Raises RunnerError where the reference fails on what it is given.
-        """
-        return registry.reference().calls(self.spec, self.file(REFERENCE))
-
-    def keep(self, name: str, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
-        """An artifact of the model that is no engine, made now where it is missing or stale."""
-        return self._get(name, recipe, build)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from engines.model.spec import BatchProfile
+if TYPE_CHECKING:
+    from engines.model.spec import BatchProfile
 
 
 @dataclass(frozen=True)
@@ -30,4 +32,4 @@ class Variant:
 
 
 REFERENCE = Variant("savedmodel", "fp32")
-"""The variant that all others are compared with."""
+"""The variant that all others of a model are compared with, where its description names no other."""

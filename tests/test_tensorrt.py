@@ -22,20 +22,21 @@ from engines.chain import Chain
 from engines.errors import ConversionError, RunnerError
 from engines.formats.tensorrt import build as tensorrt_build
 from engines.formats.tensorrt import calibration as tensorrt_calibration
-from engines.formats.tensorrt import context
+from engines.formats.tensorrt import context, cuda
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import runner as runner_module
 from engines.formats.tensorrt import versions as tensorrt_versions
 from engines.formats.tensorrt.copiers import CHUNK_BYTES
 from engines.formats.tensorrt.runner import TensorRTRunner
 from engines.formats.tensorrt.slots import checked
+from engines.formats.tensorrt_rtx.runner import RTXRunner
 from engines.model.samples import content_hash
 from engines.variant import Variant
 from trial.rows import row
 
 pytestmark = [pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
-ANY_PLAN = pytest.mark.formats("tensorrt", "tensorrt-vc")
-"""What holds for version-compatible plans too, in whichever runtime is installed."""
+ANY_PLAN = pytest.mark.formats("tensorrt", "tensorrt-vc", "tensorrt-rtx")
+"""What holds for version-compatible plans too, in whichever runtime is installed, and for those of TensorRT for RTX."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,7 +60,7 @@ LEAK = 8 << 20
 
 @pytest.fixture(scope="session")
 def plan(chain, variant):
-    """Give the path of the variant's plan."""
+    """Path of the variant's plan."""
     return chain.file(variant)
 
 
@@ -75,7 +76,7 @@ def seen_before(chain):
 
 @pytest.fixture(scope="session")
 def weight_bytes(chain, variant):
-    """Give the bytes that the weights take in FP32: four for each element in the ONNX that the plan is made from."""
+    """Bytes that the weights take in FP32: four for each element in the ONNX that the plan is made from."""
     import onnx
 
     source = tensorrt_versions.route(variant.precision, tensorrt_packages.version()).source
@@ -97,7 +98,8 @@ def open_runner(chain, variant, plan):
 
     def call(batch_size=None, **settings):
         settings.setdefault("allow_host_code", variant.format == "tensorrt-vc")
-        opened.append(TensorRTRunner(chain.spec, variant, plan, batch_size, **settings))
+        made = RTXRunner if variant.format == "tensorrt-rtx" else TensorRTRunner
+        opened.append(made(chain.spec, variant, plan, batch_size, **settings))
         return opened[-1]
 
     yield call
@@ -178,12 +180,12 @@ def test_calibration_took_every_sample(chain, spec, variant, plan):
 
 
 def repeated(samples, count):
-    """Give ``count`` samples: the given ones, over and over where they are fewer."""
+    """``count`` samples: the given ones, over and over where they are fewer."""
     return {name: np.concatenate([a] * -(-count // len(a)))[:count] for name, a in samples.inputs.items()}
 
 
 def batch_sizes(spec, variant, usual):
-    """Give ``usual`` or the profile's largest batch, if that is less, and the largest too where it goes in pieces."""
+    """``usual`` or the profile's largest batch, if that is less, and the largest too where it goes in pieces."""
     most = variant.profile.max
     sample_bytes = sum(np.dtype(i.dtype).itemsize * math.prod(spec.concrete_shape(i, 1)) for i in spec.inputs)
     return sorted({min(usual, most), *([most] if most * sample_bytes > CHUNK_BYTES else [])})
@@ -191,10 +193,8 @@ def batch_sizes(spec, variant, usual):
 
 def bearable(runner, streams):
     """Limit the streams to what half of the device's free memory bears, as tuning does."""
-    import pycuda.driver as cuda
-
     with context.current():
-        free, _ = cuda.mem_get_info()
+        free, _ = cuda.driver().mem_get_info()
     scratch = max(tensorrt_versions.scratch_bytes(runner.engine), 1)
     batch = runner.batch_size * sum(t.sample_bytes for t in runner.tensors)
     return max(1, min(streams, free // 2 // (scratch + batch) - 1))
@@ -256,7 +256,7 @@ def test_a_graph_has_the_transfers_that_are_counted(open_runner, spec, monkeypat
 
 
 def checked_pair(result):
-    """Give both of what a call of cuda-python returned beside its status."""
+    """Both of what a call of cuda-python returned beside its status."""
     status, *rest = result
     checked((status,))
     return rest
@@ -310,7 +310,7 @@ class Poisoning:
     """NumPy, but for new arrays: they are full of NaN, where they may else hold an earlier call's results."""
 
     def __getattr__(self, name):
-        """Give NumPy's own."""
+        """NumPy's own."""
         return getattr(np, name)
 
     @staticmethod
@@ -336,11 +336,10 @@ def test_poisoned_outputs_are_overwritten(open_runner, variant, samples, monkeyp
 @ANY_PLAN
 def test_closing_frees_the_device(alone, open_runner, samples):
     """What a runner took of the device's memory is free again once it is closed, and it then refuses to run."""
-    import pycuda.driver as cuda
 
     def free():
         with context.current():
-            return cuda.mem_get_info()[0]
+            return cuda.driver().mem_get_info()[0]
 
     warm = open_runner(1)  # what the driver keeps for itself is taken now
     warm(samples.take(0, 3).inputs)
@@ -369,7 +368,7 @@ def test_a_process_exits_cleanly(chain, variant, plan):
         "from pathlib import Path\n"
         "from engines.model import load_model\n"
         "from engines.variant import variants\n"
-        "from engines.tensorrt.runner import TensorRTRunner\n"
+        "from engines.formats.tensorrt.runner import TensorRTRunner\n"
         "spec = load_model(Path(sys.argv[1]))\n"
         "variant = next(v for v in variants(spec) if str(v) == sys.argv[2])\n"
         "runner = TensorRTRunner(spec, variant, Path(sys.argv[3]))\n"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from engines.model.ranges import Ranges
+    from engines.model.ranges import Ends, Ranges
     from engines.model.spec import ModelSpec
 
 SEED = 20
@@ -20,10 +20,10 @@ SEED = 20
 def contrast_set(spec: ModelSpec, ranges: Ranges) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
     """Make the contrast set of a model: a name for each sample, and the arrays (N, …) by input name.
 
-    Every value lies within the input's range in ``ranges``; the two ends of it are among them. Where inputs have
-    different ranks, the names are those of the input with the most patterns.
+    Every value lies within the input's range in ``ranges``, and is a whole number where samples are; the two ends of it
+    are among them. Where inputs have different ranks, the names are those of the input with the most patterns.
     """
-    columns = {i.name: list(_patterns(*ranges[i.name], spec.concrete_shape(i, 1)[1:], i.dtype)) for i in spec.inputs}
+    columns = {i.name: list(_patterns(ranges[i.name], spec.concrete_shape(i, 1)[1:], i.dtype)) for i in spec.inputs}
     names = tuple(name for name, _ in max(columns.values(), key=len))
     # There is a ramp for each axis: an input with fewer axes than another repeats its last pattern.
     return names, {
@@ -32,14 +32,14 @@ def contrast_set(spec: ModelSpec, ranges: Ranges) -> tuple[tuple[str, ...], dict
     }
 
 
-def _patterns(
-    low: NDArray[Any], high: NDArray[Any], shape: tuple[int, ...], dtype: str
-) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name and make each sample of one input, from ``low`` to ``high``; ``shape`` is without the batch."""
+def _patterns(ends: Ends, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Samples of one input by name, from end to end; ``shape`` is without the batch."""
     generator = np.random.default_rng(SEED)
+    low, high = ends
 
     def filled(values: Any) -> NDArray[Any]:
-        return np.broadcast_to(low + (high - low) * np.asarray(values, np.float64), shape).astype(dtype)
+        spread = low + (high - low) * np.asarray(values, np.float64)
+        return np.broadcast_to(np.where(ends.whole, np.rint(spread), spread), shape).astype(dtype)
 
     # The last axis of an image is its channels: a pixel is bright in all of them, a checkerboard is grey.
     places = shape[:-1] if len(shape) > 1 else shape

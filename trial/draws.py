@@ -12,18 +12,16 @@ from hypothesis import strategies as st
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.model.ranges import Ranges
+    from engines.model.ranges import Ends, Ranges
     from engines.model.spec import InputSpec, ModelSpec
 
 TEXTURES = ("flat", "noise", "blocks", "spikes")
 
 
 @st.composite
-def _samples(
-    draw: st.DrawFn, item: InputSpec, low: NDArray[Any], high: NDArray[Any], shape: tuple[int, ...]
-) -> NDArray[Any]:
+def _samples(draw: st.DrawFn, item: InputSpec, ends: Ends, shape: tuple[int, ...]) -> NDArray[Any]:
     """Draw one input for all samples: a texture, its seed and the part of the range it fills, for each sample."""
-    result = np.empty(shape, np.float64)
+    (low, high), result = ends, np.empty(shape, np.float64)
     # By number: the sample of an input of shape (N,) is a single number, which no view of an array can be.
     for i in range(len(result)):
         first, second = draw(st.tuples(st.floats(0, 1), st.floats(0, 1)), label=f"{item.name}: part of the range")
@@ -37,7 +35,8 @@ def _samples(
         elif texture == "spikes":
             values = np.where(values > 0.97, 1.0, 0.0)
         result[i] = first + (second - first) * values
-    inputs: NDArray[Any] = np.clip(low + (high - low) * result, low, high).astype(item.dtype)
+    values = np.clip(low + (high - low) * result, low, high)
+    inputs: NDArray[Any] = np.where(ends.whole, np.rint(values), values).astype(item.dtype)
     return inputs
 
 
@@ -45,11 +44,11 @@ def _samples(
 def model_inputs(draw: st.DrawFn, spec: ModelSpec, ranges: Ranges, max_samples: int = 4) -> dict[str, NDArray[Any]]:
     """Draw inputs of a model: one to ``max_samples`` samples, arrays (N, …) by input name, within ``ranges``."""
     count = draw(st.integers(1, max_samples), label="samples")
-    return {i.name: draw(_samples(i, *ranges[i.name], spec.concrete_shape(i, count))) for i in spec.inputs}
+    return {i.name: draw(_samples(i, ranges[i.name], spec.concrete_shape(i, count))) for i in spec.inputs}
 
 
 def drawn_inputs(spec: ModelSpec, ranges: Ranges, examples: int) -> dict[str, NDArray[Any]]:
-    """Give the samples of ``examples`` draws of :func:`model_inputs` as one set of arrays, the same each time."""
+    """Samples of ``examples`` draws of :func:`model_inputs` as one set of arrays, the same each time."""
     collected: list[dict[str, NDArray[Any]]] = []
 
     @settings(

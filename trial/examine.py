@@ -17,7 +17,6 @@ import numpy as np
 from engines.errors import RunnerError
 from engines.formats.code import code
 from engines.model.samples import content_hash
-from engines.variant import REFERENCE
 from trial.rows import batching
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def examine(chain: Chain) -> tuple[Flaw, ...]:
     """
     spec, samples = chain.spec, chain.samples
     inputs = samples.take(0, min(TOGETHER, len(samples))).inputs
-    allowed, _ = batching(REFERENCE.row_name, spec.tolerances, spec.source)
+    allowed, _ = batching(spec.reference.row_name, spec.tolerances, spec.source)
 
     def build(folder: Path) -> None:
         found = flaws(chain.calls(), spec.outputs, inputs, allowed)

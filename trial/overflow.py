@@ -1,4 +1,4 @@
-"""TODO trial.overflow."""
+"""Values of an FP16 ONNX that do not fit FP16, and what becomes of the answers without them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from conformance.cause import Cause
 from engines.formats.onnx.fp16 import InFp16
 from engines.formats.onnx.fp32_parts import FP16_LARGEST
-from trial.rules import Outputs, Rule, compare_of
+from trial.rules import Outputs, Rule, compare_of, without
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,12 +22,13 @@ OVERFLOW = Cause("an overflow, which ONNX Runtime does not show on a CPU: there 
 def lost_in_fp16(
     engine: InFp16, inputs: Mapping[str, NDArray[Any]], rule: Rule, name: str, sample_names: Sequence[str] = ()
 ) -> str:
-    """Say what does not fit FP16 and how far that changes the answers to ``inputs``; empty where they survive it.
+    """What does not fit FP16 and how far that changes the answers to ``inputs``; empty where they survive it.
 
-    They survive where they are, by the rule, those of the same graph without FP16's limits: what becomes
-    infinite may be meant to (a mask), or make no difference (only its tanh is taken).
+    They survive where, by the rule, they are those of the same graph without FP16's limits. What becomes infinite may
+    be meant to (a mask), or make no difference (only its tanh is taken).
     """
-    plain, limited = engine.plain(inputs), engine.limited(inputs)
+    constants = engine.plain.spec.constants
+    plain, limited = (without(run(inputs), constants) for run in (engine.plain, engine.limited))
     # Answers that are not finite in FP32 either are for other tests to find.
     finite = np.logical_and.reduce([np.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in plain.values()])
     samples = np.flatnonzero(finite)

@@ -26,6 +26,7 @@ from engines.variant import REFERENCE, Variant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from engines.formats.option import Option
     from engines.model.brought import BroughtData
     from engines.model.samples import Dataset
     from engines.model.spec import ModelSpec
@@ -41,7 +42,7 @@ class Job:
     """What a format is given to make the artifact of one variant.
 
     ``source`` is the artifact of :meth:`Format.source`; it is asked for with :attr:`made`. ``siblings`` are the folders
-    of the format's other artifacts of the model, ``before`` the folder of an earlier build of this one; both are empty
+    of the format's other artifacts of the model, ``before`` the folder of an earlier build of this one. Both are empty
     where it is built ``again``, from nothing.
     """
 
@@ -71,8 +72,8 @@ class Job:
 class Format(abc.ABC):
     """One kind of engine: how it is made, run, timed, judged, named and reported.
 
-    A subclass sets ``name``, ``label``, ``precisions`` and ``file``, says what it is made from (``source``), makes it
-    (``build``) and runs it (``open``); all else has a default. Nothing here imports a framework before it is used.
+    A subclass sets ``name``, ``label``, ``precisions`` and ``file``. It defines what it is made from (``source``), how
+    (``build``) and how it runs (``open``); all else has a default. Nothing here imports a framework before it is used.
     """
 
     name: str
@@ -109,7 +110,10 @@ class Format(abc.ABC):
     """Whether it is built in an environment of its own, whose versions count even without the reference's packages."""
 
     local: bool = False
-    """Whether its artifacts are of use only where its engines can run."""
+    """Whether its artifacts are of use only where its engines can run; others are built wherever they can be."""
+
+    options: tuple[Option, ...] = ()
+    """Its own options on the command line; what was given reaches its methods with the description of the model."""
 
     fed_here: bool = True
     """Whether its engines are fed by this process, and not by another program, which may feed them wrongly."""

@@ -1,8 +1,8 @@
 """Every format there is, by its name: those of the entry-point group ``conformance.formats``, ours as anybody's.
 
-Ours are registered by the project's own metadata where it is installed, and by the same lines of ``pyproject.toml``
-where the suite runs from its clone. One that cannot be used ends the run: a format that is silently left out is one
-that nobody tests.
+Ours are registered by the project's own metadata where it is installed. Where the suite runs from its clone, the same
+lines of ``pyproject.toml`` do it. One that cannot be used ends the run: a format that is silently left out is one that
+nobody tests.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    from engines.formats.option import Option
     from engines.model.spec import ModelSpec
 
 GROUP = "conformance.formats"
@@ -69,14 +70,29 @@ def find(name: str) -> Format:
     return formats()[name]
 
 
-def reference() -> Format:
-    """Format of the reference, which all others are compared with."""
-    return find(REFERENCE.format)
+def reference(spec: ModelSpec | None = None) -> Format:
+    """Format of a model's reference, which all others are compared with; the SavedModel's for None."""
+    return find(spec.reference.format if spec else REFERENCE.format)
 
 
-def precisions() -> dict[str, tuple[str, ...]]:
-    """Precisions that each format can be built in, the reference's first."""
-    return {name: format_.precisions for name, format_ in formats().items()}
+def precisions(reference: Variant = REFERENCE) -> dict[str, tuple[str, ...]]:
+    """Precisions that each format can be made in from a reference, the reference's own first."""
+    if reference == REFERENCE:
+        return {name: format_.precisions for name, format_ in formats().items()}
+    found = {
+        name: tuple(p for p in format_.precisions if _made_from(Variant(name, p), reference))
+        for name, format_ in formats().items()
+    }
+    return {name: precisions for name, precisions in found.items() if precisions}
+
+
+def _made_from(variant: Variant, reference: Variant) -> bool:
+    """Whether a variant is the reference, or is made from it by however many steps."""
+    own: Variant | None = find(variant.format).artifact(variant)
+    while own is not None and own != reference:
+        # A batch profile says nothing of what it is made from.
+        own = find(own.format).source(own.precision)
+    return own is not None
 
 
 def variants(spec: ModelSpec) -> tuple[Variant, ...]:
@@ -98,6 +114,30 @@ def shared() -> frozenset[str]:
 def unavailable(variant: Variant) -> str | None:
     """Why a variant cannot be built, or run as another environment built it, on this machine; None where it can."""
     return find(variant.format).unavailable(variant.precision)
+
+
+def buildable(variant: Variant, spec: ModelSpec) -> bool:
+    """Whether a variant can be built here, though it may not run here, and is of use elsewhere."""
+    format_ = find(variant.format)
+    return not format_.local and format_.unbuildable(variant, spec) is None
+
+
+def options() -> dict[str, Option]:
+    """Options of the formats' own, by name; raises FormatError where two formats have one of the same name."""
+    found: dict[str, Option] = {}
+    for format_ in formats().values():
+        for option in format_.options:
+            if found.setdefault(option.name, option) is not option:
+                raise FormatError(
+                    f"{format_.package}: its format {format_.name!r} has the option --{option.name}, which another one "
+                    "has; allowed: a name of its own"
+                )
+    return found
+
+
+def settings(given: Mapping[str, Sequence[str] | None]) -> dict[str, tuple[str, ...]]:
+    """Values given of the formats' own options, by option; raises SpecError for one that is not allowed."""
+    return {name: options()[name].checked(values) for name, values in given.items() if values}
 
 
 def packages() -> dict[str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from engines.errors import ConversionError, DataError, EngineError, RunnerError,
 from engines.formats import registry
 from engines.model.samples import Samples
 from engines.model.scikit_learn import photographs
-from engines.model.spec import BATCH, ModelSpec
+from engines.model.spec import BATCH, InputSpec, ModelSpec
 from engines.variant import Variant
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ DAMAGED = (
 
 @dataclass(frozen=True)
 class BroughtData:
-    """Samples that a user brought, or that were made for a SavedModel without any; see engines.datasets.Dataset."""
+    """Samples that a user brought, or that were made for a model without any; see Dataset of the samples module."""
 
     name: str
     source: str
@@ -67,7 +67,7 @@ class BroughtData:
 
     @property
     def unlabelled_reason(self) -> str | None:
-        """Say why there are no labels; None where there are."""
+        """Why there are no labels; None where there are."""
         return None if self.labelled else f"{self.samples.origin} hold no array {LABELS!r}"
 
     @property
@@ -97,8 +97,9 @@ class BroughtData:
 def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
     """Read ``--samples``: arrays by input name, and ``labels`` (N,) where there are any.
 
-    Raises DataError for a file that is no ``.npz`` or holds pickled objects, missing and unknown names, another dtype
-    or shape, no samples, NaN or infinity, values outside the input's range, and labels of another length or class.
+    Raises DataError for a file that is no ``.npz`` or holds pickled objects, and for missing and unknown names. So it
+    does for another dtype or shape, no samples, NaN or infinity, values outside the input's range, and labels of
+    another length or class.
     """
     what = f"--samples {path}"
     arrays = _load_npz(path, what)
@@ -108,6 +109,11 @@ def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
     for item in spec.inputs:
         array = arrays[item.name]
         shape = "(" + ", ".join("N" if d == BATCH else str(d) for d in item.shape) + ")"
+        if array.dtype.kind in "SU":
+            raise DataError(
+                f"{what}: {item.name!r} is {array.dtype}; expected {item.dtype}: give what the model is fed, such as "
+                "the ids that its tokenizer makes of the strings"
+            )
         if array.dtype != np.dtype(item.dtype):
             raise DataError(f"{what}: {item.name!r} is {array.dtype}; expected {item.dtype} (use .astype on the array)")
         fits = array.ndim == len(item.shape) and all(
@@ -123,8 +129,9 @@ def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
             raise DataError(f"{what}: {item.name!r} has {int(bad.sum())} NaN or infinite values, the first at {first}")
         low, high = item.range
         if array.min() < low or array.max() > high:
+            least, most = (value.item() for value in (array.min(), array.max()))
             raise DataError(
-                f"{what}: {item.name!r} has values from {array.min():.6g} to {array.max():.6g}; "
+                f"{what}: {item.name!r} has values from {least:.6g} to {most:.6g}; "
                 f"expected [{low:g}, {high:g}], the input's range ({spec.source})"
             )
     counts = {name: len(array) for name, array in arrays.items() if array.ndim}
@@ -182,29 +189,29 @@ def _load_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
 
 
 def make_samples(spec: ModelSpec) -> BroughtData:
-    """Make samples for a SavedModel that came without: crops of scikit-learn's photographs, at the input's size.
+    """Make samples for a model that came without: crops of scikit-learn's photographs, at the input's size.
 
-    Raises SpecError where the input is no image of one or three channels.
+    Where the inputs are no single image, they are drawn within the ranges of its description. Raises SpecError where it
+    has none but what was derived, and that tells nothing of the values.
     """
     item = spec.inputs[0]
     shape = spec.concrete_shape(item, 1)
-    if len(shape) != 4 or shape[3] not in {1, 3}:
-        raise SpecError(
-            f"{spec.source}: its input {item.name!r} {shape[1:]} is no image (H, W, 1 or 3); give --samples FILE.npz"
-        )
+    if len(spec.inputs) > 1 or len(shape) != 4 or shape[3] not in {1, 3}:
+        return _drawn(spec)
     from PIL import Image
 
     sources = [Image.fromarray(image) for image in photographs()]
     generator = np.random.default_rng(0)
     count = TESTED + spec.calibration.samples
-    images = np.empty((count, *shape[1:]), np.float32)
+    images = np.empty((count, *shape[1:]), item.dtype)
     for image in images:
         photograph = sources[generator.integers(len(sources))]
         side = int(generator.integers(32, min(photograph.size)))
         left, top = (int(generator.integers(0, size - side + 1)) for size in photograph.size)
         crop = photograph.crop((left, top, left + side, top + side)).resize((shape[2], shape[1]))
         pixels = np.asarray(crop if shape[3] == 3 else crop.convert("L"), np.float32) / 255
-        image[...] = item.range[0] + (item.range[1] - item.range[0]) * pixels.reshape(shape[1:])
+        values = item.range[0] + (item.range[1] - item.range[0]) * pixels.reshape(shape[1:])
+        image[...] = values if images.dtype.kind == "f" else np.rint(values)
     classes = int(spec.probabilities.shape[1]) if spec.probabilities else 0
     low, high = item.range
     source = (
@@ -218,6 +225,32 @@ def make_samples(spec: ModelSpec) -> BroughtData:
     names = tuple(f"class {i}" for i in range(classes))
     samples = Samples({item.name: images}, None, "the photographs' crops")
     return BroughtData("photographs", source, names, samples, assumption)
+
+
+def _drawn(spec: ModelSpec) -> BroughtData:
+    """Samples that are drawn evenly within the ranges that a user's description says."""
+    if spec.options:
+        shapes = ", ".join(f"{i.name!r} {spec.concrete_shape(i, 1)[1:]}" for i in spec.inputs)
+        are = f"its input {shapes} is no image" if len(spec.inputs) == 1 else f"its inputs {shapes} are no single image"
+        names = ", ".join(i.name for i in spec.inputs)
+        raise SpecError(
+            f"{spec.source}: {are} (H, W, 1 or 3); give --samples FILE.npz with an array for each of {names}"
+        )
+    generator = np.random.default_rng(0)
+    count = TESTED + spec.calibration.samples
+
+    def drawn(item: InputSpec) -> NDArray[Any]:
+        shape = spec.concrete_shape(item, count)
+        if item.dtype == "float32":
+            return generator.uniform(*item.range, shape).astype(np.float32)
+        low, high = map(int, item.range)
+        return generator.integers(low, high, shape, endpoint=True).astype(item.dtype)
+
+    samples = Samples({item.name: drawn(item) for item in spec.inputs}, None, "the drawn samples")
+    source = f"{count} samples drawn within the ranges of {spec.source}: --samples=FILE.npz shows the model's own"
+    assumption = f"its samples were drawn within the ranges of {spec.source}: give --samples=FILE.npz"
+    classes = int(spec.probabilities.shape[1]) if spec.probabilities else 0
+    return BroughtData("drawn", source, tuple(f"class {i}" for i in range(classes)), samples, assumption)
 
 
 def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:

@@ -1,4 +1,4 @@
-"""TODO engines.model.derive."""
+"""The description of a model that came without one: from its signature, its answers, and the samples beside it."""
 
 from __future__ import annotations
 
@@ -10,127 +10,306 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines import tools
-from engines.errors import SpecError
-from engines.formats.savedmodel.packages import tensorflow
-from engines.formats.savedmodel.signature import serving_default
-from engines.model.brought import _load_npz
-from engines.model.spec import BATCH, ModelSpec
+from engines.errors import RunnerError, SpecError
+from engines.model.brought import LABELS, _load_npz
+from engines.model.found import Found, Tensor
+from engines.model.kinds import Kind, described, find_kinds
+from engines.model.samples import reach
+from engines.model.sizes import resize
+from engines.model.spec import BATCH, INPUT_DTYPES, OUTPUT_DTYPES, SIGNATURE, WHOLE_RANGES, ModelSpec
 from engines.model.toml import parse_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-
-RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-"""The usual ranges of image inputs; the first that holds all samples is taken for a SavedModel without description."""
-
-SUM_TOLERANCE = 2e-2
-"""Outputs whose rows sum to one within this are probabilities: FP16 and 8-bit softmax stay well within it."""
+    Arrays = Mapping[str, NDArray[Any]]
 
 
-def derive_spec(folder: Path, samples: Path | None) -> ModelSpec:
-    """Describe the SavedModel in ``folder`` from its ``serving_default`` signature, for ``--saved-model``.
+RANGES = ((0.0, 1.0), (-1.0, 1.0))
+"""The usual ranges of float inputs: one is taken where the samples fill it."""
 
-    ``samples`` gives the input's range and dynamic sizes where there are samples. An output (N, classes) whose rows
-    sum to one holds probabilities, any other of that rank logits. Raises SpecError for what is no SavedModel, lacks
-    the signature, has several inputs, or an input that is not float32 with a dynamic batch.
+BYTES = (0, 255)
+"""The usual range of pixels."""
+
+FILLED = 0.9
+"""The least share of a usual range that samples reach over, if it is theirs."""
+
+PROBED = 16
+"""How many of the samples a model is asked for to see its outputs."""
+
+
+def derive_spec(folder: Path, samples: Path | None, signature: str = SIGNATURE) -> ModelSpec:
+    """Describe the SavedModel in ``folder`` from one of its signatures, for ``--saved-model``.
+
+    ``samples`` gives ranges and dynamic sizes where there are samples. What outputs hold is found by
+    engines.model.kinds. Raises SpecError for what is no SavedModel or lacks the signature. So it does for an input of
+    strings, of another dtype than those of INPUT_DTYPES, or with a fixed batch.
     """
-    what = f"--saved-model {folder}"
-    advice = "describe the model in a TOML file and give it with --model"
-    if not folder.is_dir():
-        raise SpecError(f"{what}: no such folder; expected a SavedModel: saved_model.pb and variables/")
-    tf = tensorflow()
-    if not tf.saved_model.contains_saved_model(str(folder)):
-        found = sorted(p.name for p in folder.iterdir())[:8]
-        raise SpecError(f"{what}: not a SavedModel, it holds {found}; expected saved_model.pb and variables/")
-    try:
-        loaded = tf.saved_model.load(str(folder))
-    except Exception as error:  # TensorFlow raises many types for a damaged SavedModel, each of them fatal here
-        raise SpecError(f"{what}: TensorFlow cannot load it: {tools.last_lines(str(error), 3).strip()}") from error
-    function = serving_default(loaded, what)
-    inputs: Mapping[str, Any] = function.structured_input_signature[1]
-    if len(inputs) != 1:
-        raise SpecError(f"{what}: has {len(inputs)} inputs, {sorted(inputs)}; allowed: one input; else {advice}")
-    name, tensor = next(iter(inputs.items()))
-    wrong = f"{what}: its input {name!r} is {tensor.dtype.name} {tensor.shape}"
-    if tensor.dtype != tf.float32:
-        raise SpecError(
-            f"{wrong}; expected float32: export a function that takes float32 and casts it before it calls the model"
-        )
-    if not tensor.shape.rank or tensor.shape[0] is not None:
-        raise SpecError(f"{wrong}; expected a dynamic batch: export it again with an input of shape (None, …)")
-    shape, dimensions, values = _concrete(name, tuple(tensor.shape), samples, what)
-    probe = values if values is not None else np.random.default_rng(0).random((4, *shape[1:])).astype(np.float32)
-    try:
-        found_outputs = {k: np.asarray(v) for k, v in function(**{name: tf.constant(probe[:4])}).items()}
-    except tf.errors.OpError as error:
-        last = tools.last_lines(str(error), 3).strip()
-        raise SpecError(
-            f"{what}: cannot run {len(probe[:4])} samples: {last}; expected a model that takes any number"
-        ) from error
-    for key, array in found_outputs.items():
-        if array.dtype != np.float32:
-            raise SpecError(f"{what}: its output {key!r} is {array.dtype}; expected float32")
-    low, high = _range(values)
+    from engines.formats.savedmodel.discovery import discover
+
+    found = discover(folder, signature, f"--saved-model {folder}")
+    named = "" if signature == SIGNATURE else f"_{signature}"
     content = {
-        "name": _model_name(folder),
-        "description": f"SavedModel in {folder}",
-        "source": {"saved_model": str(folder.resolve())},
-        "inputs": [{"name": name, "shape": _named(tensor.shape), "range": [low, high]}],
-        "outputs": [
-            {"name": key, "shape": [BATCH, *array.shape[1:]], "kind": _kind(array)}
-            for key, array in sorted(found_outputs.items())
+        "name": _model_name(folder) + re.sub(r"[^A-Za-z0-9_-]+", "_", named),
+        "description": f"SavedModel in {folder}" + (f", signature {signature}" if named else ""),
+        "source": {"saved_model": str(folder.resolve()), **({"signature": signature} if named else {})},
+    }
+    options = [f"--saved-model={folder}", *([f"--signature={signature}"] if named else [])]
+    return _described(found, content, samples, folder, options)
+
+
+def derive_onnx(path: Path, samples: Path | None) -> ModelSpec:
+    """Describe the ONNX file ``path`` for ``--onnx`` without a SavedModel: its FP32 form is the reference.
+
+    Raises SpecError as :func:`derive_spec` does, and for a file that is missing, damaged or not FP32.
+    """
+    from engines.formats.onnx.discovery import discover
+
+    found = discover(path, f"--onnx {path}")
+    content = {
+        "name": re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem).strip("_-") or "model",
+        "description": f"ONNX in {path}",
+        "source": {"onnx": str(path.resolve())},
+    }
+    return _described(found, content, samples, path, [f"--onnx={path}"])
+
+
+def _described(
+    found: Found, content: Mapping[str, Any], samples: Path | None, path: Path, options: Sequence[str]
+) -> ModelSpec:
+    for tensor in found.inputs:
+        _check(tensor, found)
+    if not found.inputs:
+        raise SpecError(f"{found.what}: takes no inputs; expected one or more: export a function of its inputs")
+    values = _samples(found.inputs, samples)
+    names, dimensions = _dimensions(found, values)
+    probe = _probe(found.inputs, names, dimensions, values)
+    outputs = _asked(found, probe)
+    kinds = _kinds(found, outputs, samples, len(next(iter(probe.values()))))
+    others = _other_sizes(found, names, dimensions, probe, outputs) if dimensions else None
+    if others is not None:
+        dimensions = {name: [*sizes, others[0][name]] for name, sizes in dimensions.items()}
+    moving = {name: array for name, array in outputs.items() if kinds[name].kind != "constant"}
+    shapes, dimensions = _output_shapes(moving, others[1] if others else None, dimensions)
+    shapes |= {name: list(array.shape) for name, array in outputs.items() if name not in moving}
+    image = values is None and len(found.inputs) == 1
+    whole = {
+        **content,
+        "inputs": [
+            {
+                "name": t.name,
+                "shape": [BATCH, *(names.get((t.name, axis), d) for axis, d in enumerate(t.shape) if axis)],
+                "dtype": t.dtype,
+                "range": list(value_range(t.dtype, len(t.shape), None if values is None else values.get(t.name))),
+            }
+            for t in found.inputs
         ],
-        "data": {"dataset": "photographs"},
+        "outputs": [
+            {**described(name, array, kinds[name]), "shape": shapes[name]} for name, array in sorted(outputs.items())
+        ],
+        **({"data": {"dataset": "photographs"}} if image else {}),
         **({"dimensions": dimensions} if dimensions else {}),
     }
-    given = [f"--saved-model={folder}", *([f"--samples={samples}"] if samples else [])]
-    return replace(parse_model(content, folder), options=tuple(given))
+    given = [*options, *([f"--samples={samples}"] if samples else [])]
+    return replace(parse_model(whole, path), options=tuple(given))
 
 
-def _named(shape: Sequence[int | None]) -> list[int | str]:
-    return [BATCH if axis == 0 else f"axis_{axis}" if d is None else d for axis, d in enumerate(shape)]
-
-
-def _concrete(
-    name: str, shape: tuple[int | None, ...], samples: Path | None, what: str
-) -> tuple[tuple[int, ...], dict[str, list[int]], NDArray[Any] | None]:
-    """Find the sizes of dynamic dimensions in the samples; gives the shape, those sizes by name, and the samples."""
-    values = _load_npz(samples, f"--samples {samples}").get(name) if samples else None
-    dynamic = [axis for axis, d in enumerate(shape) if d is None and axis > 0]
-    if dynamic and (values is None or values.ndim != len(shape)):
+def _check(tensor: Tensor, found: Found) -> None:
+    """Refuse an input that cannot be fed, in words that say what to export instead."""
+    shape = "(" + ", ".join("None" if d is None else str(d) for d in tensor.shape) + ")"
+    wrong = f"{found.what}: its input {tensor.name!r} is {tensor.dtype} {shape}"
+    if tensor.dtype == "string":
         raise SpecError(
-            f"{what}: its input {name!r} has dynamic dimensions {shape}; give --samples that show their sizes"
+            f"{wrong}; expected numbers: export the part behind its text or example parsing, which takes ids or images"
         )
-    full = tuple(
-        1 if axis == 0 else int(values.shape[axis]) if d is None and values is not None else int(d or 0)
-        for axis, d in enumerate(shape)
+    if tensor.dtype not in INPUT_DTYPES:
+        raise SpecError(
+            f"{wrong}; expected {' or '.join(INPUT_DTYPES)}: export a function that takes float32, or int32 for "
+            "integers, and casts it before it calls the model"
+        )
+    if not tensor.shape or isinstance(tensor.shape[0], int):
+        raise SpecError(f"{wrong}; expected a dynamic batch: export it again with an input of shape (None, …)")
+
+
+def _samples(tensors: Sequence[Tensor], samples: Path | None) -> dict[str, NDArray[Any]] | None:
+    """Samples by input name; only those that fit, for it is their reader that says what is wrong with others."""
+    if samples is None:
+        return None
+    arrays = _load_npz(samples, f"--samples {samples}")
+    fitting = {t.name: arrays[t.name] for t in tensors if t.name in arrays and _fits(t, arrays[t.name])}
+    return {n: a for n, a in fitting.items() if n != LABELS}
+
+
+def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
+    """Whether samples have an input's dtype and shape, and are finite."""
+    shaped = array.ndim == len(tensor.shape) and all(
+        not isinstance(d, int) or d == size for d, size in zip(tensor.shape, array.shape, strict=True)
     )
-    if values is not None and (values.dtype != np.float32 or values.shape[1:] != full[1:] or len(values) == 0):
-        values = None  # read_samples says what is wrong with them
-    return full, {f"axis_{axis}": [full[axis]] for axis in dynamic}, values
+    return array.dtype.name == tensor.dtype and shaped and array.size > 0 and bool(np.isfinite(array).all())
 
 
-def _range(values: NDArray[Any] | None) -> tuple[float, float]:
-    if values is None:
-        return RANGES[0]
-    low, high = float(values.min()), float(values.max())
-    for bounds in RANGES:
-        if bounds[0] <= low and high <= bounds[1]:
-            return bounds
-    return (low, high) if low < high else (low, low + 1)
+def _dimensions(found: Found, values: Arrays | None) -> tuple[dict[tuple[str, int], str], dict[str, list[int]]]:
+    """Names of the dynamic dimensions, by input and axis, and their sizes by name, as the samples have them.
+
+    Those of two inputs share a name where the signature has it so, or on the same axis where the sizes agree. Ids and
+    their mask, for one, are of one length.
+    """
+    names: dict[tuple[str, int], str] = {}
+    sizes: dict[str, list[int]] = {}
+    for number, tensor in enumerate(found.inputs):
+        for axis, d in enumerate(tensor.shape):
+            if axis == 0 or isinstance(d, int):
+                continue
+            if values is None or tensor.name not in values:
+                shown = tuple(d if isinstance(d, int) else None for d in tensor.shape)
+                raise SpecError(
+                    f"{found.what}: its input {tensor.name!r} has dynamic dimensions {shown}; "
+                    "give --samples that show their sizes"
+                )
+            size = int(values[tensor.name].shape[axis])
+            name = d if isinstance(d, str) and d.isidentifier() and d != BATCH else f"axis_{axis}"
+            if sizes.get(name, [size]) != [size]:
+                name = f"axis_{axis}_of_input_{number + 1}"
+            names[tensor.name, axis], sizes[name] = name, [size]
+    return names, sizes
 
 
-def _kind(array: NDArray[Any]) -> str:
-    if array.ndim != 2 or array.shape[1] < 2:
-        return "values"
-    sums = np.abs(array.sum(axis=1) - 1)
-    return "probabilities" if array.min() >= 0 and sums.max() < SUM_TOLERANCE else "logits"
+def _probe(
+    tensors: Sequence[Tensor],
+    names: Mapping[tuple[str, int], str],
+    dimensions: Mapping[str, list[int]],
+    values: Arrays | None,
+) -> dict[str, NDArray[Any]]:
+    """A few inputs: the first samples, and those of them that reach furthest, since ids may be beyond a table."""
+    if values and len(values) == len(tensors) and len({len(a) for a in values.values()}) == 1:
+        rows = [*range(min(PROBED, len(next(iter(values.values())))))]
+        for array in values.values():
+            flat = array.reshape(len(array), -1)
+            if flat.shape[1]:
+                rows += [int(flat.min(axis=1).argmin()), int(flat.max(axis=1).argmax())]
+        chosen = list(dict.fromkeys(rows))
+        return {name: np.ascontiguousarray(array[chosen]) for name, array in values.items()}
+    generator = np.random.default_rng(0)
+
+    def made(tensor: Tensor) -> NDArray[Any]:
+        sizes = (
+            (dimensions[names[tensor.name, a]][0] if (tensor.name, a) in names else d)
+            for a, d in enumerate(tensor.shape)
+            if a
+        )
+        shape = (4, *(int(size or 1) for size in sizes))
+        if tensor.dtype == "float32":
+            return generator.random(shape).astype(np.float32)
+        return generator.integers(0, 2 if tensor.dtype != "uint8" else 256, shape).astype(tensor.dtype)
+
+    return {tensor.name: made(tensor) for tensor in tensors}
+
+
+def _asked(found: Found, probe: Arrays) -> dict[str, NDArray[Any]]:
+    """Outputs of a few inputs; SpecError where the model stops at them, or gives what cannot be compared."""
+    count = len(next(iter(probe.values())))
+    try:
+        outputs = found.ask(probe)
+    except RunnerError as error:
+        if _runs_each(found, probe):
+            raise SpecError(
+                f"{found.what}: cannot run {count} samples: {error}; expected a model that takes any number"
+            ) from error
+        raise SpecError(
+            f"{found.what}: cannot run {count} samples of {reach(probe)}: {error}; "
+            "give --samples of values that it takes, ids within its tables"
+        ) from error
+    for name, array in outputs.items():
+        if array.dtype.name not in OUTPUT_DTYPES:
+            raise SpecError(f"{found.what}: its output {name!r} is {array.dtype}; expected {' | '.join(OUTPUT_DTYPES)}")
+    return outputs
+
+
+def _kinds(found: Found, outputs: Arrays, samples: Path | None, count: int) -> dict[str, Kind]:
+    """What the outputs hold, of so many samples; SpecError names the model where one of them cannot be compared."""
+    labels = _load_npz(samples, f"--samples {samples}").get(LABELS) if samples else None
+    try:
+        return find_kinds(found.graph, outputs, labels, count=count)
+    except SpecError as error:
+        raise SpecError(f"{found.what}: {error}") from error
+
+
+def _runs_each(found: Found, probe: Arrays) -> bool:
+    """Whether a model runs samples alone that it does not run together."""
+    try:
+        for row in range(len(next(iter(probe.values())))):
+            found.ask({name: array[row : row + 1] for name, array in probe.items()})
+    except RunnerError:
+        return False
+    return True
+
+
+def _other_sizes(
+    found: Found,
+    names: Mapping[tuple[str, int], str],
+    dimensions: Mapping[str, list[int]],
+    probe: Arrays,
+    first: Arrays,
+) -> tuple[dict[str, int], dict[str, NDArray[Any]]] | None:
+    """Another size for each dynamic dimension that the model runs at, half or twice the first, and its outputs.
+
+    None where it stops at both, or answers another number of rows than at the ``first`` size, or no numbers.
+    """
+    for factor in (0.5, 2.0):
+        sizes = {name: int(factor * size) or 2 for name, (size, *_) in dimensions.items()}
+        inputs = {
+            name: resize(array, [sizes[names[name, a]] if (name, a) in names else d for a, d in enumerate(array.shape)])
+            for name, array in probe.items()
+        }
+        try:
+            outputs = found.ask(inputs)
+        except RunnerError:
+            continue
+        if all(a.shape[:1] == first[n].shape[:1] and np.isfinite(a).all() for n, a in outputs.items()):
+            return sizes, outputs
+    return None
+
+
+def _output_shapes(
+    outputs: Arrays, others: Arrays | None, dimensions: Mapping[str, list[int]]
+) -> tuple[dict[str, list[int | str]], dict[str, list[int]]]:
+    """Shapes of the outputs, and the dimensions with those of outputs among them: what changes with the inputs."""
+    known, shapes = dict(dimensions), {}
+    for name, array in outputs.items():
+        shape: list[int | str] = [BATCH, *array.shape[1:]]
+        for axis in range(1, array.ndim if others is not None and others[name].ndim == array.ndim else 0):
+            both = [array.shape[axis], others[name].shape[axis]] if others is not None else []
+            if both[0] != both[1]:
+                made = re.sub(r"\W", "_", f"axis_{axis}_of_{name}")
+                shape[axis] = next((d for d, sizes in known.items() if sizes == both), made)
+                known[str(shape[axis])] = both
+        shapes[name] = shape
+    return shapes, known
+
+
+def value_range(dtype: str, rank: int, values: NDArray[Any] | None) -> tuple[float, float]:
+    """Range of an input: that of its samples, or a usual one where they speak for it.
+
+    Pixels are [0, 255] where the samples are bytes, or mostly whole numbers, that reach above the middle.
+    """
+    if values is None or dtype == "bool":
+        return WHOLE_RANGES.get(dtype, RANGES[0] if dtype == "float32" else (0, 1))
+    low, high = values.min().item(), values.max().item()
+    pixels = low >= BYTES[0] and BYTES[1] // 2 < high <= BYTES[1]
+    if dtype != "float32":
+        return BYTES if pixels and dtype == "uint8" and rank > 2 else (low, high)
+    if pixels and (np.rint(values) == values).mean() >= FILLED:
+        return BYTES
+    return _usual(low, high) or ((low, high) if low < high else (low, low + 1))
+
+
+def _usual(low: float, high: float) -> tuple[float, float] | None:
+    """The usual range that values from ``low`` to ``high`` fill; None where there is none."""
+    return next((e for e in RANGES if e[0] <= low and high <= e[1] and high - low >= FILLED * (e[1] - e[0])), None)
 
 
 def _model_name(folder: Path) -> str:
-    """Name the model after its folder; the usual names of the folder itself say nothing, so its parent's is taken."""
+    """Name of the model: that of its folder, or of the folder's parent where its own is one that tells nothing."""
     resolved = folder.resolve()
     name = resolved.parent.name if resolved.name in {"saved_model", "savedmodel", "export", "model"} else resolved.name
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "model"

@@ -1,4 +1,4 @@
-"""TODO engines.model.samples."""
+"""Samples in memory, and data sets that are read when samples are asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import DataError
+from engines.model.spec import INPUT_DTYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,25 +22,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples in memory: ``inputs`` by input name (float32, the first axis is the sample) and their labels.
+    """Samples in memory: ``inputs`` by input name (the first axis is the sample) and their labels.
 
+    Inputs are float32, integers or truth values (:data:`engines.model.spec.INPUT_DTYPES`).
     ``labels`` is int64 of shape (N,), or None where there are none; ``origin`` is what error messages call these
     samples (a plural). Raises DataError where the dtypes or the numbers of samples differ from that.
     """
 
-    inputs: Mapping[str, NDArray[np.float32]]
+    inputs: Mapping[str, NDArray[Any]]
     labels: NDArray[np.int64] | None
     origin: str = "the arrays"
 
     def __post_init__(self) -> None:
-        arrays: dict[str, tuple[NDArray[Any], str]] = {name: (array, "float32") for name, array in self.inputs.items()}
+        arrays: dict[str, tuple[NDArray[Any], Collection[str]]] = {n: (a, INPUT_DTYPES) for n, a in self.inputs.items()}
         if not arrays:
             raise DataError("samples need at least one input, there is none")
         if self.labels is not None:
-            arrays["labels"] = (self.labels, "int64")
-        for name, (array, dtype) in arrays.items():
-            if array.dtype != dtype or array.ndim == 0:
-                raise DataError(f"{name} is {_described(array)}, expected {dtype} with the sample as its first axis")
+            arrays["labels"] = (self.labels, ("int64",))
+        for name, (array, dtypes) in arrays.items():
+            if array.dtype.name not in dtypes or array.ndim == 0:
+                allowed = " or ".join(dtypes)
+                raise DataError(f"{name} is {_described(array)}, expected {allowed} with the sample as its first axis")
         if len({len(array) for array, _ in arrays.values()}) > 1:
             found = ", ".join(f"{name}: {len(array)}" for name, (array, _) in arrays.items())
             raise DataError(f"the numbers of samples differ ({found})")
@@ -163,7 +166,7 @@ class Dataset:
 
 
 def pack(dataset: Dataset, calibration: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Give what :func:`unpack` makes a dataset of again elsewhere.
+    """Members from which :func:`unpack` makes the dataset again elsewhere.
 
     That is arrays (uint8 pixels, int64 labels) and a JSON-able rest: all test samples, and the first ``calibration``
     training samples without their labels.
@@ -189,7 +192,7 @@ def pack(dataset: Dataset, calibration: int) -> tuple[dict[str, NDArray[Any]], d
 def unpack(
     path: Path, rest: Mapping[str, Any], input_name: str, value_range: tuple[float, float] = (0.0, 1.0)
 ) -> Dataset:
-    """Give the dataset that :func:`pack` packed; its arrays are in the .npz file ``path``, read when asked for."""
+    """Dataset that :func:`pack` packed; its arrays are in the .npz file ``path``, read when asked for."""
 
     @functools.cache
     def arrays() -> dict[str, NDArray[Any]]:
@@ -225,6 +228,11 @@ def content_hash(arrays: Mapping[str, NDArray[Any]]) -> str:
         digest.update(json.dumps([name, str(array.dtype), array.shape]).encode() + b"\n")
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def reach(inputs: Mapping[str, NDArray[Any]]) -> str:
+    """What each input holds, in words: ``'tokens' (int32, from 0 to 999)``, of arrays (N, …) by input name."""
+    return " and ".join(f"{n!r} ({a.dtype}, from {a.min():g} to {a.max():g})" for n, a in inputs.items())
 
 
 def _described(value: object) -> str:

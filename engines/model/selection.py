@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.chain import DATA, Chain
 from engines.errors import SpecError
 from engines.formats import registry
-from engines.model import brought, datasets, derive
+from engines.model import brought, datasets, derive, options
 from engines.model.bundled import bundled_names, find_model
 from engines.model.samples import unpack
-from engines.model.spec import ModelSpec
-from engines.model.toml import load_model
+from engines.model.spec import SIGNATURE, ModelSpec
+from engines.model.toml import FILE_REFERENCE, load_model
 
 if TYPE_CHECKING:
     from engines.model.brought import BroughtData
@@ -33,18 +34,24 @@ def select(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
     return result
 
 
-def find_data(spec: ModelSpec, store: Store, cifar10_dir: Path | None = None, download: bool = False) -> Dataset:
+def find_data(
+    spec: ModelSpec, store: Store, cifar10_dir: Path | None = None, download: bool = False
+) -> Dataset | BroughtData:
     """Samples of a model: those on this machine, or those in the store where this environment only consumes.
+
+    Where its description names no dataset, they are made within its ranges.
 
     Without the reference's packages, samples that another environment stored come before those that are made with
     scikit-learn: the stored engines were calibrated with them. CIFAR-10 itself is the same everywhere.
     Raises DataError as :func:`engines.model.datasets.locate` does.
     """
+    if not spec.dataset:
+        return brought.make_samples(spec)
     item = spec.inputs[0]
     found = datasets.locate(
         spec.dataset, cifar10_dir=cifar10_dir, download=download, input_name=item.name, value_range=item.range
     )
-    consumes = registry.reference().unavailable() and found.name != "cifar10"
+    consumes = registry.reference(spec).unavailable() and found.name != "cifar10"
     if consumes and (stored := store.recorded(spec.name, DATA)):
         return unpack(stored.file("data.npz"), stored.details, item.name, item.range)
     return found
@@ -55,25 +62,39 @@ def chains(
     *,
     models: Sequence[str] = (),
     saved_model: Path | None = None,
+    signature: str | None = None,
+    precisions: Sequence[str] = (),
+    kinds: Sequence[str] = (),
     samples: Path | None = None,
     engines: Mapping[str, Path] | None = None,
+    settings: Mapping[str, Sequence[str] | None] | None = None,
     cifar10_dir: Path | None = None,
     download: bool = False,
 ) -> dict[str, Chain]:
-    """Give the chain of each model under test, by the model's name: every bundled one where none is named.
+    """The chain of each model under test, by the model's name: every bundled one where none is named.
 
-    Each argument is what the option of its name gives; ``engines`` are the files of ``--onnx`` and ``--tflite``.
+    Each argument is what the option of its name gives. ``engines`` are the files of ``--onnx`` and ``--tflite``,
+    ``settings`` the values of the formats' own options. An ONNX file alone, without any model, is a model itself.
     Raises EngineError where options exclude each other, a file is no good, or the data lack an input of the model.
     """
+    files = dict(engines or {})
     if saved_model is not None and models:
         raise SpecError(
             f"--saved-model {saved_model} and the model {models[0]} are both given; allowed: one of the two"
         )
+    if signature is not None and saved_model is None:
+        raise SpecError(f"--signature {signature} is for --saved-model DIR; a TOML file has source.signature")
+    derived = True
     if saved_model is not None:
-        specs = [derive.derive_spec(saved_model, samples)]
+        specs = [derive.derive_spec(saved_model, samples, signature or SIGNATURE)]
+    elif not models and set(files) == {FILE_REFERENCE.format}:
+        specs = [derive.derive_onnx(files.pop(FILE_REFERENCE.format), samples)]
     else:
+        derived = False
         specs = [load_model(find_model(name)) for name in models or bundled_names()]
-    files = dict(engines or {})
+    if kinds and len(specs) != 1:
+        raise SpecError(f"--kind {kinds[0]} is for one model; name one with --model, --saved-model or --onnx")
+    specs = [options.with_precisions(options.with_kinds(spec, kinds), precisions) for spec in specs]
     for option in [*(f"--{format_}" for format_ in files), *(["--samples"] if samples else [])]:
         if len(specs) != 1:
             raise SpecError(
@@ -83,10 +104,13 @@ def chains(
     for format_, path in files.items():
         specs = [brought.brought_engine(format_, path, specs[0])]
 
+    chosen = registry.settings(settings or {})
+    specs = [replace(spec, settings=chosen) for spec in specs]
+
     def data(spec: ModelSpec) -> Dataset | BroughtData:
         if samples is not None:
             return brought.read_samples(samples, spec)
-        if saved_model is not None:
+        if derived:
             return brought.make_samples(spec)
         return find_data(spec, store, cifar10_dir, download)
 

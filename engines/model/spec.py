@@ -9,13 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from engines.model.bundled import folder
+from engines.variant import REFERENCE, Variant
 
 BATCH = "batch"
 """The name of the dynamic first dimension that every input and output has."""
 
+SIGNATURE = "serving_default"
+"""The SavedModel's signature that is under test where nothing names another."""
+
 DTYPES = ("float32",)
 
-OUTPUT_KINDS = ("probabilities", "logits", "values")
+INPUT_DTYPES = ("float32", "int32", "int64", "uint8", "int8", "bool")
+"""What an input may hold. Whole numbers stay whole in every format: an id that was rounded is another id."""
+
+WHOLE_RANGES: Mapping[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127), "bool": (0, 1)}
+"""The ranges of inputs whose dtype says them; ids of 32 or 64 bits have those of their table."""
+
+OUTPUT_DTYPES = ("float32", "int8", "uint8", "int16", "int32", "uint32", "int64", "bool")
+
+OUTPUT_KINDS = ("probabilities", "logits", "values", "scores", "integers", "ranked", "constant")
+
+KINDS_OF_CLASSES = ("probabilities", "logits")
+"""The kinds of outputs (batch, classes) of which one class is the answer."""
 
 ARCHITECTURES = ("vgg",)
 
@@ -24,8 +39,9 @@ ARCHITECTURES = ("vgg",)
 class InputSpec:
     """One named input: its shape starts with ``"batch"``; other strings are further dynamic dimensions.
 
-    ``range`` is what the model was trained on, both ends included: contrast and drawn inputs stay within it.
-    ``signature_name`` is what the SavedModel's ``serving_default`` signature calls this input.
+    ``range`` is what the model was trained on, both ends included: contrast and drawn inputs stay within it. It holds
+    integers where ``dtype`` does, 0 and 1 for truth values.
+    ``signature_name`` is what the SavedModel's signature, or the ONNX file, calls this input.
     """
 
     name: str
@@ -39,8 +55,15 @@ class InputSpec:
 class OutputSpec:
     """One named output.
 
-    ``kind`` says how it is judged: ``probabilities`` (rows sum to one), ``logits`` (softmax taken first for class
-    decisions), ``values`` (no classes).
+    ``why`` is what it was taken for its kind by; empty where the user chose it. ``kind`` is how it is judged:
+
+    - ``probabilities``: rows sum to one
+    - ``scores``: each in [0, 1], with a decision of its own at ``threshold``
+    - ``logits``: softmax is taken first for class decisions
+    - ``values``: no classes
+    - ``integers``: ids and counts
+    - ``ranked``: rows of top-k or NMS, where several outputs belong together
+    - ``constant``: without a batch axis, so that the shape does not start with it
     """
 
     name: str
@@ -48,6 +71,8 @@ class OutputSpec:
     dtype: str
     kind: str
     signature_name: str
+    threshold: float = 0.5
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +88,7 @@ class Weights:
 class Training:
     """How the bundled architecture is trained, reproducibly.
 
-    ``learning_rate`` is the peak of a cosine schedule; ``dropout`` is the share dropped before the dense layers;
+    ``learning_rate`` is the peak of a cosine schedule; ``dropout`` is the share dropped before the dense layers.
     ``shift`` is by how many pixels training images are moved at most, ``flip`` whether they are mirrored.
     ``weight_decay`` is AdamW's, ``label_smoothing`` the share of each label that is spread over all classes.
     """
@@ -101,7 +126,7 @@ class BatchProfile:
     max: int
 
     def __str__(self) -> str:
-        """Give the short form used in variant ids: ``b1.16.32``."""
+        """Short form used in variant ids: ``b1.16.32``."""
         return f"b{self.min}.{self.opt}.{self.max}"
 
 
@@ -115,7 +140,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model under test. Exactly one of ``architecture`` and ``saved_model`` says where it comes from."""
+    """A model under test. Exactly one of ``architecture``, ``saved_model`` and ``file`` says where it comes from.
+
+    ``file`` is in the format of the ``reference``, which is the SavedModel where there is none. ``dataset`` is empty
+    where the description names none.
+    """
 
     name: str
     description: str
@@ -135,6 +164,13 @@ class ModelSpec:
     floors: tuple[Mapping[str, Any], ...] = ()
     options: tuple[str, ...] = ()
     """The options that a model was given by that has no TOML file."""
+    signature: str = SIGNATURE
+    """The SavedModel's signature under test."""
+    file: Path | None = None
+    reference: Variant = REFERENCE
+    """The variant that all others are compared with, and made from."""
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What was given of the formats' own options, by option (:class:`engines.formats.option.Option`)."""
 
     @property
     def source(self) -> str:
@@ -156,9 +192,17 @@ class ModelSpec:
         """Whether the model comes with the project."""
         return self.path.resolve().parent == folder()
 
-    def concrete_shape(self, item: InputSpec | OutputSpec, batch: int) -> tuple[int, ...]:
-        """Give the shape of an input or output for ``batch`` samples, other dynamic dimensions at their first size."""
-        sizes = {name: values[0] for name, values in self.dimensions.items()}
+    @property
+    def sizes(self) -> int:
+        """How many sizes the dynamic dimensions, the batch aside, are checked at; 1 where there are none."""
+        return max(map(len, self.dimensions.values()), default=1)
+
+    def concrete_shape(self, item: InputSpec | OutputSpec, batch: int, size: int = 0) -> tuple[int, ...]:
+        """Shape of an input or output for ``batch`` samples, other dynamic dimensions at the size of that number.
+
+        A dimension with fewer sizes than another keeps its last one.
+        """
+        sizes = {name: values[min(size, len(values) - 1)] for name, values in self.dimensions.items()}
         return tuple(batch if d == BATCH else sizes[d] if isinstance(d, str) else d for d in item.shape)
 
     def output(self, name: str) -> OutputSpec:
@@ -173,4 +217,9 @@ class ModelSpec:
     @property
     def probabilities(self) -> OutputSpec | None:
         """The first output that holds class scores, or None: the one whose accuracy is measured."""
-        return next((o for o in self.outputs if o.kind in {"probabilities", "logits"}), None)
+        return next((o for o in self.outputs if o.kind in KINDS_OF_CLASSES), None)
+
+    @property
+    def constants(self) -> frozenset[str]:
+        """The names of the outputs without a batch axis."""
+        return frozenset(o.name for o in self.outputs if o.kind == "constant")

@@ -20,8 +20,12 @@ from engines.model.datasets import DATASETS
 from engines.model.spec import (
     ARCHITECTURES,
     BATCH,
-    DTYPES,
+    INPUT_DTYPES,
+    KINDS_OF_CLASSES,
+    OUTPUT_DTYPES,
     OUTPUT_KINDS,
+    SIGNATURE,
+    WHOLE_RANGES,
     Architecture,
     BatchProfile,
     Calibration,
@@ -32,6 +36,7 @@ from engines.model.spec import (
     Weights,
 )
 from engines.store import ARTIFACT_NAME
+from engines.variant import REFERENCE, Variant
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,8 +45,11 @@ else:
 
 T = TypeVar("T")
 
+FILE_REFERENCE = Variant("onnx", "fp32")
+"""The reference of a model that comes as an ONNX file, without a SavedModel."""
 
-class _Table:
+
+class Table:
     """A TOML table that is read key by key, so that whatever is left at the end is unknown."""
 
     def __init__(self, content: Any, path: Path, key: str = "") -> None:
@@ -52,12 +60,14 @@ class _Table:
         self._known: list[str] = []
 
     def error(self, key: str, found: Any, allowed: str) -> SpecError:
+        """The error of a value that is not allowed."""
         return SpecError(f"{self.path}: {self._full(key)} is {found!r}; allowed: {allowed}")
 
     def _full(self, key: str) -> str:
         return f"{self.key}.{key}" if self.key else key
 
     def has(self, key: str) -> bool:
+        """Whether a key is there and not yet taken."""
         self._known.append(key)
         return key in self._content
 
@@ -78,6 +88,7 @@ class _Table:
         return value
 
     def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> str:
+        """Take one of several words."""
         value = self.take(key, str, " | ".join(allowed), default)
         if value not in allowed:
             near = difflib.get_close_matches(value, allowed, 1)
@@ -86,27 +97,32 @@ class _Table:
         return value
 
     def number(self, key: str, allowed: str, low: float, high: float, default: float | None = None) -> float:
+        """Take a number between two others."""
         value = self.take(key, float, allowed, default)
         if not low <= value <= high:
             raise self.error(key, value, allowed)
         return value
 
     def count(self, key: str, allowed: str, default: int | None = None, low: int = 1) -> int:
+        """Take an integer that is not below another."""
         value = self.take(key, int, allowed, default)
         if value < low:
             raise self.error(key, value, allowed)
         return value
 
-    def table(self, key: str) -> _Table:
-        return _Table(self.take(key, dict, "a table"), self.path, self._full(key))
+    def table(self, key: str) -> Table:
+        """Take a table inside of this one."""
+        return Table(self.take(key, dict, "a table"), self.path, self._full(key))
 
-    def tables(self, key: str) -> list[_Table]:
+    def tables(self, key: str) -> list[Table]:
+        """Take a list of tables, at least one."""
         items = self.take(key, list, f"one [[{key}]] table each")
         if not items:
             raise self.error(key, items, f"at least one [[{key}]] table")
-        return [_Table(item, self.path, f"{self._full(key)}[{i}]") for i, item in enumerate(items)]
+        return [Table(item, self.path, f"{self._full(key)}[{i}]") for i, item in enumerate(items)]
 
     def names(self) -> list[str]:
+        """Keys that are there and not yet taken."""
         return list(self._content)
 
     def finish(self) -> None:
@@ -132,18 +148,23 @@ def load_model(path: Path) -> ModelSpec:
 
 def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
     """Validate the content of a model's TOML file (``path`` names it in errors and anchors relative paths)."""
-    top = _Table(content, path)
+    top = Table(content, path)
     dimensions = _dimensions(top)
     inputs = tuple(_input(t) for t in top.tables("inputs"))
     outputs = tuple(_output(t) for t in top.tables("outputs"))
     _check_tensors(path, inputs, outputs, dimensions)
     source = top.table("source")
     weights = _weights(source)
-    architecture, saved_model = _source(source, inputs, outputs)
+    architecture, saved_model, file = _source(source, inputs, outputs)
+    signature = source.take("signature", str, "the name of one of the SavedModel's signatures", SIGNATURE)
     source.finish()
     if weights is not None and architecture is None:
-        raise SpecError(f"{path}: source.weights is given with source.saved_model; allowed: with source.architecture")
+        raise SpecError(f"{path}: source.weights is given without source.architecture; allowed: with it")
+    if signature != SIGNATURE and saved_model is None:
+        raise SpecError(f"{path}: source.signature is given without source.saved_model; allowed: with it")
     training = _training(top) if top.has("training") else None
+    if architecture is not None and not top.has("data"):
+        raise SpecError(f"{path}: data.dataset is missing; allowed: one of {', '.join(DATASETS)}, to train on")
     if architecture is not None and weights is None and training is None:
         raise SpecError(f"{path}: training is missing; allowed: a [training] table or source.weights, or both")
     spec = ModelSpec(
@@ -157,12 +178,15 @@ def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
         training=training,
         saved_model=saved_model,
         dataset=_data(top),
-        precisions=_precisions(top),
+        precisions=_precisions(top, FILE_REFERENCE if file else REFERENCE),
         profiles=_profiles(top),
         calibration=_calibration(top),
         dimensions=dimensions,
         tolerances=_tolerances(top),
         floors=tuple(top.take("floors", list, "one [[floors]] table each", [])),
+        signature=signature,
+        file=file,
+        reference=FILE_REFERENCE if file else REFERENCE,
     )
     if not ARTIFACT_NAME.fullmatch(spec.name):
         raise top.error(
@@ -172,43 +196,76 @@ def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
     return spec
 
 
-def _shape(table: _Table) -> tuple[int | str, ...]:
-    allowed = f'["{BATCH}", …]: "{BATCH}" first, then sizes ≥ 1 or names of dynamic dimensions'
+def _shape(table: Table, *, batch: bool = True) -> tuple[int | str, ...]:
+    """Shape of an input or output; one without a ``batch`` axis has fixed sizes only, and a single number none."""
+    first = f'"{BATCH}" first, then '
+    allowed = f'["{BATCH}", …]: {first}sizes ≥ 1 or names of dynamic dimensions' if batch else "[sizes ≥ 1, …]"
     shape = table.take("shape", list, allowed)
     good = (
-        (isinstance(d, str) and d.isidentifier()) or (isinstance(d, int) and not isinstance(d, bool) and d >= 1)
+        (batch and isinstance(d, str) and d.isidentifier())
+        or (isinstance(d, int) and not isinstance(d, bool) and d >= 1)
         for d in shape
     )
-    if not shape or shape[0] != BATCH or not all(good) or BATCH in shape[1:]:
+    if not all(good) or (batch and (not shape or shape[0] != BATCH or BATCH in shape[1:])):
         raise table.error("shape", shape, allowed)
     return tuple(shape)
 
 
-def _input(table: _Table) -> InputSpec:
+def _input(table: Table) -> InputSpec:
     name = table.take("name", str, "the input's name")
     shape = _shape(table)
-    dtype = table.choice("dtype", DTYPES, "float32")
-    bounds = table.take("range", list, "[low, high] with low < high", [0.0, 1.0])
-    numbers = all(type(b) in {int, float} and math.isfinite(b) for b in bounds)
-    if len(bounds) != 2 or not numbers or not bounds[0] < bounds[1]:
-        raise table.error("range", bounds, "[low, high] with low < high")
-    spec = InputSpec(
-        name, shape, dtype, (float(bounds[0]), float(bounds[1])), table.take("signature_name", str, "a name", name)
-    )
+    dtype = table.choice("dtype", INPUT_DTYPES, "float32")
+    bounds = _range(table, dtype)
+    spec = InputSpec(name, shape, dtype, bounds, table.take("signature_name", str, "a name", name))
     table.finish()
     return spec
 
 
-def _output(table: _Table) -> OutputSpec:
+def _range(table: Table, dtype: str) -> tuple[float, float]:
+    """Ends of an input's values; integers, which the dtype can hold, for an input of integers."""
+    if dtype == "float32":
+        bounds = table.take("range", list, "[low, high] with low < high", [0.0, 1.0])
+        numbers = all(type(b) in {int, float} and math.isfinite(b) for b in bounds)
+        if len(bounds) != 2 or not numbers or not bounds[0] < bounds[1]:
+            raise table.error("range", bounds, "[low, high] with low < high")
+        return float(bounds[0]), float(bounds[1])
+    known = WHOLE_RANGES.get(dtype)
+    allowed = f"[low, high], the smallest and the largest integer that the model takes as {dtype}"
+    whole = table.take("range", list, allowed, list(known) if known else None)
+    low, high = known or (-(2 ** (31 if dtype == "int32" else 63)), 2 ** (31 if dtype == "int32" else 63) - 1)
+    if len(whole) != 2 or not all(type(b) is int for b in whole) or not low <= whole[0] <= whole[1] <= high:
+        raise table.error("range", whole, allowed)
+    return whole[0], whole[1]
+
+
+def _output(table: Table) -> OutputSpec:
     name = table.take("name", str, "the output's name")
-    shape = _shape(table)
-    dtype = table.choice("dtype", DTYPES, "float32")
     kind = table.choice("kind", OUTPUT_KINDS)
-    if kind != "values" and (len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2):
-        raise table.error("shape", list(shape), f'["{BATCH}", classes] for kind {kind!r}')
-    spec = OutputSpec(name, shape, dtype, kind, table.take("signature_name", str, "a name", name))
+    shape = _shape(table, batch=kind != "constant")
+    dtype = table.choice("dtype", OUTPUT_DTYPES, "float32")
+    threshold = 0.5
+    if table.has("threshold"):
+        threshold = table.number("threshold", "where scores decide, in [0, 1]", 0.0, 1.0)
+        if kind != "scores":
+            raise table.error("threshold", threshold, 'with kind = "scores" only')
+    called = table.take("signature_name", str, "a name", name)
+    why = table.take("why", str, "how the kind was found", " ").strip()
+    spec = OutputSpec(name, shape, dtype, kind, called, threshold, why)
+    check_kind(spec, f"{table.path}: {table.key}")
     table.finish()
     return spec
+
+
+def check_kind(output: OutputSpec, what: str) -> None:
+    """Refuse a kind that no output of such a shape or dtype has; ``what`` names where that was said."""
+    kind, shape = output.kind, output.shape
+    if kind in KINDS_OF_CLASSES and (len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2):
+        raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", classes] for kind {kind!r}')
+    if kind == "ranked" and len(shape) < 2:
+        raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", rows, …] for kind {kind!r}')
+    if (output.dtype != "float32") != (kind == "integers") and kind not in {"ranked", "constant"}:
+        allowed = " | ".join(OUTPUT_DTYPES[1:]) if kind == "integers" else "float32"
+        raise SpecError(f"{what}.dtype is {output.dtype!r}; allowed: {allowed} for kind {kind!r}")
 
 
 def _check_tensors(
@@ -231,7 +288,7 @@ def _check_tensors(
                     )
 
 
-def _dimensions(top: _Table) -> Mapping[str, tuple[int, ...]]:
+def _dimensions(top: Table) -> Mapping[str, tuple[int, ...]]:
     if not top.has("dimensions"):
         return {}
     table = top.table("dimensions")
@@ -245,14 +302,17 @@ def _dimensions(top: _Table) -> Mapping[str, tuple[int, ...]]:
 
 
 def _source(
-    table: _Table, inputs: tuple[InputSpec, ...], outputs: tuple[OutputSpec, ...]
-) -> tuple[Architecture | None, Path | None]:
-    if table.has("saved_model") == table.has("architecture"):
+    table: Table, inputs: tuple[InputSpec, ...], outputs: tuple[OutputSpec, ...]
+) -> tuple[Architecture | None, Path | None, Path | None]:
+    """Architecture, SavedModel folder and ONNX file: exactly one of them."""
+    if sum(map(table.has, ("saved_model", "onnx", "architecture"))) != 1:
         raise SpecError(
-            f"{table.path}: source has {table.names()}; allowed: exactly one of saved_model and architecture"
+            f"{table.path}: source has {table.names()}; allowed: exactly one of saved_model and architecture, or onnx"
         )
     if table.has("saved_model"):
-        return None, table.path.parent / table.take("saved_model", str, "the path of a SavedModel folder")
+        return None, table.path.parent / table.take("saved_model", str, "the path of a SavedModel folder"), None
+    if table.has("onnx"):
+        return None, None, table.path.parent / table.take("onnx", str, "the path of an ONNX file")
     architecture = Architecture(
         table.choice("architecture", ARCHITECTURES),
         table.count("width", "a number of kernels ≥ 1"),
@@ -261,10 +321,10 @@ def _source(
     one = len(inputs) == len(outputs) == 1 and len(inputs[0].shape) == 4 and outputs[0].kind == "probabilities"
     if not one or any(isinstance(d, str) for d in inputs[0].shape[1:]):
         raise table.error("architecture", architecture.name, "with one image input (batch, H, W, C) and probabilities")
-    return architecture, None
+    return architecture, None, None
 
 
-def _weights(table: _Table) -> Weights | None:
+def _weights(table: Table) -> Weights | None:
     if not table.has("weights"):
         return None
     weights = table.table("weights")
@@ -277,7 +337,7 @@ def _weights(table: _Table) -> Weights | None:
     return result
 
 
-def _training(top: _Table) -> Training:
+def _training(top: Table) -> Training:
     table = top.table("training")
     training = Training(
         epochs=table.count("epochs", "epochs ≥ 1"),
@@ -295,35 +355,49 @@ def _training(top: _Table) -> Training:
     return training
 
 
-def _data(top: _Table) -> str:
+def _data(top: Table) -> str:
+    """Name of the dataset; empty where the file names none: samples are given, or made within the ranges."""
+    if not top.has("data"):
+        return ""
     table = top.table("data")
     dataset = table.choice("dataset", DATASETS)
     table.finish()
     return dataset
 
 
-def _precisions(top: _Table) -> Mapping[str, tuple[str, ...]]:
+def _precisions(top: Table, reference: Variant) -> Mapping[str, tuple[str, ...]]:
     """Precisions by format, as the registry knows them: all where the file does not say; the reference's anyway."""
-    known, reference = registry.precisions(), registry.reference().name
+    known = registry.precisions(reference)
     if not top.has("precisions"):
         return known
-    table = top.table("precisions")
-    result = {reference: known.pop(reference)}
+    return chosen_precisions(top.table("precisions"), reference)
+
+
+def chosen_precisions(table: Table, reference: Variant) -> Mapping[str, tuple[str, ...]]:
+    """Precisions that a table chooses, format by format; the reference's own first, whether it is named or not.
+
+    Raises SpecError for formats and precisions that there are not, and where nothing is left to compare.
+    """
+    known = registry.precisions(reference)
+    first = (reference.precision,)
+    result = {reference.format: first}
     for format_, allowed in known.items():
+        if format_ == reference.format and allowed == first:
+            continue
         chosen = table.take(format_, list, f"[{', '.join(allowed)}]", [])
         for precision in chosen:
             if precision not in allowed:
                 raise table.error(format_, precision, " | ".join(allowed))
         if len(set(chosen)) != len(chosen):
             raise table.error(format_, chosen, "each precision once")
-        result[format_] = tuple(chosen)
+        result[format_] = tuple(dict.fromkeys((*(first if format_ == reference.format else ()), *chosen)))
     table.finish()
     if sum(map(len, result.values())) == 1:
         raise SpecError(f"{table.path}: precisions names no variant to check; allowed: {known}")
     return result
 
 
-def _profiles(top: _Table) -> tuple[BatchProfile, ...]:
+def _profiles(top: Table) -> tuple[BatchProfile, ...]:
     allowed = "[[1, opt, max], …] with 1 ≤ opt ≤ max (the smallest batch is 1: every engine takes a single sample)"
     if not top.has("batch"):
         return (BatchProfile(1, 16, 32),)
@@ -343,7 +417,7 @@ def _profiles(top: _Table) -> tuple[BatchProfile, ...]:
     return tuple(BatchProfile(*p) for p in profiles)
 
 
-def _calibration(top: _Table) -> Calibration:
+def _calibration(top: Table) -> Calibration:
     if not top.has("calibration"):
         return Calibration(samples=320, batch=32)
     table = top.table("calibration")
@@ -354,7 +428,7 @@ def _calibration(top: _Table) -> Calibration:
     return result
 
 
-def _tolerances(top: _Table) -> Mapping[str, Mapping[str, Any]]:
+def _tolerances(top: Table) -> Mapping[str, Mapping[str, Any]]:
     """Take the overrides as they are: what they may say is the business of whoever judges."""
     if not top.has("tolerances"):
         return {}

@@ -26,7 +26,7 @@ COMPOSE = YAML(typ="safe").load(ROOT / "docker-compose.yml")
 SERVICES = COMPOSE["services"]
 GITLAB_TEXT = re.search(r"```yaml\n(.*?)```", NIGHTLY_DOC.read_text(encoding="utf-8"), re.S)[1]
 GITLAB = YAML(typ="safe").load(GITLAB_TEXT)
-GPU_SERVICES = {"tensorrt10", "tensorrt8", "trt8_infer", "nightly"}
+GPU_SERVICES = {"rtx", "tensorrt10", "tensorrt8", "trt8_infer", "nightly"}
 
 
 def lines(script):
@@ -35,13 +35,13 @@ def lines(script):
 
 
 def service_lines(service):
-    """List the command lines of a service."""
+    """Command lines of a service."""
     command = SERVICES[service]["command"]
     return lines(command[-1]) if command[:2] == ["sh", "-ec"] else [shlex.join(command)]
 
 
 def workflow_lines():
-    """List the command lines of all workflows, with the step that each belongs to."""
+    """Command lines of all workflows, with the step that each belongs to."""
     for path in WORKFLOWS:
         for job in YAML(typ="safe").load(path)["jobs"].values():
             for step in job["steps"]:
@@ -114,11 +114,12 @@ def test_hashed_files_exist():
 
 
 def test_services_run_in_order():
-    """`nightly` comes last, after every service but `cpu` has completed, and no two that use the GPU run at once."""
+    """`nightly` comes last, after every service but those that run alone, and no two that use the GPU run at once."""
     waits = {name: service.get("depends_on", {}) for name, service in SERVICES.items()}
+    alone = {"cpu", *(name for name, service in SERVICES.items() if service.get("profiles") == [name])}
     assert {c["condition"] for d in waits.values() for c in d.values()} == {"service_completed_successfully"}
-    assert waits["nightly"].keys() == SERVICES.keys() - {"cpu", "nightly"}
-    order = [name for name in TopologicalSorter(waits).static_order() if name != "cpu"]
+    assert waits["nightly"].keys() == SERVICES.keys() - alone - {"nightly"}
+    order = [name for name in TopologicalSorter(waits).static_order() if name not in alone]
     for before, after in itertools.pairwise(order):
         assert before in waits[after], f"{after} may run beside {before}"
 
@@ -219,7 +220,7 @@ def test_a_night_whose_report_is_unfinished_is_not_green(tmp_path, end):
 
 
 def pytest_words(line):
-    """Give the words behind ``pytest`` in a command line, the shell's variables left out."""
+    """Words behind ``pytest`` in a command line, the shell's variables left out."""
     _, _, rest = re.sub(r"\s\$\{BASELINE:.*?\}$", " --baseline=conformance.json", line).partition("pytest")
     return [word for word in shlex.split(rest) if not word.startswith(("--artifacts=", "--report=", "--baseline="))]
 

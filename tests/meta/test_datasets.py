@@ -364,7 +364,7 @@ def test_unknown_dataset_is_refused() -> None:
 def test_locating_reads_and_imports_nothing_heavy(python_folder: Path) -> None:
     """Datasets are located without scikit-learn, Pillow or pooch, so that collecting tests stays quick."""
     code = (
-        "import sys; from pathlib import Path; from engines.datasets import locate\n"
+        "import sys; from pathlib import Path; from engines.model.datasets import locate\n"
         "for name in ('cifar10', 'photographs', 'digits'): locate(name)\n"
         f"locate('cifar10', cifar10_dir=Path({str(python_folder)!r}))\n"
         "print([name for name in ('sklearn', 'PIL', 'pooch') if name in sys.modules])"
@@ -527,7 +527,7 @@ def test_digits_are_padded_by_a_row_above_and_below() -> None:
 def test_samples_are_read_without_importing_scikit_learn() -> None:
     """Its photographs and digits are read as the files they are: importing it would cost every run a second."""
     code = (
-        "import sys; from engines.datasets import locate\n"
+        "import sys; from engines.model.datasets import locate\n"
         "for name in ('photographs', 'digits'): locate(name).test(1)\n"
         "print([name for name in ('sklearn', 'scipy') if name in sys.modules])"
     )
@@ -546,10 +546,10 @@ def test_photographs_are_those_that_scikit_learn_gives() -> None:
 def test_files_that_scikit_learn_lacks_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scikit-learn without its samples, and none at all, are errors that say what to install and where."""
     empty = machinery.ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
-    monkeypatch.setattr("engines.datasets.util.find_spec", {"sklearn": empty}.get)
+    monkeypatch.setattr("engines.model.scikit_learn.util.find_spec", {"sklearn": empty}.get)
     with pytest.raises(DataError, match=rf"{tmp_path}/datasets/images/china\.jpg is missing; install the scikit-learn"):
         photographs()
-    monkeypatch.setattr("engines.datasets.util.find_spec", {}.get)
+    monkeypatch.setattr("engines.model.scikit_learn.util.find_spec", {}.get)
     with pytest.raises(DataError, match="scikit-learn, which brings these samples, is not installed"):
         photographs()
 

@@ -121,7 +121,7 @@ def test_a_mistake_is_named_with_its_file_and_what_is_allowed(tmp_path, mistake)
     assert "mine.toml" in str(caught.value)
 
 
-@pytest.mark.parametrize("table", ["inputs", "outputs", "source", "data"])
+@pytest.mark.parametrize("table", ["inputs", "outputs", "source"])
 def test_a_missing_table_is_named(tmp_path, table):
     """What every model needs is asked for by name."""
     lines, keep, kept = GOOD.splitlines(), True, []

@@ -95,7 +95,7 @@ class Graph:
         return self.node("DequantizeLinear", self.node("QuantizeLinear", name, *scale), *scale)
 
     def model(self):
-        """Give the whole model."""
+        """The whole model."""
         from onnx import TensorProto, helper
 
         graph = helper.make_graph(
@@ -348,7 +348,7 @@ def test_the_weights_of_a_tflite_decide(tmp_path):
 
 @pytest.fixture(scope="session")
 def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier, in the artifact folder of this run."""
+    """Chain of the bundled digits classifier, in the artifact folder of this run."""
     spec = load_model(find_model("digits_vgg"))
     store = next(iter(pytestconfig.stash[CHAINS].values())).store
     return Chain(spec, datasets.locate(spec.dataset, input_name=spec.inputs[0].name), store)
@@ -361,7 +361,7 @@ def test_the_suites_own_engines_are_what_they_are_called(digits, format_, precis
     module = {"onnx": onnx_layers, "tflite": tflite_layers}[format_]
     layers = module.layers(digits.file(Variant(format_, precision)))
     assert precision_of(layers) == precision
-    # The first layer stays in FP32 where ONNX Runtime quantizes: see engines/onnx.py.
+    # The first layer stays in FP32 where ONNX Runtime quantizes: see engines/formats/onnx/build.py.
     others = [layer for layer in layers if layer.precision != precision]
     assert [layer.precision for layer in others] == (["fp32"] if (format_, precision) == ("onnx", "int8") else [])
     assert len(layers) == 9

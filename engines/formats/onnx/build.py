@@ -47,7 +47,7 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
     """
     target = (folder / FILE).resolve()
     command = [sys.executable, "-m", f"{__package__}.{CONVERTER.stem}", "--saved-model", str(saved_model.resolve())]
-    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", "serving_default"]
+    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", spec.signature]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     root = CONVERTER.parents[3]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
@@ -57,6 +57,12 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
         raise ConversionError(
             f"{saved_model}: tf2onnx does not know {listed}; write the layer with other operators, or leave onnx and "
             "tensorrt out of this model's precisions (docs/models.md)"
+        )
+    if stopped := re.search(r"Failed to convert node .+?OP=(\w+)\\nName=(.+?)\\n", done.stderr, re.S):
+        raise ConversionError(
+            f"{saved_model}: tf2onnx does not convert {stopped[1]} of layer {stopped[2]!r}: "
+            f"{done.stderr.strip().splitlines()[-1]}; write the layer with other operators, or leave onnx and tensorrt "
+            "out of this model's precisions (docs/models.md)"
         )
     if done.returncode != 0 or not target.is_file():
         raise ConversionError(
@@ -97,6 +103,7 @@ def build_int8(
     with _quiet_root_logger():
         # tf2onnx' shapes are complete; the symbolic pass would only add a dependency.
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+        _name_nodes(prepared)
         excluded = _left_in_fp32(prepared)
         quantization.quantize_static(
             str(prepared),
@@ -125,21 +132,38 @@ def build_int8(
     return {**described, "calibration_samples": reader.taken, "left_in_fp32": excluded}
 
 
+def _name_nodes(path: Path) -> None:
+    """Name the nodes of a file that have no name, as the quantizer is told of nodes by name."""
+    import onnx
+
+    model = onnx.load(str(path))
+    if unnamed := [node for node in model.graph.node if not node.name]:
+        for number, node in enumerate(unnamed):
+            node.name = f"unnamed_{node.op_type}_{number}"
+        onnx.save(model, str(path))
+
+
 def _left_in_fp32(path: Path) -> list[str]:
-    """Name the quantizable nodes that an input reaches without passing another one; none where there are no others."""
+    """Names of the quantizable nodes that stay in FP32: those of several matrices of weights, and the first ones.
+
+    The first are those that an input reaches without passing another one; they are quantized where there are no others.
+    """
     import onnx
 
     graph = onnx.load(str(path)).graph
-    count = sum(node.op_type in QUANTIZED_OPERATORS for node in graph.node)
+    # ONNX Runtime's kernel takes a scale for each column of one matrix, and raises at a batch of matrices.
+    batched = {t.name for t in graph.initializer if len(t.dims) > 2}
+    apart = [n.name for n in graph.node if n.op_type == "MatMul" and batched.intersection(n.input)]
+    count = sum(node.op_type in QUANTIZED_OPERATORS and node.name not in apart for node in graph.node)
     reached, names = {value.name for value in graph.input}, []
     # The nodes of an ONNX graph are sorted topologically.
     for node in graph.node:
         if node.input and reached.intersection(node.input):
-            if node.op_type in QUANTIZED_OPERATORS:
+            if node.op_type in QUANTIZED_OPERATORS and node.name not in apart:
                 names.append(node.name)
             else:
                 reached.update(node.output)
-    return names if len(names) < count else []
+    return [*apart, *(names if len(names) < count else [])]
 
 
 @contextlib.contextmanager
@@ -168,16 +192,17 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
     except Exception as error:
         raise ConversionError(f"{path}: not a sound ONNX file: {last_lines(str(error))}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
+    # Older files name their weights among the inputs; an output that is one is a constant that is given out.
+    inputs = [value for value in model.graph.input if value.name not in weights]
 
     def shapes(values: Any) -> dict[str, tuple[Any, ...]]:
         return {
             v.name: tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in v.type.tensor_type.shape.dim)
             for v in values
-            if v.name not in weights
         }
 
     try:
-        names = check_signature(str(path), spec, shapes(model.graph.input), shapes(model.graph.output))
+        names = check_signature(str(path), spec, shapes(inputs), shapes(model.graph.output))
     except RunnerError as error:
         raise ConversionError(str(error)) from error
     dtypes = {names.inputs[i.name]: i.dtype for i in spec.inputs}

@@ -13,6 +13,7 @@ from engines.formats.onnx import build_fp16, fp32_parts, packages, to_fp16
 from engines.formats.savedmodel import packages as tensorflow
 from engines.formats.savedmodel.build import FILE as SAVED_MODEL
 from engines.model.samples import content_hash
+from engines.model.spec import SIGNATURE
 from engines.store import Recipe
 from engines.tools import installed_version
 
@@ -28,7 +29,9 @@ def recipe(job: Job) -> Recipe:
     if job.variant.precision == "fp32":
         made_from = {"savedmodel": job.made.sha256, **made_by} | code("converter", building.CONVERTER)
         tools = {"tf2onnx": installed_version("tf2onnx"), "tensorflow": tensorflow.version()}
-        return Recipe(made_from, {"opset": building.OPSET}, _onnx(tools))
+        # What was converted before signatures could be chosen says nothing of it.
+        chosen = {} if job.spec.signature == SIGNATURE else {"signature": job.spec.signature}
+        return Recipe(made_from, {"opset": building.OPSET, **chosen}, _onnx(tools))
     made_from = {"onnx-fp32": job.made.sha256, **made_by}
     if job.variant.precision == "fp16":
         for module in (build_fp16, to_fp16, fp32_parts):

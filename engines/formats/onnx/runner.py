@@ -1,4 +1,4 @@
-"""TODO engines.formats.onnx.runner."""
+"""Run ONNX files with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
+from engines.formats.onnx import providers
+from engines.formats.onnx.reference import said
 from engines.runner import Grid, Runner, check_signature, grid
 from engines.variant import Variant
 
@@ -20,12 +22,12 @@ if TYPE_CHECKING:
     from engines.runner import Arrays
 
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-"""ONNX Runtime's names of its execution providers."""
+CPU, CUDA = providers.CPU, providers.CUDA
+"""ONNX Runtime's names of its own execution providers."""
 
 
 def output_grids(path: Path) -> dict[str, Grid]:
-    """Say of which outputs of an ONNX file are dequantized integers, by name: quantizers treat a softmax so, too."""
+    """Grids of an ONNX file's outputs that are dequantized integers, by name; quantizers treat a softmax so, too."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -44,10 +46,10 @@ def output_grids(path: Path) -> dict[str, Grid]:
 class OnnxRunner(Runner):
     """Runs an ONNX file with ONNX Runtime.
 
-    Settings, stated in ``settings``: the execution provider asked for, with its ``provider_options``, and no other
-    (ONNX Runtime would fall back to the CPU without a word), deterministic compute, all graph optimizations, as a
-    deployment would have them.
-    Raises RunnerError where the file cannot be loaded, is not the spec's model, or another provider is in use.
+    ``settings`` states the execution provider asked for, with its ``provider_options``, and no other: ONNX Runtime
+    would fall back to the CPU without a word. Compute is deterministic, and all graph optimizations are on, as a
+    deployment would have them. Raises RunnerError where the file cannot be loaded, is not the spec's model, or another
+    provider is in use.
     """
 
     def __init__(
@@ -62,26 +64,12 @@ class OnnxRunner(Runner):
         super().__init__(spec, variant, batch_size)
         import onnxruntime as ort
 
-        if provider not in ort.get_available_providers():
-            raise RunnerError(
-                f"{variant}: provider {provider!r} is not in this build; allowed: {ort.get_available_providers()}"
-            )
-        if provider == CUDA:
-            # NVIDIA's libraries, where they were installed as packages: ONNX Runtime does not look there by itself.
-            ort.preload_dlls()
         chosen = dict(provider_options or {})
         options = ort.SessionOptions()
         options.use_deterministic_compute = True
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        try:
-            session = ort.InferenceSession(str(path), options, providers=[(provider, chosen)])
-        except Exception as error:
-            raise RunnerError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-        # ONNX Runtime adds the CPU provider behind any other; the first is the one that was asked for.
-        if session.get_providers()[0] != provider:
-            raise RunnerError(f"{variant}: asked for {provider}, in use is {session.get_providers()[0]}")
-        session.disable_fallback()
+        session = providers.session(path, provider, chosen, options, str(variant))
         names = check_signature(
             str(path),
             spec,
@@ -96,7 +84,7 @@ class OnnxRunner(Runner):
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
 
     def feeds(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Give inputs by the names that the file has for them."""
+        """Inputs by the names that the file has for them."""
         return {self._names.inputs[name]: array for name, array in inputs.items()}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -104,7 +92,7 @@ class OnnxRunner(Runner):
             outputs = self._session.run(list(self._names.outputs.values()), self.feeds(inputs))
         except Exception as error:  # as at loading: a dozen unrelated types
             count = len(next(iter(inputs.values())))
-            raise RunnerError(f"{self.variant}: ONNX Runtime fails on a batch of {count}: {error}") from error
+            raise RunnerError(f"{self.variant}: ONNX Runtime fails on a batch of {count}: {said(error)}") from error
         return {name: np.asarray(array) for name, array in zip(self._names.outputs, outputs, strict=True)}
 
     def _release(self) -> None:

@@ -1,4 +1,4 @@
-"""SavedModel: exported with Keras or brought by the user, run through its ``serving_default`` signature.
+"""SavedModel: exported with Keras or brought by the user, run through its signature under test.
 
 This is the reference: every other format is compared with what comes out here.
 """

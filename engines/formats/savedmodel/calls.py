@@ -10,7 +10,7 @@ import numpy as np
 
 from engines.errors import RunnerError
 from engines.formats.savedmodel.packages import tensorflow
-from engines.formats.savedmodel.signature import _check_names, serving_default
+from engines.formats.savedmodel.signature import _check_names, signature_of, spoken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ def loaded_calls(spec: ModelSpec, path: Path) -> Callable[[Arrays], dict[str, ND
     """
     tf = tensorflow()
     loaded = tf.saved_model.load(str(path))
-    function = serving_default(loaded, str(path))
+    function = signature_of(loaded, spec.signature, str(path))
     _check_names(function, spec)
 
     def call(inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -36,7 +36,7 @@ def loaded_calls(spec: ModelSpec, path: Path) -> Callable[[Arrays], dict[str, ND
             with tf.device("/CPU:0"):
                 outputs = function(**{i.signature_name: tf.constant(inputs[i.name]) for i in spec.inputs})
         except tf.errors.OpError as error:
-            raise RunnerError(str(error.message).strip().splitlines()[0]) from error
+            raise RunnerError(spoken(error)) from error
         return {o.name: np.asarray(outputs[o.signature_name]) for o in spec.outputs}
 
     return call

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SavedModelFormat(Format):
-    """SavedModels: trained or copied here, and run with TensorFlow through ``serving_default``."""
+    """SavedModels: trained or copied here, and run with TensorFlow through a signature."""
 
     name = "savedmodel"
     label = "TensorFlow"

@@ -1,4 +1,4 @@
-"""TODO engines.formats.savedmodel.reference."""
+"""What a SavedModel answers, asked without any runner."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.errors import RunnerError
 from engines.formats.savedmodel.packages import tensorflow
-from engines.formats.savedmodel.signature import _check_names, serving_default
+from engines.formats.savedmodel.signature import _check_names, signature_of, spoken
 from engines.progress import live
 
 if TYPE_CHECKING:
@@ -24,19 +25,26 @@ REFERENCE_BATCH = 32
 
 
 def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Call a SavedModel's ``serving_default`` directly, on arrays (N, …) by input name.
+    """Call a SavedModel's signature directly, on arrays (N, …) by input name.
 
     Deliberately shares nothing with the runners: a fault in what they share would otherwise hide itself.
+    Raises RunnerError where TensorFlow stops at what it was given.
     """
     tf = tensorflow()
     loaded = tf.saved_model.load(str(path))
-    function = serving_default(loaded, str(path))
+    function = signature_of(loaded, spec.signature, str(path))
     _check_names(function, spec)
     count = len(inputs[spec.inputs[0].name])
     parts = []
     with tf.device("/CPU:0"), live(f"reference of {spec.name}", count, "samples") as advance:
         for start in range(0, count, REFERENCE_BATCH):
             stop = min(start + REFERENCE_BATCH, count)
-            parts.append(function(**{i.signature_name: tf.constant(inputs[i.name][start:stop]) for i in spec.inputs}))
+            feeds = {i.signature_name: tf.constant(inputs[i.name][start:stop]) for i in spec.inputs}
+            try:
+                parts.append(function(**feeds))
+            except tf.errors.OpError as error:
+                raise RunnerError(f"the SavedModel stops at {spoken(error)}") from error
             advance(stop - start)
-    return {o.name: np.concatenate([np.asarray(part[o.signature_name]) for part in parts]) for o in spec.outputs}
+    outputs = {o.name: [np.asarray(part[o.signature_name]) for part in parts] for o in spec.outputs}
+    # An output without a batch axis is one array, whatever the batch.
+    return {name: found[0] if name in spec.constants else np.concatenate(found) for name, found in outputs.items()}

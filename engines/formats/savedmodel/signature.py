@@ -1,4 +1,4 @@
-"""TODO engines.formats.savedmodel.signature."""
+"""The signature of a SavedModel that is under test, and its names."""
 
 from __future__ import annotations
 
@@ -12,18 +12,26 @@ if TYPE_CHECKING:
     from engines.model.spec import InputSpec, ModelSpec, OutputSpec
 
 
-def serving_default(loaded: Any, what: str) -> Any:
-    """Give the signature that everything relies on, of a loaded SavedModel.
+def signature_of(loaded: Any, name: str, what: str) -> Any:
+    """The signature of a name, which everything relies on, of a loaded SavedModel; ``what`` names that.
 
-    Raises SpecError, which says how to export it, where there is none; ``what`` names the SavedModel.
+    Raises SpecError, which lists those that there are and says how to choose or export one, where it is not there.
     """
-    if "serving_default" not in loaded.signatures:
+    there = sorted(key for key in loaded.signatures if not key.startswith("__"))
+    if name not in there:
+        choose = f"choose one by --signature {there[0]}, or export it again, by" if there else "export it again, by"
         raise SpecError(
-            f"{what}: its signatures are {sorted(loaded.signatures)}; expected 'serving_default' among them: export it "
-            "again, by tf.saved_model.save(model, DIR, signatures={'serving_default': FUNCTION}) or Keras' "
-            "model.export(DIR)"
+            f"{what}: its signatures are {there}; expected {name!r} among them: {choose} "
+            f"tf.saved_model.save(model, DIR, signatures={{{name!r}: FUNCTION}}) or Keras' model.export(DIR)"
         )
-    return loaded.signatures["serving_default"]
+    return loaded.signatures[name]
+
+
+def spoken(error: Exception) -> str:
+    """What TensorFlow says went wrong when it ran, in one line: the last one before it says where."""
+    text = str(getattr(error, "message", error)).partition("[[")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].partition(" [Op:")[0] if lines else type(error).__name__
 
 
 def _check_names(function: Any, spec: ModelSpec) -> None:
@@ -36,5 +44,5 @@ def _check_names(function: Any, spec: ModelSpec) -> None:
         if {item.signature_name for item in items} != set(found):
             raise SpecError(
                 f"{spec.source}: its {side} are named {sorted(item.signature_name for item in items)}, and those of "
-                f"the SavedModel's serving_default {sorted(found)}; allowed: the same, as name or as signature_name"
+                f"the SavedModel's {spec.signature} {sorted(found)}; allowed: the same, as name or as signature_name"
             )

@@ -137,13 +137,17 @@ def _profile(poly: Any, spec: ModelSpec, profile: BatchProfile) -> Any:
     """Make the optimization profile: batch sizes from ``profile``, other dynamic dimensions over all their sizes."""
     result = poly.Profile()
     for item in spec.inputs:
-        result.add(
-            item.signature_name,
-            min=_shape(spec, item, profile.min, min),
-            opt=_shape(spec, item, profile.opt, lambda sizes: sizes[0]),
-            max=_shape(spec, item, profile.max, max),
-        )
+        result.add(item.signature_name, *shapes(spec, item, profile))
     return result
+
+
+def shapes(spec: ModelSpec, item: InputSpec, profile: BatchProfile) -> tuple[tuple[int, ...], ...]:
+    """Smallest, tuned-for and largest shape of an input, its further dynamic dimensions over all their sizes."""
+    return (
+        _shape(spec, item, profile.min, min),
+        _shape(spec, item, profile.opt, lambda sizes: sizes[0]),
+        _shape(spec, item, profile.max, max),
+    )
 
 
 def _shape(spec: ModelSpec, item: InputSpec, batch: int, choose: Callable[[tuple[int, ...]], int]) -> tuple[int, ...]:
@@ -212,13 +216,13 @@ def census(layers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def is_convolution(layer: Mapping[str, Any]) -> bool:
-    """Tell whether a layer of the inspector convolves (fused activations included)."""
+    """Whether a layer of the inspector convolves (fused activations included)."""
     kind = f"{layer.get('ParameterType', '')} {layer.get('LayerType', '')}".lower()
     return "conv" in kind and "reformat" not in kind
 
 
 def layer_precision(layer: Mapping[str, Any]) -> str:
-    """Name the precision of a layer of the inspector: that of its weights, else of its first input.
+    """Precision of a layer of the inspector: that of its weights, else of its first input.
 
     The weights' type is what the kernel multiplies with; other layers compute in what they read.
     """

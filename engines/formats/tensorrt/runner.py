@@ -1,16 +1,16 @@
 """Run a TensorRT engine: several execution contexts and streams, host copies, transfers and kernels all at once.
 
-How samples travel, for each batch: a copier thread (copiers.py) copies them into page-locked memory; the batch's
-stream copies them to the device, runs the engine and copies the outputs back; the calling thread collects them. The
-slots (slots.py: one execution context, stream and set of buffers each) are bound into groups, whose page-locked memory
-is one piece, so that one copy fills a group. While some groups are filled, others run.
+How the samples of a batch travel: a copier thread (copiers.py) copies them into page-locked memory. The batch's stream
+copies them to the device, runs the engine and copies the outputs back. The calling thread collects them. The slots
+(slots.py: one execution context, stream and set of buffers each) are bound into groups. A group's page-locked memory is
+one piece, so that one copy fills it. While some groups are filled, others run.
 
-A full batch is one CUDA graph (both transfers and the engine), captured once a slot; the remainder is enqueued
-plainly on a slot of its own, for a context whose graph is to stay valid must not see another shape. It goes last, so
-that the host enqueues its kernels one by one while the device is busy with the others.
+A full batch is one CUDA graph (both transfers and the engine), captured once a slot. The remainder is enqueued plainly
+on a slot of its own: a context whose graph is to stay valid must not see another shape. It goes last, so that the host
+enqueues its kernels one by one while the device is busy with the others.
 
-The first batch of a call, where it is large, is sent to the device piece by piece as the copiers fill it, followed by
-a graph without the inputs' transfer: until that batch has arrived, the device has nothing to do.
+A large first batch of a call is sent to the device piece by piece, as the copiers fill it. A graph without the inputs'
+transfer follows. Until that batch has arrived, the device has nothing to do.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
-from engines.formats.tensorrt import context, versions
+from engines.formats.tensorrt import context, header, versions
 from engines.formats.tensorrt.copiers import CHUNK_BYTES, Copiers
+from engines.formats.tensorrt.cuda import driver
 from engines.formats.tensorrt.messages import Said, logger
 from engines.formats.tensorrt.slots import Group, Loaded, Slot, Tensor
 from engines.model.spec import InputSpec, ModelSpec, OutputSpec
@@ -48,7 +49,7 @@ GROUP_BYTES = 2 << 20
 INLINE_BYTES = 1 << 19
 """Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
 
-_DTYPES = {
+DTYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
     "INT8": "int8",
@@ -57,6 +58,7 @@ _DTYPES = {
     "BOOL": "bool",
     "UINT8": "uint8",
 }
+"""NumPy's names of TensorRT's data types."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,11 @@ class Copies:
 class TensorRTRunner(Runner):
     """Runs a TensorRT plan on device 0.
 
-    ``streams`` is how many batches may be on the device at once, ``graphs`` whether full batches are CUDA graphs,
-    ``copiers`` how many threads copy samples into page-locked memory. ``copies`` tells the transfers of the last call.
-    ``allow_host_code`` lets version-compatible plans run the host code that they carry: code of whoever made the plan.
-    Raises RunnerError, with TensorRT's own message, where the plan cannot be loaded or is not the spec's model, for a
-    batch outside the plan's profile, and where the device is out of memory.
+    ``streams`` is how many batches may be on the device at once, ``graphs`` whether full batches are CUDA graphs.
+    ``copiers`` is how many threads copy samples into page-locked memory. ``copies`` tells the transfers of the last
+    call. ``allow_host_code`` lets version-compatible plans run the host code that they carry: code of whoever made the
+    plan. Raises RunnerError, with TensorRT's own message, where the plan cannot be loaded or is not the spec's model.
+    So it does for a batch outside the plan's profile, and where the device is out of memory.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class TensorRTRunner(Runner):
         allow_host_code: bool = False,
     ) -> None:
         super().__init__(spec, variant, batch_size)
+        self.allow_host_code = allow_host_code
         self.moved = [0, 0]
         self._lock = threading.Lock()
         self._groups: list[Group] = []
@@ -99,7 +102,7 @@ class TensorRTRunner(Runner):
         self._fixed = not spec.dimensions
         self._context, self._cuda_error = context.primary(), context.cuda_error()
         with context.current():
-            self.engine = _load(path, allow_host_code)
+            self.engine = self._load(path)
             self.tensors = self._signature(path)
             self._check_profile(path)
         self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
@@ -107,6 +110,32 @@ class TensorRTRunner(Runner):
         self.batch_bytes = self.batch_size * sum(t.sample_bytes for t in self._inputs)
         self.in_pieces = self.batch_bytes > CHUNK_BYTES
         self.configure(streams=streams, graphs=graphs, copiers=copiers)
+
+    def _library(self) -> Any:
+        """The bindings of the TensorRT that runs the plan."""
+        return versions.bindings()
+
+    def _said(self) -> Said:
+        """What that TensorRT says from now on."""
+        return Said(self._library())
+
+    def _execution(self) -> Any:
+        """A new execution context; None where TensorRT gives none."""
+        return self.engine.create_execution_context()
+
+    def _load(self, path: Path) -> Any:
+        """Deserialize a plan; raises RunnerError with what TensorRT says of it."""
+        trt, content = self._library(), plan_bytes(path)
+        if not content:
+            raise RunnerError(f"{path}: the plan is empty; expected a TensorRT {trt.__version__} plan")
+        said = self._said()
+        engine = versions.deserialize(trt, logger(), content, self.allow_host_code)
+        if engine is None:
+            foreign = header.plan_of_rtx(content)
+            hint = f"\n{foreign}" if foreign else versions.refusal_hint(said.errors())
+            what = f"TensorRT {trt.__version__} ({versions.kind()} runtime)"
+            raise RunnerError(f"{path}: {what} cannot load it as a plan:\n{said.errors()}{hint}")
+        return engine
 
     @property
     def copies(self) -> Copies:
@@ -137,19 +166,19 @@ class TensorRTRunner(Runner):
         }
 
     def batch_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Give the shapes of the inputs for a batch, by the engine's names."""
+        """Shapes of the inputs for a batch, by the engine's names."""
         return {t.name: (batch, *t.shape) for t in self._inputs}
 
     def new_group(self, size: int, batch: int) -> Group:
         """Make ``size`` slots for batches of ``batch``, which the caller frees; use it inside ``context.current()``."""
-        loaded = Loaded(self.engine, self.tensors, str(self.variant), self.moved)
+        loaded = Loaded(self._execution, self._said, self.tensors, str(self.variant), self.moved)
         # Samples are written once and read by the device only: write-combined memory spares reading each line before,
         # which pays (5 % on an H200) where several threads copy at once, and costs a single one as much.
         return Group(loaded, size, batch, write_combined=self.in_pieces)
 
     def _signature(self, path: Path) -> tuple[Tensor, ...]:
         """Check names, shapes and dtypes against the spec."""
-        trt, engine = versions.bindings(), self.engine
+        trt, engine = self._library(), self.engine
         found: dict[str, dict[str, tuple[int, ...]]] = {"INPUT": {}, "OUTPUT": {}}
         for i in range(engine.num_io_tensors):
             name = engine.get_tensor_name(i)
@@ -161,8 +190,8 @@ class TensorRTRunner(Runner):
             name = (names.inputs if isinstance(item, InputSpec) else names.outputs)[item.name]
             sizes = {n: max(s) for n, s in self.spec.dimensions.items()}
             kind = engine.get_tensor_dtype(name).name
-            if _DTYPES.get(kind) != item.dtype:
-                raise RunnerError(f"{path}: {name!r} is {_DTYPES.get(kind, kind)}; expected {item.dtype}")
+            if DTYPES.get(kind) != item.dtype:
+                raise RunnerError(f"{path}: {name!r} is {DTYPES.get(kind, kind)}; expected {item.dtype}")
             if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
                 raise RunnerError(f"{path}: {name!r} is a tensor in host memory; expected it on the device")
             dtype = np.dtype(item.dtype)
@@ -172,7 +201,7 @@ class TensorRTRunner(Runner):
         return tuple(tensors)
 
     def profile_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
-        """Give the smallest, tuned-for and largest shape of each input, by the spec's names, as the plan has them."""
+        """Smallest, tuned-for and largest shape of each input, by the spec's names, as the plan has them."""
         return {
             t.item.name: tuple(tuple(shape) for shape in self.engine.get_tensor_profile_shape(t.name, 0))
             for t in self.tensors
@@ -261,7 +290,7 @@ class TensorRTRunner(Runner):
         return self._rest_group().slots[0]
 
     def _single_group(self) -> Group:
-        """Give the slot of calls with one sample, with a graph of its own: for those latency is all that counts."""
+        """Slot of calls with one sample, with a graph of its own: for those latency is all that counts."""
         if self._single is None:
             self._single = self.new_group(1, 1)
             self._single.prepare(self.batch_shapes(1), graphs=self.graphs)
@@ -284,8 +313,8 @@ class TensorRTRunner(Runner):
     def _pipeline(self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int, rest: int) -> None:
         """Run ``full`` batches and the remainder: while copiers fill groups, the device works on those filled before.
 
-        Waves of batches are staged, launched and collected in order. Staging goes as far ahead as there are groups,
-        and a wave that is done is collected only when its group is wanted again: nothing that is ready waits for it.
+        Waves of batches are staged, launched and collected in order. Staging goes as far ahead as there are groups. A
+        wave that is done is collected only when its group is wanted again: nothing that is ready waits for it.
         """
         size, batch = self._group_size, self.batch_size
         waves = [(first, min(size, full - first)) for first in range(0, full, size)]
@@ -340,11 +369,11 @@ class TensorRTRunner(Runner):
         slot.enqueue(rest)
 
     def _is_done(self, waves: list[tuple[int, int]], wave: int, groups: int) -> bool:
-        """Say whether a launched wave's outputs have arrived; asks only, and waits for nothing."""
+        """Whether a launched wave's outputs have arrived; asks only, and waits for nothing."""
         return all(slot.stream.is_done() for slot in self._group(wave % groups).slots[: waves[wave][1]])
 
     def _group(self, index: int) -> Group:
-        """Give a group of slots, set up (contexts made, graphs captured) when it is first needed."""
+        """Group of slots, set up (contexts made, graphs captured) when it is first needed."""
         while index >= len(self._groups):
             group = self.new_group(self._group_size, self.batch_size)
             # Kept first, so that closing frees it whatever happens now.
@@ -407,7 +436,7 @@ class TensorRTRunner(Runner):
 
     def poison(self) -> None:
         """Fill every output buffer that is set up, on host and device, with NaN: what a call leaves of it shows."""
-        import pycuda.driver as cuda
+        cuda = driver()
 
         with self._lock, context.current():
             for group in self._made():
@@ -415,12 +444,12 @@ class TensorRTRunner(Runner):
             cuda.Context.synchronize()
 
     def raw(self) -> Slot:
-        """Give the slot of the remainders, for what only a bare context shows; use it inside ``context.current()``."""
+        """Slot of the remainders, for what only a bare context shows; use it inside ``context.current()``."""
         return self._rest_slot()
 
     def _drain(self) -> None:
         """After a failure: wait until no thread and no stream uses the buffers any more; they are set up anew."""
-        import pycuda.driver as cuda
+        cuda = driver()
 
         self._copiers.stop()
         cuda.Context.synchronize()
@@ -446,19 +475,9 @@ class TensorRTRunner(Runner):
                 self.engine = None
 
 
-def _load(path: Path, allow_host_code: bool) -> Any:
-    """Deserialize a plan; raises RunnerError with what TensorRT says of it."""
-    trt = versions.bindings()
+def plan_bytes(path: Path) -> bytes:
+    """Bytes of a plan's file; raises RunnerError where it cannot be read."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise RunnerError(f"{path}: the plan cannot be read: {error.strerror}; expected a TensorRT plan") from error
-    if not content:
-        raise RunnerError(f"{path}: the plan is empty; expected a TensorRT {trt.__version__} plan")
-    said = Said()
-    engine = versions.deserialize(trt, logger(), content, allow_host_code)
-    if engine is None:
-        hint = versions.refusal_hint(said.errors())
-        what = f"TensorRT {trt.__version__} ({versions.kind()} runtime)"
-        raise RunnerError(f"{path}: {what} cannot load it as a plan:\n{said.errors()}{hint}")
-    return engine

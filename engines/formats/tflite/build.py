@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engines.errors import ConversionError
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.tflite.layers import clamped
+from engines.formats.tflite.messages import met
 from engines.tools import last_lines
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def build_tflite(
     Raises ConversionError with the converter's own message where it fails, and where weights do not fit FP16.
     """
     tf = tensorflow()
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=["serving_default"])
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[spec.signature])
     taken = 0
 
     def representative() -> Iterator[tuple[str, dict[str, NDArray[Any]]]]:
@@ -48,7 +49,7 @@ def build_tflite(
             raise ConversionError(f"{spec.name}: TFLite INT8 needs calibration samples")
         for row in range(calibration.samples):
             taken += 1
-            yield "serving_default", {i.signature_name: samples[i.name][row : row + 1] for i in spec.inputs}
+            yield spec.signature, {i.signature_name: samples[i.name][row : row + 1] for i in spec.inputs}
 
     if precision != "fp32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -67,18 +68,21 @@ def build_tflite(
             )
             content = converter.convert()
     except Exception as error:
-        # A ConverterError says in a list what it met; its own text is that with the whole stack, or nothing.
-        met = "\n".join(dict.fromkeys(e.error_message for e in getattr(error, "errors", [])))
+        if operators := met(error):
+            raise ConversionError(
+                f"{saved_model}: TFLite's converter does not convert {operators}; write the layer with other "
+                "operators, or leave tflite out of this model's precisions (docs/models.md)"
+            ) from error
         raise ConversionError(
-            f"TFLite's converter failed on {saved_model}; its last lines:\n{last_lines(met or str(error))}\n"
+            f"TFLite's converter failed on {saved_model}; its last lines:\n{last_lines(str(error))}\n"
             "    where it cannot convert a layer, leave tflite out of this model's precisions (docs/models.md)"
         ) from error
     if precision == "int8" and calibration is not None and taken < calibration.samples:
         raise ConversionError(f"{spec.name}: TFLite took {taken} calibration samples; expected {calibration.samples}")
     if precision == "fp16" and (names := clamped(content)):
         raise ConversionError(
-            f"{saved_model}: weights {', '.join(map(repr, names))} reach beyond FP16's largest value 65504, and were "
-            "moved there; leave fp16 out of this model's precisions, or rescale the weights"
+            f"{saved_model}: constants beyond FP16's largest value 65504 were moved there: {', '.join(names)}; "
+            "leave fp16 out of this model's precisions, or rescale them"
         )
     (folder / FILE).write_bytes(content)
     return {"calibration_samples": taken} if precision == "int8" else {}

@@ -11,6 +11,7 @@ from engines.formats.savedmodel import packages as tensorflow
 from engines.formats.savedmodel.build import FILE as SAVED_MODEL
 from engines.formats.tflite import build as building
 from engines.model.samples import content_hash
+from engines.model.spec import SIGNATURE
 from engines.store import Recipe
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 def recipe(job: Job) -> Recipe:
     """Recipe of a TFLite file: the SavedModel, the converter's version, and what INT8 is calibrated with."""
     made_from = {"savedmodel": job.made.sha256} | code("engines.tflite", Path(str(building.__file__)))
-    parameters = {}
+    # What was converted before signatures could be chosen says nothing of it.
+    parameters: dict[str, Any] = {} if job.spec.signature == SIGNATURE else {"signature": job.spec.signature}
     if job.variant.precision == "int8":
         made_from["calibration"] = content_hash(job.calibration)
-        parameters = dict(vars(job.spec.calibration))
+        parameters |= vars(job.spec.calibration)
     return Recipe(made_from, parameters, {"tensorflow": tensorflow.version()})
 
 

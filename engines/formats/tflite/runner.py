@@ -1,4 +1,4 @@
-"""TODO engines.formats.tflite.runner."""
+"""Runs TFLite files with LiteRT."""
 
 from __future__ import annotations
 
@@ -22,27 +22,46 @@ PROBABILITIES = grid(np.dtype(np.int8), 1 / 256, -128)
 """What an INT8 softmax or logistic can say: TFLite's specification of 8-bit quantization fixes scale and zero point."""
 
 
+BUILT_IN = "LiteRT's built-in kernels"
+"""The way to run a file that a device without XNNPACK has."""
+
+
 class TFLiteRunner(Runner):
-    """Runs a TFLite file with LiteRT's interpreter (XNNPACK kernels, one allocation per batch size).
+    """Runs a TFLite file with LiteRT's interpreter, one allocation per batch size.
+
+    The kernels are XNNPACK's, or LiteRT's ``built_in`` ones, which a device without XNNPACK runs: in INT8 they round
+    otherwise.
 
     Where an input or output is integer, its scale and zero point are applied, so that callers see the spec's floats.
     Raises RunnerError where the file cannot be loaded or is not the spec's model.
     """
 
     def __init__(
-        self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, threads: int | None = None
+        self,
+        spec: ModelSpec,
+        variant: Variant,
+        path: Path,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        *,
+        built_in: bool = False,
     ) -> None:
         super().__init__(spec, variant, batch_size)
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if built_in else OpResolverType.AUTO
+        self.way = BUILT_IN if built_in else ""
 
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter = Interpreter(
+                model_path=str(path), num_threads=threads, experimental_op_resolver_type=kernels
+            )
             signatures = self._interpreter.get_signature_list()
-            if "serving_default" not in signatures:
+            if spec.signature not in signatures:
                 raise RunnerError(
-                    f"{path}: its signatures are {sorted(signatures)}; expected 'serving_default' among them"
+                    f"{path}: its signatures are {sorted(signatures)}; expected {spec.signature!r} among them"
                 )
-            signature = self._interpreter.get_signature_runner("serving_default")
+            signature = self._interpreter.get_signature_runner(spec.signature)
         except (ValueError, RuntimeError) as error:
             raise RunnerError(f"{path}: LiteRT cannot load it: {error}") from error
         self._inputs = {name: _Tensor(d) for name, d in signature.get_input_details().items()}
@@ -55,15 +74,18 @@ class TFLiteRunner(Runner):
         )
         tensors = {i: self._inputs[self._names.inputs[i.name]] for i in spec.inputs}
         for item, tensor in (tensors | {o: self._outputs[self._names.outputs[o.name]] for o in spec.outputs}).items():
-            if tensor.dtype != np.dtype(item.dtype) and not tensor.integer:
-                raise RunnerError(
-                    f"{path}: {item.name!r} is {tensor.dtype}; expected {item.dtype}, or quantized integers"
-                )
+            # What stands for floats may be integers with a scale; ids may not: a scale would make others of them.
+            scaled = np.dtype(item.dtype).kind == "f"
+            if tensor.dtype != np.dtype(item.dtype) and not (tensor.integer and scaled):
+                more = ", or quantized integers" if scaled else ""
+                raise RunnerError(f"{path}: {item.name!r} is {tensor.dtype}; expected {item.dtype}{more}")
         inside = {name: self._outputs[called] for name, called in self._names.outputs.items()}
         self.grids = {n: grid(t.dtype, float(t.scale), t.zero_point) for n, t in inside.items() if t.integer}
-        self.steps = {item.name: float(tensor.scale) for item, tensor in tensors.items() if tensor.integer}
+        self._whole = {self._names.inputs[i.name] for i in spec.inputs if np.dtype(i.dtype).kind != "f"}
+        stepped = {item: t for item, t in tensors.items() if t.integer and np.dtype(item.dtype).kind == "f"}
+        self.steps = {item.name: float(tensor.scale) for item, tensor in stepped.items()}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "XNNPACK"}
+        self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "built in" if built_in else "XNNPACK"}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         feeds = {self._names.inputs[name]: array for name, array in inputs.items()}
@@ -75,7 +97,8 @@ class TFLiteRunner(Runner):
                 self._interpreter.allocate_tensors()
                 self._shapes = shapes
             for name, array in feeds.items():
-                self._interpreter.set_tensor(self._inputs[name].index, self._inputs[name].quantize(array))
+                fed = array if name in self._whole else self._inputs[name].quantize(array)
+                self._interpreter.set_tensor(self._inputs[name].index, fed)
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             count = len(next(iter(inputs.values())))
