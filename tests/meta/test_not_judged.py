@@ -217,13 +217,14 @@ def test_a_reference_that_is_none_fails_once(run, tmp_path):
     assert counts["not_judged"] > 100
     assert sum(entry["tests"] for entry in document["not_judged"]) == counts["not_judged"]
     assert re.search(rf"1 failed, .*{counts['not_judged']} not judged in", output)
-    assert re.search(r"^NOT JUDGED \d+ tests of 7 variants: state: the SavedModel answers differently", output, re.M)
+    assert re.search(r"^NOT JUDGED \d+ tests of \d+ variants: state: the SavedModel answers differently", output, re.M)
     assert re.search(r"^state-onnx-fp32 .* not judged$", output, re.M)
     failed, unjudged = failures_in(tmp_path / "junit.xml")
     assert (len(failed), len(unjudged)) == (1, counts["not_judged"])
     assert "nothing can be compared with savedmodel-fp32 of state" in document["verdict"]["sentences"][0]
     assert "| onnx-fp32 | not judged |" in (tmp_path / "summary.md").read_text()
-    assert "6 variants not judged (state-onnx-fp32 to state-tflite-int8): " in (tmp_path / "summary.md").read_text()
+    # Further formats may be built here, though they cannot run.
+    assert re.search(r"\d variants not judged \(state-onnx-fp32 to ", (tmp_path / "summary.md").read_text())
     assert "– not judged" in (tmp_path / "report.html").read_text()
 
 
