@@ -84,7 +84,7 @@ def _described(
     if not found.inputs:
         raise SpecError(f"{found.what}: takes no inputs; expected one or more: export a function of its inputs")
     values = _samples(found.inputs, samples)
-    names, dimensions = _dimensions(found, values)
+    names, dimensions = _dimensions(found, values, samples)
     probe = _probe(found.inputs, names, dimensions, values)
     outputs = _asked(found, probe)
     others = _other_sizes(found, names, dimensions, probe, outputs) if dimensions else None
@@ -103,9 +103,7 @@ def _described(
             }
             for t in found.inputs
         ],
-        "outputs": [
-            {"name": name, "shape": shapes[name], "kind": _kind(array)} for name, array in sorted(outputs.items())
-        ],
+        "outputs": [{**one, "shape": shapes[one["name"]]} for one in _outputs(found, outputs)],
         **({"data": {"dataset": "photographs"}} if image else {}),
         **({"dimensions": dimensions} if dimensions else {}),
     }
@@ -147,7 +145,9 @@ def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
     return array.dtype.name == tensor.dtype and shaped and array.size > 0 and bool(np.isfinite(array).all())
 
 
-def _dimensions(found: Found, values: Arrays | None) -> tuple[dict[tuple[str, int], str], dict[str, list[int]]]:
+def _dimensions(
+    found: Found, values: Arrays | None, samples: Path | None
+) -> tuple[dict[tuple[str, int], str], dict[str, list[int]]]:
     """Names of the dynamic dimensions, by input and axis, and their sizes by name, as the samples have them.
 
     Those of two inputs share a name where the signature says so, or on the same axis where the sizes agree: ids and
@@ -160,17 +160,24 @@ def _dimensions(found: Found, values: Arrays | None) -> tuple[dict[tuple[str, in
             if axis == 0 or isinstance(d, int):
                 continue
             if values is None or tensor.name not in values:
-                shown = tuple(d if isinstance(d, int) else None for d in tensor.shape)
-                raise SpecError(
-                    f"{found.what}: its input {tensor.name!r} has dynamic dimensions {shown}; "
-                    "give --samples that show their sizes"
-                )
+                raise SpecError(f"{found.what}: {_sizes_unknown(tensor, samples)}")
             size = int(values[tensor.name].shape[axis])
             name = d if isinstance(d, str) and d.isidentifier() and d != BATCH else f"axis_{axis}"
             if sizes.get(name, [size]) != [size]:
                 name = f"axis_{axis}_of_input_{number + 1}"
             names[tensor.name, axis], sizes[name] = name, [size]
     return names, sizes
+
+
+def _sizes_unknown(tensor: Tensor, samples: Path | None) -> str:
+    """Why the sizes of dynamic dimensions are not known: no samples, or none that the input takes."""
+    shown = tuple(d if isinstance(d, int) else None for d in tensor.shape)
+    unknown = f"its input {tensor.name!r} has dynamic dimensions {shown}; give --samples that show their sizes"
+    if samples is None:
+        return unknown
+    array = _load_npz(samples, f"--samples {samples}").get(tensor.name)
+    held = "nothing by that name" if array is None else f"{array.dtype} of shape {array.shape}"
+    return f"{unknown}: {samples} has {held}, expected {tensor.dtype} of {len(shown)} dimensions, finite"
 
 
 def _probe(
@@ -205,7 +212,7 @@ def _probe(
 
 
 def _asked(found: Found, probe: Arrays) -> dict[str, NDArray[Any]]:
-    """Outputs of a few inputs; SpecError where the model stops at them, or gives what cannot be compared."""
+    """Outputs of a few inputs; SpecError where the model stops at them."""
     count = len(next(iter(probe.values())))
     try:
         outputs = found.ask(probe)
@@ -218,9 +225,6 @@ def _asked(found: Found, probe: Arrays) -> dict[str, NDArray[Any]]:
             f"{found.what}: cannot run {count} samples of {reach(probe)}: {error}; "
             "give --samples of values that it takes, ids within its tables"
         ) from error
-    for name, array in outputs.items():
-        if array.dtype != np.float32:
-            raise SpecError(f"{found.what}: its output {name!r} is {array.dtype}; expected float32")
     return outputs
 
 
@@ -296,6 +300,14 @@ def value_range(dtype: str, rank: int, values: NDArray[Any] | None) -> tuple[flo
 def _usual(low: float, high: float) -> tuple[float, float] | None:
     """The usual range that values from ``low`` to ``high`` fill; None where there is none."""
     return next((e for e in RANGES if e[0] <= low and high <= e[1] and high - low >= FILLED * (e[1] - e[0])), None)
+
+
+def _outputs(found: Found, outputs: Arrays) -> list[dict[str, Any]]:
+    """What a description says of the outputs of ``found``, by what it answered to a few inputs."""
+    for name, array in outputs.items():
+        if array.dtype != np.float32:
+            raise SpecError(f"{found.what}: its output {name!r} is {array.dtype}; expected float32")
+    return [{"name": name, "kind": _kind(array)} for name, array in sorted(outputs.items())]
 
 
 def _kind(array: NDArray[Any]) -> str:

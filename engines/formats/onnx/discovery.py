@@ -34,7 +34,7 @@ def discover(path: Path, what: str) -> Found:
 
     try:
         onnx.checker.check_model(str(path), full_check=True)
-        graph = onnx.load(str(path), load_external_data=False).graph
+        model = onnx.load(str(path), load_external_data=False)
         session = plain_session(path)
     except Exception as error:  # onnx and ONNX Runtime raise a dozen unrelated types for a damaged file
         raise SpecError(f"{what}: not a sound ONNX file: {last_lines(str(error), 3).strip()}") from error
@@ -43,7 +43,7 @@ def discover(path: Path, what: str) -> Found:
             f"{what}: its weights are {precision}; expected fp32, which the others are made from and compared with: "
             "give the file that this one was made from, or the SavedModel beside it by --saved-model"
         )
-    weights = {tensor.name for tensor in graph.initializer}
+    weights = {tensor.name for tensor in model.graph.initializer}
 
     def ask(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         names = [output.name for output in session.get_outputs()]
@@ -53,7 +53,8 @@ def discover(path: Path, what: str) -> Found:
             raise RunnerError(said(error)) from error
         return {name: np.asarray(array) for name, array in zip(names, outputs, strict=True)}
 
-    return Found(what, tuple(_tensor(value) for value in graph.input if value.name not in weights), ask)
+    inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in weights)
+    return Found(what, inputs, ask, model)
 
 
 def _tensor(value: Any) -> Tensor:

@@ -47,7 +47,7 @@ def discover(folder: Path, signature: str, what: str) -> Found:
         return {name: np.asarray(array) for name, array in outputs.items()}
 
     specs: Mapping[str, Any] = function.structured_input_signature[1]
-    return Found(what, tuple(_tensor(name, found, what) for name, found in specs.items()), ask)
+    return Found(what, tuple(_tensor(name, found, what) for name, found in specs.items()), ask, function)
 
 
 def _tensor(name: str, found: Any, what: str) -> Tensor:
