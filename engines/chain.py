@@ -24,6 +24,7 @@ from engines.errors import ConversionError, DataError, UnavailableError
 from engines.formats import registry
 from engines.formats.base import Job
 from engines.model.brought import BroughtData
+from engines.model.fitting import fitting
 from engines.model.ranges import ranges
 from engines.model.samples import Dataset, Samples, content_hash
 from engines.model.spec import SIGNATURE
@@ -62,30 +63,12 @@ class Chain:
     @cached_property
     def samples(self) -> Samples:
         """The first 100 test samples, or all where there are fewer, with labels where the data set has them."""
-        return self._fitting(self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count)))
+        return fitting(self.spec, self.dataset.source, self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count)))
 
     @cached_property
     def calibration(self) -> Samples:
         """The samples that INT8 is calibrated with; never among the test samples."""
-        return self._fitting(self.dataset.calibration(self.spec.calibration.samples))
-
-    def _fitting(self, samples: Samples) -> Samples:
-        """The samples themselves; raises DataError where they lack an input of the model, or have another shape."""
-        spec, source = self.spec, self.dataset.source
-        if missing := sorted({i.name for i in spec.inputs} - set(samples.inputs)):
-            names = ", ".join(i.name for i in spec.inputs)
-            raise DataError(
-                f"{spec.source}: the data ({source}) have no input {missing[0]!r}; "
-                f"allowed: --samples=FILE.npz with an array for each of {names}"
-            )
-        for item in spec.inputs:
-            expected, found = spec.concrete_shape(item, len(samples)), samples.inputs[item.name].shape
-            if found != expected:
-                raise DataError(
-                    f"{spec.source}: input {item.name!r} has shape {expected}, {source} have {found}; "
-                    "allowed: a data.dataset of that shape, or --samples=FILE.npz"
-                )
-        return samples
+        return fitting(self.spec, self.dataset.source, self.dataset.calibration(self.spec.calibration.samples))
 
     @cached_property
     def _training_hashes(self) -> dict[str, str]:
