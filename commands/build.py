@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from commands.command import Call, Command, add_artifacts, add_data, add_model, told
 from engines.chain import Chain
@@ -30,6 +31,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("--format", choices=_built(), help="only this format (default: all that the model names)")
     parser.add_argument("--precision", help="only this precision, such as fp32, fp16 or int8 (default: all)")
+    for option in registry.options().values():
+        parser.add_argument(f"--{option.name}", **option.arguments)
     parser.add_argument("--all", action="store_true", help="every format and precision (the default)")
     add_artifacts(parser)
 
@@ -46,7 +49,8 @@ def _chosen(spec: ModelSpec, options: argparse.Namespace) -> list[Variant]:
 
 
 def _build(options: argparse.Namespace, _: Call) -> None:
-    spec = load_model(find_model(options.model))
+    given = {name: vars(options)[name.replace("-", "_")] for name in registry.options()}
+    spec = replace(load_model(find_model(options.model)), settings=registry.settings(given))
     chosen = _chosen(spec, options)
     store = Store(options.artifacts)
     chain = Chain(spec, find_data(spec, store, options.cifar10_dir, options.download), store)
@@ -59,9 +63,16 @@ def _build(options: argparse.Namespace, _: Call) -> None:
             print(f"{exported.record['name']:<{width}} {exported.size / 1e6:>7.2f} {'':>9}  {exported.folder}")
 
 
+def _not_built(variant: Variant, spec: ModelSpec) -> str | None:
+    """Why a variant is not built here: it cannot be, or it cannot run here and is of no use elsewhere."""
+    if registry.buildable(variant, spec):
+        return None
+    return unavailable(variant) or registry.find(variant.format).unbuildable(variant, spec)
+
+
 def _line(chain: Chain, variant: Variant, *, asked: bool) -> str:
     """Line on a variant that was built now, or why it was not: ``asked`` is whether its format was asked for."""
-    if not asked and (reason := unavailable(variant) or registry.find(variant.format).unbuildable(variant, chain.spec)):
+    if not asked and (reason := _not_built(variant, chain.spec)):
         # Whoever asks for all gets all that this machine can build, and is told of the rest.
         return f"{'-':>7} {'-':>9}  not built: {reason}"
     artifact, path = chain.artifact(variant), chain.file(variant)

@@ -28,6 +28,7 @@ from engines.model import selection
 from engines.model.bundled import bundled_names
 from engines.model.samples import content_hash
 from engines.model.written import written
+from engines.outputs import taken
 from engines.progress import live
 from engines.store import Recipe, Store
 from engines.variant import REFERENCE, Variant
@@ -109,7 +110,7 @@ def _sound_on_average(chain: Chain, runner: Runner, part: Set, actual: Mapping[s
     whole = Outputs(part.inputs, actual, part.reference)
     for group in part.groups:
         given = whole.part(group)
-        rule = rule_of(chain, runner.variant, part.kind, len(next(iter(given.reference.values()))))
+        rule = rule_of(chain, runner.variant, part.kind, len(next(iter(given.inputs.values()))))
         if rule.tolerance.max < ANY or not compare_of(runner, given, rule).passed:
             return False
     return True
@@ -121,12 +122,12 @@ def worst(
     """Give the worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
     result: list[dict[str, float]] = []
     grids = {name: Grid(*found) for name, found in runner.grids.items()}
-    last = max(len(next(iter(part.reference.values()))) - part.window, 0)
+    last = max(len(next(iter(part.inputs.values()))) - part.window, 0)
     for start in sorted({*range(0, last, max(part.window // 4, 1)), last}):
         few = slice(start, start + part.window)
         comparison = compare(
-            {name: array[few] for name, array in actual.items()},
-            {name: array[few] for name, array in part.reference.items()},
+            taken(runner.spec, actual, few),
+            taken(runner.spec, part.reference, few),
             ANYTHING,
             output_kinds(runner.spec),
             scales=scales,

@@ -9,46 +9,85 @@ Probabilities saturate and hide errors, so no single figure decides. A compariso
 - ``margin``: a top-1 flip is allowed only where the reference itself was undecided, that is, where its lead of the
   first class over the second is at most this,
 - ``flips``: the share of samples whose top-1 class differs,
-- ``sum``: how far the probabilities of a sample are from summing to one.
+- ``sum``: how far the probabilities of a sample are from summing to one,
+- ``spread``: the share of the variance of values over the samples that the answers lack, which is one for a constant.
 
-Largest differences of logits and values are relative to the largest magnitude of the reference's output: such outputs
-have no scale of their own. Probabilities that an engine gives as integers are multiples of a step. Mean, divergence and
-sum are then judged by the reference rounded to that step: no engine can do better. What must never pass does not
-depend on a tolerance: missing, extra or empty outputs, wrong shapes or dtypes, NaN and infinity.
+Which of them an output has hangs on its kind:
+
+- ``probabilities`` (N, classes): all but ``spread``. Where an engine gives them as integers, they are multiples of a
+  step. Mean, divergence and sum are then judged by the reference rounded to it: no engine can do better.
+- ``logits`` (N, classes): all but ``sum`` and ``spread``, classes and divergence of their softmax.
+- ``scores`` in [0, 1], each with a decision at a threshold of its own: ``max``; ``mean``, where each score counts as
+  the two probabilities of yes and no; ``flips`` is the share of decisions that differ, and ``margin`` how far the
+  reference was from the threshold there. What was no further from it than ``max`` allows (and UNDECIDED) was undecided.
+- ``values``: ``max``, ``mean`` and ``spread``.
+- ``integers``: ``flips`` is the share that differs. Nothing tells how close an id was, so in FP32 all are asked for.
+- ``ranked``: rows of top-k or NMS, see ranked.py.
+- ``constant``: one array without a batch axis, compared once: as ``values`` are, or exactly where it holds integers.
+
+Largest differences of logits, values and constants are relative to the largest magnitude of the reference's output:
+such outputs have no scale of their own. What must never pass does not depend on a tolerance: missing, extra or empty
+outputs, wrong shapes or dtypes, NaN and infinity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conformance.measures import (
+    COARSEST,
+    KL_FLOOR,
+    MEAN_OF_ROWS,
+    Grid,
+    Scale,
+    differences,
+    kl_divergence,
+    lost_spread,
+    margins,
+    of_distributions,
+    softmax,
+    top,
+)
+from conformance.ranked import Matching, groups, match
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FIGURES = ("max", "mean", "kl", "margin", "flips", "sum")
-"""The figures of a comparison, in the order in which they are shown."""
+__all__ = ["COARSEST", "KL_FLOOR", "MEAN_OF_ROWS", "Grid", "Scale", "kl_divergence", "margins", "softmax", "top"]
 
-KL_FLOOR = 1e-6
-"""Probabilities below this count as this in the divergence: integer outputs have zeros, with infinite logarithms."""
+FIGURES = ("max", "mean", "kl", "margin", "flips", "sum")
+"""The figures of a comparison that rows of tolerances have, in the order in which they are shown."""
+
+SHOWN = (*FIGURES, "spread")
+"""All figures of a comparison, in that order."""
 
 ANY = 1e9
 """A tolerance of this allows anything finite: the figure is shown and decides nothing."""
 
-KINDS = ("probabilities", "logits", "values")
+KINDS = ("probabilities", "scores", "logits", "values", "integers", "ranked", "constant")
+"""What an output may hold; see the module."""
 
-MEAN_OF_ROWS = 0.1
-"""The mean of ten probabilities, which the rows of tolerances.toml were measured on; see ``mean`` above."""
+THRESHOLD = 0.5
+"""Where scores decide, unless the model says otherwise."""
 
-COARSEST = 1 / 100
-"""Probabilities in larger steps than this are not rounded but lost: eight bits over [0, 1] have steps of 1/255."""
+UNDECIDED = 0.05
+"""A score that is further than this from its threshold is decided, however wide a tolerance is."""
+
+LOST_SPREAD = 0.5
+"""The share of the variance of values that may be lost: a guess that knows no input loses all of it."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What is allowed, figure by figure (see the module), and why."""
+    """What is allowed, figure by figure (see the module), and why.
+
+    ``spread`` and ``integers``, the share of integers that may differ at most, are in no row: they hang on the
+    precision alone.
+    """
 
     max: float
     mean: float
@@ -57,45 +96,15 @@ class Tolerance:
     flips: float
     sum: float
     why: str = ""
+    spread: float = LOST_SPREAD
+    integers: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what would let everything pass."""
-        for name in FIGURES:
+        for name in (*FIGURES, "spread", "integers"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"tolerance {name} is {value!r}; allowed: a finite number ≥ 0")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The largest and the mean magnitude of logits or values."""
-
-    largest: float
-    mean: float
-
-    @classmethod
-    def of(cls, values: NDArray[Any]) -> Scale:
-        """Measure an output."""
-        magnitudes = np.abs(values.astype(np.float64))
-        return cls(float(magnitudes.max()), float(magnitudes.mean()))
-
-    def or_larger(self, other: Scale | None) -> Scale:
-        """Larger of each."""
-        return Scale(max(self.largest, other.largest), max(self.mean, other.mean)) if other else self
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The values that an output can take which is integer inside the engine: multiples of a step within two ends."""
-
-    step: float
-    low: float
-    high: float
-
-    def nearest(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Round values to what the output can say."""
-        steps = np.round((values.astype(np.float64) - self.low) / self.step)
-        return np.clip(self.low + steps * self.step, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -123,19 +132,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class Flip:
-    """A sample whose top-1 class differs, and the reference's lead of its first class over its second there."""
+    """A sample whose top-1 class differs, and the reference's lead of its first class over its second there.
+
+    Of scores and integers it is the sample's worst decision or integer, at ``place`` in the sample; the margin is the
+    reference's distance from the threshold, and 0 for integers.
+    """
 
     sample: int
     expected: int
     actual: int
     margin: float
+    place: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class OutputComparison:
     """One output compared: its figures, where it differs most, and its flips (largest margin first).
 
-    ``unit`` is the magnitude that ``max`` is given in: 1 for probabilities, the largest one for logits and values.
+    ``unit`` is the magnitude that ``max`` is given in: 1 for probabilities, scores and integers, else the largest one.
+    ``notes`` are sentences on what was matched or decided. The first index of a constant is 0, its one sample.
     """
 
     output: str
@@ -147,6 +162,7 @@ class OutputComparison:
     worst_expected: float
     flips: tuple[Flip, ...]
     unit: float
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -219,31 +235,50 @@ def compare(
     *,
     scales: Mapping[str, Scale] | None = None,
     grids: Mapping[str, Grid] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Comparison:
     """Compare outputs by name with the reference's.
 
-    Both map output names to arrays (N, …); ``kinds`` says of each output whether it holds ``probabilities``,
-    ``logits`` or ``values``. ``scales`` gives magnitudes that logits and values are known to reach: a few samples may
-    have small ones only. ``grids`` says of which outputs are integers inside the engine. Never raises for what an
-    engine may get wrong: that is a problem in the result.
+    Both map output names to arrays (N, …), or of any shape for a ``constant``; ``kinds`` says of each output what it
+    holds, one of KINDS. ``scales`` gives magnitudes that outputs without a scale are known to reach: a few samples may
+    have small ones only. ``grids`` says of which outputs are integers inside the engine, ``thresholds`` where scores
+    decide, if not at THRESHOLD. Never raises for what an engine may get wrong: that is a problem in the result.
     Raises ValueError for an unknown kind or an output without one.
     """
     for name in reference:
         if kinds.get(name) not in KINDS:
             raise ValueError(f"output {name!r} is of kind {kinds.get(name)!r}; allowed: {', '.join(KINDS)}")
-    problems = name_problems(actual, reference)
+    problems, sound = name_problems(actual, reference), []
+    for name in filter(actual.__contains__, reference):
+        found = structural_problems(name, actual[name], reference[name], constant=kinds[name] == "constant")
+        problems += found
+        sound += [] if found else [name]
+    ranked = _matchings([n for n in sound if kinds[n] == "ranked"], actual, reference, tolerance)
     outputs = []
-    for name in reference:
-        if name in actual:
-            found = structural_problems(name, actual[name], reference[name])
-            problems += found
-            if not found:
-                scale, grid = (scales or {}).get(name), (grids or {}).get(name)
-                outputs.append(
-                    _compare_output(name, actual[name], reference[name], tolerance, kinds[name], scale, grid)
-                )
-    samples = max((len(array) for array in reference.values()), default=0)
-    return Comparison(tuple(outputs), tuple(problems), samples)
+    for name in sound:
+        scale, grid = (scales or {}).get(name), (grids or {}).get(name)
+        given = _Given(name, kinds[name], actual[name], reference[name], tolerance, scale, grid)
+        if name in ranked:
+            outputs.append(_of_ranked(given, ranked[name]))
+        else:
+            outputs.append(_compare_output(given, (thresholds or {}).get(name, THRESHOLD)))
+    counts = [len(array) for name, array in reference.items() if kinds[name] != "constant"]
+    return Comparison(tuple(outputs), tuple(problems), max(counts, default=min(len(reference), 1)))
+
+
+def _matchings(
+    names: Sequence[str],
+    actual: Mapping[str, NDArray[Any]],
+    reference: Mapping[str, NDArray[Any]],
+    tolerance: Tolerance,
+) -> dict[str, Matching]:
+    """What belongs together in ranked outputs, matched once for all outputs of a group; by output name."""
+    return {
+        name: matching
+        for group in groups({name: reference[name] for name in names})
+        for matching in [match({n: actual[n] for n in group}, {n: reference[n] for n in group}, tolerance.max)]
+        for name in group
+    }
 
 
 def name_problems(actual: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> list[str]:
@@ -256,15 +291,20 @@ def name_problems(actual: Mapping[str, NDArray[Any]], reference: Mapping[str, ND
     return problems
 
 
-def structural_problems(name: str, actual: NDArray[Any], reference: NDArray[Any]) -> list[str]:
-    """Problems with an output whatever the tolerance: shape, dtype, emptiness, NaN and infinity."""
+def structural_problems(
+    name: str, actual: NDArray[Any], reference: NDArray[Any], *, constant: bool = False
+) -> list[str]:
+    """Problems with an output whatever the tolerance: shape, dtype, emptiness, NaN and infinity.
+
+    A ``constant`` may be a single number; anything else has a first axis of samples.
+    """
     if not isinstance(actual, np.ndarray):
         return [f"{name}: is {type(actual).__name__}; expected an array"]
     if actual.dtype != reference.dtype:
         return [f"{name}: dtype {actual.dtype}; expected {reference.dtype}"]
     if actual.shape != reference.shape:
         return [f"{name}: shape {actual.shape}; expected {reference.shape}"]
-    if actual.size == 0 or not actual.ndim:
+    if actual.size == 0 or not (actual.ndim or constant):
         return [f"{name}: no samples, shape {actual.shape}; nothing was compared"]
     for who, array in (("output", actual), ("reference", reference)):
         bad = ~np.isfinite(array)
@@ -275,91 +315,165 @@ def structural_problems(name: str, actual: NDArray[Any], reference: NDArray[Any]
     return []
 
 
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Turn logits (N, classes) into probabilities, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float64)
+@dataclass(frozen=True)
+class _Given:
+    """One output that can be compared, and by what."""
+
+    name: str
+    kind: str
+    actual: NDArray[Any]
+    reference: NDArray[Any]
+    tolerance: Tolerance
+    scale: Scale | None
+    grid: Grid | None
+
+    @property
+    def relative(self) -> Scale:
+        """What differences are relative to; one where the reference is zero, which has no scale."""
+        scale = Scale.of(self.reference).or_larger(self.scale)
+        return Scale(scale.largest or 1.0, scale.mean or 1.0)
+
+    def comparison(
+        self,
+        needed: Mapping[str, float],
+        difference: NDArray[np.float64],
+        *,
+        unit: float = 1.0,
+        flips: tuple[Flip, ...] = (),
+        allowed: Mapping[str, float] | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> OutputComparison:
+        """Put figures in their order, each beside what is allowed; ``difference`` tells the worst element."""
+        worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+        limits = {name: getattr(self.tolerance, name) for name in SHOWN} | dict(allowed or {})
+        return OutputComparison(
+            output=self.name,
+            kind=self.kind,
+            samples=len(self.reference),
+            figures=tuple(Figure(n, needed[n], limits[n]) for n in SHOWN if n in needed),
+            worst_index=worst,
+            worst_actual=float(self.actual[worst]),
+            worst_expected=float(self.reference[worst]),
+            flips=flips,
+            unit=unit,
+            notes=notes,
+        )
 
 
-def kl_divergence(actual: NDArray[Any], reference: NDArray[Any], floor: float = KL_FLOOR) -> NDArray[np.float64]:
-    """Divergence KL(reference ‖ actual) per sample, in nats, for probabilities (N, classes).
-
-    Both are clipped at ``floor`` from below and normalized again, so that it is finite and never negative.
-    """
-    p = np.clip(reference.astype(np.float64), floor, None)
-    q = np.clip(actual.astype(np.float64), floor, None)
-    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
-    return np.asarray((p * np.log(p / q)).sum(axis=1), np.float64)
-
-
-def margins(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Lead of the first class over the second per sample, (N,) float64, for probabilities (N, classes ≥ 2)."""
-    top = np.partition(probabilities.astype(np.float64), -2, axis=1)
-    return np.asarray(top[:, -1] - top[:, -2], np.float64)
+def _compare_output(given: _Given, threshold: float) -> OutputComparison:
+    if given.kind == "constant":
+        # One sample, which is the whole array.
+        once = given.actual.reshape(1, -1), given.reference.reshape(1, -1)
+        given = replace(given, actual=once[0], reference=once[1])
+    if given.kind == "integers" or (given.kind == "constant" and given.reference.dtype.kind in "iub"):
+        return _of_integers(given)
+    if given.kind == "scores":
+        return _of_scores(given, threshold)
+    return _of_values(given) if given.kind in {"values", "constant"} else _of_classes(given)
 
 
-def top(probabilities: NDArray[Any], count: int = 3) -> list[tuple[int, float]]:
-    """First classes of one sample with their values, the highest first."""
-    order = np.argsort(-probabilities, kind="stable")[:count]
-    return [(int(i), float(probabilities[i])) for i in order]
-
-
-def _compare_output(
-    name: str,
-    actual: NDArray[Any],
-    reference: NDArray[Any],
-    tolerance: Tolerance,
-    kind: str,
-    scale: Scale | None,
-    grid: Grid | None,
-) -> OutputComparison:
-    difference, unit = np.abs(actual.astype(np.float64) - reference.astype(np.float64)), 1.0
-    if kind == "probabilities":
+def _of_classes(given: _Given) -> OutputComparison:
+    """Probabilities and logits, (N, classes)."""
+    actual, reference = given.actual, given.reference
+    difference, unit = differences(actual, reference), 1.0
+    if given.kind == "probabilities":
         needed = {"max": float(difference.max())}
-        needed |= _of_distributions(actual, reference, grid if grid and grid.step <= COARSEST else None)
+        needed |= of_distributions(
+            actual, reference, given.grid if given.grid and given.grid.step <= COARSEST else None
+        )
+        p, q = reference, actual
     else:
-        scale = Scale.of(reference).or_larger(scale)
-        # A reference of zeros has no scale; then differences stay as they are.
-        unit = scale.largest or 1.0
+        unit = given.relative.largest
         needed = {"max": float(difference.max()) / unit}
-        needed["mean"] = float(difference.mean()) / (scale.mean or 1.0) * MEAN_OF_ROWS
-    flips: tuple[Flip, ...] = ()
-    if kind != "values":
-        p, q = (softmax(reference), softmax(actual)) if kind == "logits" else (reference, actual)
-        expected, found, lead = p.argmax(axis=1), q.argmax(axis=1), margins(p)
-        flipped = np.flatnonzero(expected != found)
-        flipped = flipped[np.argsort(-lead[flipped], kind="stable")]
-        flips = tuple(Flip(int(i), int(expected[i]), int(found[i]), float(lead[i])) for i in flipped)
-        if kind == "logits":
-            needed["kl"] = float(kl_divergence(q, p).mean())
-        needed["margin"] = flips[0].margin if flips else 0.0
-        needed["flips"] = len(flips) / len(p)
-    worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
-    return OutputComparison(
-        output=name,
-        kind=kind,
-        samples=len(reference),
-        figures=tuple(Figure(n, needed[n], getattr(tolerance, n)) for n in FIGURES if n in needed),
-        worst_index=worst,
-        worst_actual=float(actual[worst]),
-        worst_expected=float(reference[worst]),
-        flips=flips,
-        unit=unit,
+        needed["mean"] = float(difference.mean()) / given.relative.mean * MEAN_OF_ROWS
+        p, q = softmax(reference), softmax(actual)
+        needed["kl"] = float(kl_divergence(q, p).mean())
+    expected, found, lead = p.argmax(axis=1), q.argmax(axis=1), margins(p)
+    flipped = np.flatnonzero(expected != found)
+    flipped = flipped[np.argsort(-lead[flipped], kind="stable")]
+    flips = tuple(Flip(int(i), int(expected[i]), int(found[i]), float(lead[i])) for i in flipped)
+    needed["margin"] = flips[0].margin if flips else 0.0
+    needed["flips"] = len(flips) / len(p)
+    return given.comparison(needed, difference, unit=unit, flips=flips)
+
+
+def _of_values(given: _Given) -> OutputComparison:
+    difference, scale = differences(given.actual, given.reference), given.relative
+    needed = {"max": float(difference.max()) / scale.largest}
+    needed["mean"] = float(difference.mean()) / scale.mean * MEAN_OF_ROWS
+    lost = lost_spread(given.actual, given.reference)
+    return given.comparison(needed if lost is None else {**needed, "spread": lost}, difference, unit=scale.largest)
+
+
+def _of_scores(given: _Given, threshold: float) -> OutputComparison:
+    actual, reference = given.actual.astype(np.float64), given.reference.astype(np.float64)
+    difference, distance = differences(actual, reference), np.abs(reference - threshold)
+    undecided = min(given.tolerance.max, UNDECIDED)
+    wrong = ((actual > threshold) != (reference > threshold)) & (distance > undecided)
+    flips = _worst_of_samples(wrong, distance, reference > threshold, actual > threshold)
+    needed = {
+        "max": float(difference.max()),
+        # Yes and no are two probabilities.
+        "mean": float(difference.mean()) * 2 * MEAN_OF_ROWS,
+        "margin": float(distance[wrong].max(initial=0.0)),
+        "flips": float(wrong.mean()),
+    }
+    note = f"decisions at {threshold:g}; the reference was undecided within {undecided:.2g} of it"
+    return given.comparison(needed, difference, flips=flips, notes=(note,))
+
+
+def _of_integers(given: _Given) -> OutputComparison:
+    actual, reference = given.actual, given.reference
+    wrong = actual != reference
+    flips = _worst_of_samples(wrong, differences(actual, reference), reference, actual, margin=False)
+    share = 0.0 if given.kind == "constant" else min(given.tolerance.flips, given.tolerance.integers)
+    note = "nothing tells how close an integer was; a share may differ" if share else "all integers have to be the same"
+    allowed = {"flips": share}
+    return given.comparison(
+        {"flips": float(wrong.mean())}, differences(actual, reference), flips=flips, allowed=allowed, notes=(note,)
     )
 
 
-def _of_distributions(actual: NDArray[Any], reference: NDArray[Any], grid: Grid | None) -> dict[str, float]:
-    """All figures of probabilities (N, classes) that depend on the number of classes, and on a grid."""
-    q = actual.astype(np.float64)
-    p = grid.nearest(reference) if grid else reference.astype(np.float64)
-    # An integer output has nothing to say below half a step, and either sum may be off by that for each class.
-    floor = max(KL_FLOOR, grid.step / 2) if grid else KL_FLOOR
-    classes = q.shape[1]
-    rounding = classes * grid.step if grid else 0.0
-    off = np.abs(q.sum(axis=1) - (p.sum(axis=1) if grid else 1.0))
-    return {
-        "mean": float(np.abs(q - p).mean()) * classes * MEAN_OF_ROWS,
-        "kl": float(kl_divergence(q, p, floor).mean()),
-        "sum": max(0.0, float(off.max()) - rounding),
-    }
+def _worst_of_samples(
+    wrong: NDArray[np.bool_],
+    size: NDArray[np.float64],
+    expected: NDArray[Any],
+    found: NDArray[Any],
+    *,
+    margin: bool = True,
+) -> tuple[Flip, ...]:
+    """The largest wrong element of every sample that has one, the largest first; all arrays (N, …)."""
+    rows = np.where(wrong, size, -1.0).reshape(len(wrong), -1)
+    places, largest = rows.argmax(axis=1), rows.max(axis=1)
+    samples = [i for i in np.argsort(-largest, kind="stable") if largest[i] >= 0]
+    flips = []
+    for i in samples:
+        place = tuple(int(p) for p in np.unravel_index(int(places[i]), wrong.shape[1:]))
+        where = (int(i), *place)
+        flips.append(Flip(int(i), int(expected[where]), int(found[where]), float(largest[i]) if margin else 0.0, place))
+    return tuple(flips)
+
+
+def _of_ranked(given: _Given, matching: Matching) -> OutputComparison:
+    """One output of rows that were matched with the reference's."""
+    given = replace(given, actual=matching.aligned(given.actual))
+    actual, reference = given.actual, given.reference
+    number = reference.dtype.kind not in "iub"
+    difference = np.where(
+        matching.kept.reshape(*matching.kept.shape, *(1,) * (reference.ndim - 2)),
+        differences(actual, reference),
+        0.0,
+    )
+    scale = given.relative
+    needed = {"flips": matching.lost_share}
+    if number:
+        unit = 1.0 if given.name == matching.score and scale.largest <= 1 else scale.largest
+        needed["max"] = float(difference.max()) / unit
+        needed["mean"] = float(difference.mean()) / scale.mean * MEAN_OF_ROWS
+    if given.name == matching.score:
+        needed["margin"] = matching.lead
+    share = given.tolerance.flips if matching.score else min(given.tolerance.flips, given.tolerance.integers)
+    flips = tuple(Flip(sample, rows, 0, matching.lead) for sample, rows in matching.samples)
+    return given.comparison(
+        needed, difference, unit=unit if number else 1.0, flips=flips, allowed={"flips": share}, notes=(str(matching),)
+    )

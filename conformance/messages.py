@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from conformance.compare import Comparison, OutputComparison, Tolerance, softmax, top
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Context:
     """What was compared: names for the first lines, the classes, and the samples' own names.
 
-    ``batch`` is None where nobody knows it.
+    ``batch`` is None where nobody knows it. ``kinds`` says of outputs why they were taken for what they are, and what
+    says otherwise; it has none where the user said so.
     """
 
     model: str
@@ -27,6 +28,7 @@ class Context:
     batch: int | None
     class_names: Sequence[str] = ()
     sample_names: Sequence[str] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,39 +65,89 @@ def explain(failure: Difference) -> str:
     return "\n".join(lines)
 
 
+CLASSES = ("probabilities", "logits")
+"""The kinds of outputs whose second axis is that of classes."""
+
+
 def _output_lines(
     output: OutputComparison, actual: NDArray[Any], reference: NDArray[Any], context: Context
 ) -> list[str]:
-    unit = (
-        "" if output.kind == "probabilities" else f" ({output.kind}; max is a share of the largest, {output.unit:.6g})"
-    )
-    lines = [f"  output     {output.output}{unit}"]
+    lines = [f"  output     {output.output}{_unit(output)}"]
+    if output.output in context.kinds:
+        lines.append(f"    taken for {context.kinds[output.output]}")
     for figure in output.figures:
         mark = "FAILED" if not figure.passed else "ok    " if figure.judged else "      "
         allowed = f"allowed {figure.allowed:.3e}" if figure.judged else "not judged"
         lines.append(f"    {mark} {figure.name:<7} needed {figure.needed:.3e}   {allowed}")
-    index = output.worst_index
+    lines += [f"    {note}" for note in output.notes]
+    index = output.worst_index[1:] if output.kind == "constant" else output.worst_index
     position = ", ".join(map(str, index))
     lines.append(
         f"    largest difference at [{position}]{_class_of(output, index, context)}: "
         f"expected {output.worst_expected:.6g}, got {output.worst_actual:.6g}"
     )
-    sample = output.worst_sample
-    lines.append(f"    worst sample {sample}{_named(sample, context)}")
-    if output.kind != "values":
-        for who, array in (("expected", reference), ("got", actual)):
-            row = softmax(array[sample : sample + 1])[0] if output.kind == "logits" else array[sample]
-            ranked = ", ".join(f"{_class_name(c, context)} {p:.4f}" for c, p in top(row))
-            lines.append(f"      {who:<8} top 3  {ranked}")
+    if output.kind != "constant":
+        lines.append(f"    worst sample {output.worst_sample}{_named(output.worst_sample, context)}")
+    if output.kind in CLASSES:
+        return lines + _class_lines(output, actual, reference, context)
+    return lines + _other_lines(output, actual, reference, context)
+
+
+def _unit(output: OutputComparison) -> str:
+    """What an output holds, and what its largest difference is a share of; nothing for probabilities."""
+    if output.kind == "probabilities":
+        return ""
+    return f" ({output.kind}{'' if output.unit == 1 else f'; max is a share of the largest, {output.unit:.6g}'})"
+
+
+def _class_lines(
+    output: OutputComparison, actual: NDArray[Any], reference: NDArray[Any], context: Context
+) -> list[str]:
+    lines, sample = [], output.worst_sample
+    for who, array in (("expected", reference), ("got", actual)):
+        row = softmax(array[sample : sample + 1])[0] if output.kind == "logits" else array[sample]
+        ranked = ", ".join(f"{_class_name(c, context)} {p:.4f}" for c, p in top(row))
+        lines.append(f"      {who:<8} top 3  {ranked}")
     if output.flips:
-        shown = "; ".join(
+        shown = [
             f"sample {f.sample}{_named(f.sample, context)}: {_class_name(f.expected, context)} → "
             f"{_class_name(f.actual, context)}, lead {f.margin:.4f}"
-            for f in output.flips[:5]
-        )
-        more = f" (and {len(output.flips) - 5} more)" if len(output.flips) > 5 else ""
-        lines.append(f"    top-1 flips {len(output.flips)} of {output.samples}: {shown}{more}")
+            for f in output.flips[:SOME]
+        ]
+        lines.append(f"    top-1 flips {len(output.flips)} of {output.samples}: {_some(shown, output)}")
     return lines
+
+
+SOME = 5
+"""How many samples are named of those that changed."""
+
+
+def _some(shown: Sequence[str], output: OutputComparison) -> str:
+    more = len(output.flips) - SOME
+    return "; ".join(shown) + (f" (and {more} more)" if more > 0 else "")
+
+
+def _other_lines(
+    output: OutputComparison, actual: NDArray[Any], reference: NDArray[Any], context: Context
+) -> list[str]:
+    """Samples whose decisions, integers or rows changed, where an output has any."""
+    if not output.flips:
+        return []
+    what = {"scores": "decisions that differ", "ranked": "rows without a counterpart"}.get(output.kind, "differences")
+    shown = []
+    for flip in output.flips[:SOME]:
+        where = f"sample {flip.sample}{_named(flip.sample, context)}" if output.kind != "constant" else ""
+        if output.kind == "ranked":
+            shown.append(f"{where}: {flip.expected}")
+            continue
+        place = f"[{', '.join(map(str, flip.place))}]" if flip.place else ""
+        index = flip.place if output.kind == "constant" else (flip.sample, *flip.place)
+        one, other = (
+            float(a.reshape(-1)[index] if output.kind == "constant" else a[index]) for a in (reference, actual)
+        )
+        shown.append(f"{' '.join(filter(None, (where, place)))}: {one:.6g} → {other:.6g}")
+    samples = "" if output.kind == "constant" else f" in {len(output.flips)} of {output.samples} samples"
+    return [f"    {what}{samples}: {_some(shown, output)}"]
 
 
 def _class_name(index: int, context: Context) -> str:
@@ -103,7 +155,7 @@ def _class_name(index: int, context: Context) -> str:
 
 
 def _class_of(output: OutputComparison, index: tuple[int, ...], context: Context) -> str:
-    return "" if output.kind == "values" else f" ({_class_name(index[1], context)})"
+    return f" ({_class_name(index[1], context)})" if output.kind in CLASSES else ""
 
 
 def _named(sample: int, context: Context) -> str:

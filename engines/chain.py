@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.answers import all_of, what_it_runs
+from engines.answers import STOPPED, all_of, what_it_runs, written
 from engines.errors import ConversionError, DataError, UnavailableError
 from engines.formats import registry
 from engines.formats.base import Job
@@ -28,7 +28,7 @@ from engines.model.fitting import fitting
 from engines.model.ranges import ranges
 from engines.model.samples import Dataset, Samples, content_hash
 from engines.model.spec import SIGNATURE
-from engines.store import Artifact, Recipe, Store, file_hash
+from engines.store import Artifact, Build, Recipe, Store, file_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 SAMPLE_COUNT = 100
 """How many test samples the checks use by default: the first ones of the data set."""
-
-STOPPED = "stopped at"
-"""What says in an artifact's details which made-up inputs the reference does not run, by number, and why."""
 
 DATA = "data"
 """The artifact that carries the samples to environments that cannot load them."""
@@ -63,12 +60,12 @@ class Chain:
     @cached_property
     def samples(self) -> Samples:
         """The first 100 test samples, or all where there are fewer, with labels where the data set has them."""
-        return fitting(self.spec, self.dataset.source, self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count)))
+        return fitting(self.spec, self.dataset.test(min(SAMPLE_COUNT, self.dataset.test_count)), self.dataset.source)
 
     @cached_property
     def calibration(self) -> Samples:
         """The samples that INT8 is calibrated with; never among the test samples."""
-        return fitting(self.spec, self.dataset.source, self.dataset.calibration(self.spec.calibration.samples))
+        return fitting(self.spec, self.dataset.calibration(self.spec.calibration.samples), self.dataset.source)
 
     @cached_property
     def _training_hashes(self) -> dict[str, str]:
@@ -94,11 +91,7 @@ class Chain:
     # Artifacts.
 
     def artifact_name(self, variant: Variant) -> str:
-        """The store's name of the artifact that a variant runs.
-
-        A user's own file, and what is made from one, has a name of its own: it does not replace what the chain
-        converts.
-        """
+        """The store's name of the artifact that a variant runs; another one where it comes from a user's own file."""
         own = registry.find(variant.format).artifact(variant)
         return f"{own}-brought" if self.from_brought(own) else str(own)
 
@@ -147,12 +140,11 @@ class Chain:
             () if rebuild else tuple(self.store.root / self.spec.name / other for other in others),
             known.folder if known and not rebuild else None,
         )
-        recipe = format_.recipe(job)
-        if recipe is None and known is not None:
+        if (recipe := format_.recipe(job)) is None:
+            if known is None:
+                raise ConversionError(f"{variant} of {self.spec.name}: nothing says what it is made from")
             return known
-        if recipe is None:
-            raise ConversionError(f"{variant} of {self.spec.name}: nothing says what it is made from")
-        return self._get(
+        return self.keep(
             f"{name}.rebuild-{rebuild}" if rebuild else name,
             recipe,
             lambda folder: format_.build(job, folder),
@@ -166,18 +158,18 @@ class Chain:
         if not path.is_file():
             raise DataError(f"{self.spec.source}: {path}: no such file; expected an {format_.suffix} file")
         recipe = Recipe({"file": file_hash(path), **format_.brought_by()})
-        return self._get(self.artifact_name(variant), recipe, lambda folder: format_.bring(path, self.spec, folder))
+        return self.keep(self.artifact_name(variant), recipe, lambda folder: format_.bring(path, self.spec, folder))
 
-    def _get(
+    def keep(
         self,
         name: str,
         recipe: Recipe,
-        build: Callable[[Path], Mapping[str, Any] | None],
+        build: Build,
         unbuildable: str | None = None,
         made_by: str = "",
-        *,
         apart: bool = False,
     ) -> Artifact:
+        """An artifact of the model by its name, made now where it is missing or stale; a failure is made once."""
         if name in self._failed:
             raise self._failed[name]
         if registry.reference(self.spec).unavailable() and not apart:
@@ -189,7 +181,6 @@ class Chain:
         try:
             return self.store.get(self.spec.name, name, recipe, None if unbuildable else build, hint=hint)
         except ConversionError as error:
-            # It would fail again, as slowly, for every test that needs it.
             self._failed[name] = error
             raise
 
@@ -205,7 +196,7 @@ class Chain:
             raise UnavailableError(f"{variant}: {reason}")
         name, path = self.artifact_name(variant), self.file(variant)
 
-        def keep(suffix: str, recipe: Recipe, build: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+        def keep(suffix: str, recipe: Recipe, build: Build) -> Artifact:
             return self.store.get(self.spec.name, f"{name}.{suffix}", recipe, build)
 
         return registry.find(variant.format).open(self.spec, variant, path, batch_size, keep)
@@ -223,7 +214,7 @@ class Chain:
 
         Zeros stand in place of its answer to those. Raises DataError where it stops at all of them.
         """
-        outputs, details = self._answers(name, inputs, lambda: what_it_runs(self.spec.source, self._ask, inputs))
+        outputs, details = self._answers(name, inputs, lambda: what_it_runs(self.spec, self._ask, inputs))
         return outputs, {int(number): str(said) for number, said in details.get(STOPPED, {}).items()}
 
     def _ask(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -237,15 +228,10 @@ class Chain:
         format_, chosen = registry.reference(self.spec), self.spec.signature
         made_from = {format_.name: self.artifact(self.spec.reference).sha256, "inputs": content_hash(inputs)}
 
-        def build(folder: Path) -> Mapping[str, Any] | None:
-            outputs, stopped = ask()
-            np.savez(folder / "outputs.npz", **dict[str, Any](outputs))
-            return {STOPPED: {str(number): said for number, said in stopped.items()}} if stopped else None
-
         # What was computed before signatures could be chosen says nothing of it.
         parameters = {} if chosen == SIGNATURE else {"signature": chosen}
         recipe = Recipe(made_from, parameters, {next(iter(format_.packages)): format_.version()})
-        return self._arrays(f"reference-{name}", "outputs.npz", recipe, build, made_by)
+        return self._arrays(f"reference-{name}", "outputs.npz", recipe, lambda to: written(to, *ask()), made_by)
 
     def inputs(
         self, name: str, made_from: Mapping[str, str], tools: Mapping[str, str | None], make: Callable[[], Arrays]
@@ -262,21 +248,12 @@ class Chain:
         return self._arrays(f"inputs-{name}", "inputs.npz", Recipe(made_from, {}, tools), build)[0]
 
     def _arrays(
-        self,
-        name: str,
-        file: str,
-        recipe: Recipe,
-        build: Callable[[Path], Mapping[str, Any] | None],
-        made_by: str = "",
+        self, name: str, file: str, recipe: Recipe, build: Build, made_by: str = ""
     ) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
         """Arrays that only an environment with the reference makes, and the details of their artifact."""
         format_ = registry.reference(self.spec)
         command = made_by or f"pytest {self.spec.option}"
         hint = f"run `{command}` where {format_.label} is installed, on the same artifact folder"
-        artifact = self._get(name, recipe, build, format_.unavailable(), hint)
+        artifact = self.keep(name, recipe, build, format_.unavailable(), hint)
         with np.load(artifact.file(file)) as archive:
             return dict(archive), artifact.details
-
-    def keep(self, name: str, recipe: Recipe, build: Callable[[Path], Mapping[str, Any] | None]) -> Artifact:
-        """An artifact of the model that is no engine, made now where it is missing or stale."""
-        return self._get(name, recipe, build)

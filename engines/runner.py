@@ -12,6 +12,7 @@ import numpy as np
 
 from engines.errors import RunnerError
 from engines.model.spec import BATCH, InputSpec, ModelSpec, OutputSpec
+from engines.outputs import joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,20 +68,21 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run all samples: arrays (N, …) by input name in, arrays (N, …) by output name out.
 
-        Raises RunnerError for a missing or unknown input, a wrong dtype, rank or size, inputs that disagree on N,
-        no samples at all, and a closed runner.
+        An output of kind ``constant`` has no batch axis, and is given as it is. Raises RunnerError for a missing or
+        unknown input, a wrong dtype, rank or size, inputs that disagree on N, no samples at all, a constant that is
+        not the same in every batch, and a closed runner.
         """
         if self._closed:
             raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
         count = self._check(inputs)
         parts = [self._run(batch) for batch in self._batches(inputs, count)]
-        return {o.name: np.concatenate([part[o.name] for part in parts]) for o in self.spec.outputs}
+        return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
 
     def in_batches(self, inputs: Arrays, size: int) -> dict[str, NDArray[Any]]:
         """Run the samples in calls of ``size`` samples each, the last one with the rest; raises as a call does."""
         starts = range(0, self._check(inputs), size)
         parts = [self({name: array[i : i + size] for name, array in inputs.items()}) for i in starts]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
 
     def _batches(self, inputs: Arrays, count: int) -> Iterator[dict[str, NDArray[Any]]]:
         for start in range(0, count, self.batch_size):
@@ -134,7 +136,7 @@ def probe(runner: Runner) -> None:
     spec = runner.spec
     inputs = {i.name: np.full(spec.concrete_shape(i, 2), np.mean(i.range), i.dtype) for i in spec.inputs}
     for name, array in runner(inputs).items():
-        if len(array) != 2:
+        if name not in spec.constants and len(array) != 2:
             raise RunnerError(f"{runner.variant}: output {name!r} has {len(array)} rows for a batch of 2; expected 2")
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.outputs import joined, taken
 from trial.draws import partitions
 
 pytestmark = pytest.mark.batching
@@ -28,29 +29,29 @@ def test_a_batch_gives_what_single_samples_give(chain, variant, runner, samples,
 
 
 @given(data=st.data())
-def test_any_partition_gives_the_same_outputs(data, runner, samples, singles, batched):
+def test_any_partition_gives_the_same_outputs(data, spec, runner, samples, singles, batched):
     """However the samples are cut into batches, every one has the answer that it has alone."""
     count = min(FEW, len(samples))
     cuts = data.draw(partitions(count))
     outputs = [runner(samples.take(start, stop).inputs) for start, stop in cuts]
-    batched(joined(outputs), first(singles, count), f"partition {cuts}")
+    batched(joined(spec, outputs), taken(spec, singles, slice(count)), f"partition {cuts}")
 
 
 @given(data=st.data())
-def test_permuting_the_batch_permutes_the_outputs(data, runner, samples, singles, batched):
+def test_permuting_the_batch_permutes_the_outputs(data, spec, runner, samples, singles, batched):
     """The answers follow the samples when the batch is reordered."""
     order = np.array(data.draw(st.permutations(range(min(FEW, len(samples))))))
     outputs = runner({name: array[order] for name, array in samples.inputs.items()})
-    batched(outputs, {name: array[order] for name, array in singles.items()}, f"order {order.tolist()}")
+    batched(outputs, taken(spec, singles, order), f"order {order.tolist()}")
 
 
 @given(data=st.data())
-def test_repeated_samples_agree_within_a_batch(data, runner, samples, singles, batched):
+def test_repeated_samples_agree_within_a_batch(data, spec, runner, samples, singles, batched):
     """The same sample at several places of one batch has the same answer at each."""
     places = st.lists(st.integers(0, min(FEW, len(samples)) - 1), min_size=2, max_size=33)
     chosen = np.array(data.draw(places))
     outputs = runner({name: array[chosen] for name, array in samples.inputs.items()})
-    batched(outputs, {name: array[chosen] for name, array in singles.items()}, f"samples {chosen.tolist()}")
+    batched(outputs, taken(spec, singles, chosen), f"samples {chosen.tolist()}")
 
 
 def test_repeated_runs_are_identical(runner, samples):
@@ -85,20 +86,10 @@ def test_inputs_are_not_modified(runner, samples):
         np.testing.assert_array_equal(array, samples.inputs[name])
 
 
-def test_the_last_sample_is_processed(runner, samples, singles, batched):
+def test_the_last_sample_is_processed(spec, runner, samples, singles, batched):
     """The remainder of the last batch is not dropped: as many answers as samples, the last one its own."""
-    count = len(samples)
     outputs = runner(samples.inputs)
-    assert {name: len(array) for name, array in outputs.items()} == dict.fromkeys(outputs, count)
-    last = {name: array[-1:] for name, array in outputs.items()}
-    batched(last, {name: array[-1:] for name, array in singles.items()}, "the last sample")
-
-
-def joined(outputs):
-    """Put the outputs of several calls together, by name."""
-    return {name: np.concatenate([part[name] for part in outputs]) for name in outputs[0]}
-
-
-def first(outputs, count):
-    """Give the first samples of outputs, by name."""
-    return {name: array[:count] for name, array in outputs.items()}
+    counts = {name: len(array) for name, array in outputs.items() if name not in spec.constants}
+    assert counts == dict.fromkeys(counts, len(samples))
+    last = slice(-1, None)
+    batched(taken(spec, outputs, last), taken(spec, singles, last), "the last sample")

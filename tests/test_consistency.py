@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.model.spec import KINDS_OF_CLASSES
 from fixtures.chain import QUICK
 from fixtures.judge import MORE_SAMPLES, RESIZED, SAMPLES
 from trial.bearable import answered
@@ -17,9 +18,9 @@ from trial.rules import magnitude, output_scales
 pytestmark = pytest.mark.consistency
 
 
-def test_builds(chain, variant):
-    """The variant is built from the SavedModel; what the converter says is shown where it fails."""
-    assert chain.artifact(variant).size > 0
+def test_builds(chain, built):
+    """The variant is built from the SavedModel, wherever it can be; what the converter says is shown where it fails."""
+    assert chain.artifact(built).size > 0
 
 
 def test_the_reference_tells_samples_apart(model, chain, reference, contrast):
@@ -28,16 +29,19 @@ def test_the_reference_tells_samples_apart(model, chain, reference, contrast):
     for outputs in (reference, contrast.reference):
         for name, array in outputs.items():
             assert np.isfinite(array).all(), f"{model}: the reference's {name!r} is not finite"
-    count = len(next(iter(reference.values())))
-    if count > 1:
+    # What has no batch axis is the same for all samples.
+    told = [o for o in chain.spec.outputs if o.kind != "constant"]
+    count = len(chain.samples)
+    if count > 1 and told:
         scales = output_scales(chain)
-        largest = max(float(np.ptp(a, axis=0).max()) / magnitude(scales, name) for name, a in reference.items())
+        spans = {o.name: reference[o.name].astype(np.float64) for o in told}
+        largest = max(float(np.ptp(a, axis=0).max()) / magnitude(scales, name) for name, a in spans.items())
         # Of the largest output, for logits and values may be of any size; FP32's rounding is below a hundredth of it.
         alike = f"{model}: the SavedModel answers all {count} samples alike, within {largest:.1e} of the largest"
         assert largest > 1e-4, alike + unsure
     # Far below the range that a model was trained on, every input is black to it: scores differ, and no class does.
     for output in chain.spec.outputs if unsure else ():
-        if output.kind != "values":
+        if output.kind in KINDS_OF_CLASSES:
             scores = np.concatenate([reference[output.name], contrast.reference[output.name]])
             classes = len(set(scores.argmax(axis=1)))
             assert classes > 1, (
@@ -56,17 +60,21 @@ def test_signature_is_that_of_the_model(spec, runner, samples):
 
 
 def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
-    """Outputs are finite everywhere, and probabilities lie in [0, 1] and sum to one, but for the variant's rounding."""
+    """Outputs are finite, scores lie in [0, 1], and probabilities sum to one, but for the variant's rounding."""
     for inputs, kind in ((samples.inputs, "samples"), (contrast.inputs, "stress")):
         allowed = row(runner.variant.row_name, kind, spec.tolerances, str(spec.path)).tolerance.sum
         for name, array in runner(inputs).items():
             # Each of the scores that are integers inside may be off by a step.
             step = runner.grids[name].step if name in runner.grids else 0.0
-            rounding = max(allowed, array.shape[1] * step) if array.ndim > 1 else allowed
+            kind_of_output = spec.output(name).kind
+            rounding = max(allowed, array.shape[1] * step) if kind_of_output == "probabilities" else max(allowed, step)
             assert np.isfinite(array).all(), f"{runner.variant}: {name!r} has NaN or infinite values on {kind}"
-            if spec.output(name).kind == "probabilities":
-                assert array.min() >= 0, f"{runner.variant}: {name!r} has negative probabilities on {kind}"
-                assert array.max() <= 1 + rounding, f"{runner.variant}: {name!r} has probabilities above one on {kind}"
+            if kind_of_output in {"probabilities", "scores"}:
+                assert array.min() >= 0, f"{runner.variant}: {name!r} has negative {kind_of_output} on {kind}"
+                assert array.max() <= 1 + rounding, (
+                    f"{runner.variant}: {name!r} has {kind_of_output} above one on {kind}"
+                )
+            if kind_of_output == "probabilities":
                 np.testing.assert_allclose(
                     array.sum(axis=1, dtype=np.float64),
                     1,

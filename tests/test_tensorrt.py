@@ -22,20 +22,21 @@ from engines.chain import Chain
 from engines.errors import ConversionError, RunnerError
 from engines.formats.tensorrt import build as tensorrt_build
 from engines.formats.tensorrt import calibration as tensorrt_calibration
-from engines.formats.tensorrt import context
+from engines.formats.tensorrt import context, cuda
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import runner as runner_module
 from engines.formats.tensorrt import versions as tensorrt_versions
 from engines.formats.tensorrt.copiers import CHUNK_BYTES
 from engines.formats.tensorrt.runner import TensorRTRunner
 from engines.formats.tensorrt.slots import checked
+from engines.formats.tensorrt_rtx.runner import RTXRunner
 from engines.model.samples import content_hash
 from engines.variant import Variant
 from trial.rows import row
 
 pytestmark = [pytest.mark.tensorrt, pytest.mark.formats("tensorrt")]
-ANY_PLAN = pytest.mark.formats("tensorrt", "tensorrt-vc")
-"""What holds for version-compatible plans too, in whichever runtime is installed."""
+ANY_PLAN = pytest.mark.formats("tensorrt", "tensorrt-vc", "tensorrt-rtx")
+"""What holds for version-compatible plans too, in whichever runtime is installed, and for those of TensorRT for RTX."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,7 +98,8 @@ def open_runner(chain, variant, plan):
 
     def call(batch_size=None, **settings):
         settings.setdefault("allow_host_code", variant.format == "tensorrt-vc")
-        opened.append(TensorRTRunner(chain.spec, variant, plan, batch_size, **settings))
+        made = RTXRunner if variant.format == "tensorrt-rtx" else TensorRTRunner
+        opened.append(made(chain.spec, variant, plan, batch_size, **settings))
         return opened[-1]
 
     yield call
@@ -191,10 +193,8 @@ def batch_sizes(spec, variant, usual):
 
 def bearable(runner, streams):
     """Limit the streams to what half of the device's free memory bears, as tuning does."""
-    import pycuda.driver as cuda
-
     with context.current():
-        free, _ = cuda.mem_get_info()
+        free, _ = cuda.driver().mem_get_info()
     scratch = max(tensorrt_versions.scratch_bytes(runner.engine), 1)
     batch = runner.batch_size * sum(t.sample_bytes for t in runner.tensors)
     return max(1, min(streams, free // 2 // (scratch + batch) - 1))
@@ -336,11 +336,10 @@ def test_poisoned_outputs_are_overwritten(open_runner, variant, samples, monkeyp
 @ANY_PLAN
 def test_closing_frees_the_device(alone, open_runner, samples):
     """What a runner took of the device's memory is free again once it is closed, and it then refuses to run."""
-    import pycuda.driver as cuda
 
     def free():
         with context.current():
-            return cuda.mem_get_info()[0]
+            return cuda.driver().mem_get_info()[0]
 
     warm = open_runner(1)  # what the driver keeps for itself is taken now
     warm(samples.take(0, 3).inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,13 @@ from conformance.cause import Cause
 from conformance.compare import Comparison
 from conformance.diagnose import diagnose, missing_samples
 from engines.errors import EngineError
-from trial.rules import Outputs, Rule, compare_of, rule_of
+from trial.rules import Outputs, Rule, compare_of, rule_of, without
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.chain import Chain
-    from engines.runner import Runner
+    from engines.runner import Arrays, Runner
 
 
 DIAGNOSED = 100
@@ -28,6 +29,15 @@ SPREAD = Cause.unknown("only all samples together are beyond the tolerance")
 
 def cause(runner: Runner, given: Outputs, rule: Rule) -> Cause | None:
     """What most likely is wrong with what a runner answered; None where nothing can be said."""
+    constants = runner.spec.constants
+    rest = given.without(constants)
+    if constants and rest.reference and compare_of(runner, rest, rule).passed:
+        return Cause(f"only {', '.join(sorted(constants))} differs, which no input reaches: it was converted wrongly")
+    return _of_samples(runner, rest, rule, lambda inputs: without(runner(inputs), constants))
+
+
+def _of_samples(runner: Runner, given: Outputs, rule: Rule, run: Callable[[Arrays], Arrays]) -> Cause | None:
+    """Cause of what differs in outputs that have a batch axis, which are those that ``run`` gives."""
     sizes = {name: len(array) for name, array in given.actual.items() if name in given.reference and array.ndim}
     count = max((len(array) for array in given.reference.values()), default=0)
     if wrong := {n for n in sizes.values() if n != count}:
@@ -43,7 +53,7 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> Cause | None:
                 part, where = given.part(_worst(given)), f"the {DIAGNOSED} worst samples"
             if compare_of(runner, part, rule).passed:
                 return SPREAD
-            given = replace(part, actual=runner(part.inputs))
+            given = replace(part, actual=run(part.inputs))
             if compare_of(runner, given, rule).passed:
                 return Cause(f"{where} are right in a call of their own: answers depend on the whole call")
         scores = runner.spec.probabilities
@@ -51,8 +61,8 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> Cause | None:
             given.inputs,
             given.actual,
             given.reference,
-            run=runner,
-            alone=lambda others: runner.in_batches(others, 1),
+            run=run,
+            alone=lambda others: without(runner.in_batches(others, 1), runner.spec.constants),
             agrees=lambda other: compare_of(runner, replace(given, actual=other), rule).passed,
             scores=scores.name if scores else None,
             batch=runner.batch_size,

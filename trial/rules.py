@@ -37,10 +37,19 @@ class Outputs:
     reference: Arrays
 
     def part(self, few: slice | NDArray[np.intp]) -> Outputs:
-        """Give some of the samples."""
+        """Some of the samples, of outputs that all have a batch axis."""
         return Outputs(
             *({n: a[few] for n, a in arrays.items()} for arrays in (self.inputs, self.actual, self.reference))
         )
+
+    def without(self, names: frozenset[str]) -> Outputs:
+        """The same without some outputs, such as those that have no batch axis."""
+        return Outputs(self.inputs, *(without(arrays, names) for arrays in (self.actual, self.reference)))
+
+
+def without(outputs: Arrays, names: frozenset[str]) -> dict[str, NDArray[Any]]:
+    """Outputs but for some, by name."""
+    return {name: array for name, array in outputs.items() if name not in names}
 
 
 @dataclass(frozen=True)
@@ -57,26 +66,35 @@ class Rule:
     ask: Callable[[Arrays], Arrays | None] = lambda _: None
 
 
+OWN_SCALE = ("probabilities", "scores", "integers")
+"""The kinds of outputs whose differences are absolute."""
+
+EXACT = 0.01
+"""The share of the variance of values that FP32 may lose: rounding loses a millionth, and any fault far more."""
+
+
 def output_kinds(spec: ModelSpec) -> dict[str, str]:
     """Say of each output of a model what it holds, as a comparison asks for it."""
     return {o.name: o.kind for o in spec.outputs}
 
 
 def output_scales(chain: Chain) -> dict[str, Scale]:
-    """Give the magnitudes of logits and values: those of the reference's on the samples."""
-    names = [o.name for o in chain.spec.outputs if o.kind != "probabilities"]
+    """Magnitudes of outputs that have no scale of their own: those of the reference's on the samples."""
+    names = [o.name for o in chain.spec.outputs if o.kind not in OWN_SCALE]
     reference = chain.reference("samples", chain.samples.inputs) if names else {}
     return {name: Scale.of(reference[name]) for name in names}
 
 
 def magnitude(scales: Mapping[str, Scale], output: str) -> float:
-    """Give what differences of an output are divided by; 1 for probabilities, and for outputs that are all zero."""
+    """What differences of an output are divided by; 1 for those with a scale of their own, and where all is zero."""
     return (scales[output].largest if output in scales else 0.0) or 1.0
 
 
 def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
     """Give what a variant's outputs are judged by on ``count`` inputs of a kind: ``samples`` or ``stress``."""
     tolerance = row(variant.row_name, kind, chain.spec.tolerances, chain.spec.source).tolerance
+    if variant.precision == "fp32":
+        tolerance = replace(tolerance, spread=EXACT, integers=0.0)
     if kind == "stress" and variant.precision.startswith("int8") and not _measured(chain, variant):
         tolerance = _on_average(tolerance, count)
     return Rule(tolerance, output_scales(chain), _converted(chain, variant), lambda inputs: _asked(chain, inputs))
@@ -110,11 +128,18 @@ def _on_average(tolerance: Tolerance, count: int) -> Tolerance:
     """
     averages = {} if count >= MANY else {"mean": ANY, "kl": ANY}
     why = f"{tolerance.why}; on average of {MANY} and more stress inputs, since this model's rows were not measured"
-    return replace(tolerance, max=ANY, margin=ANY, flips=ANY, why=why, **averages)
+    return replace(tolerance, max=ANY, margin=ANY, flips=ANY, spread=ANY, why=why, **averages)
 
 
 def compare_of(runner: Runner, given: Outputs, rule: Rule) -> Comparison:
     """Compare what a runner answered with the reference, knowing which of its outputs are integers inside."""
     grids = {name: Grid(*found) for name, found in runner.grids.items()}
-    kinds = output_kinds(runner.spec)
-    return compare(given.actual, given.reference, rule.tolerance, kinds, scales=rule.scales, grids=grids)
+    return compare(
+        given.actual,
+        given.reference,
+        rule.tolerance,
+        output_kinds(runner.spec),
+        scales=rule.scales,
+        grids=grids,
+        thresholds={o.name: o.threshold for o in runner.spec.outputs},
+    )

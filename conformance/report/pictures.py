@@ -35,8 +35,9 @@ def picture(
 ) -> dict[str, Any]:
     """Reduce one output (N, …) of a variant and the reference's to a histogram, a scatter, agreement, worst samples.
 
-    ``kind`` is the output's (probabilities, logits, values), ``allowed`` the tolerance ``max`` that differences are
-    held against. Differences of other kinds than probabilities are relative to the reference's largest magnitude, as
+    ``kind`` is the output's, one of :data:`conformance.compare.KINDS` with a batch axis, ``allowed`` the tolerance
+    ``max`` that differences are held against. Those of outputs without a scale are relative to the reference's largest
+    magnitude, as
     in :func:`conformance.compare.compare`. ``labels`` are the true classes of the samples, where they are known.
     Raises ValueError where shapes differ, there are no samples, or a value is not finite. There is nothing to draw
     then, and the comparison has said so already.
@@ -44,7 +45,7 @@ def picture(
     if actual.shape != reference.shape or actual.size == 0:
         raise ValueError(f"shapes {actual.shape} and {reference.shape}")
     difference = np.abs(actual.astype(np.float64) - reference.astype(np.float64))
-    if kind != "probabilities":
+    if kind not in ("probabilities", "scores", "integers"):
         difference /= float(np.abs(reference).max()) or 1.0
     if not np.isfinite(difference).all():
         raise ValueError("values that are not finite")
@@ -60,7 +61,7 @@ def picture(
     order = np.argsort(-by_sample, kind="stable")
     flipped = np.zeros(len(reference), bool)
     scores: tuple[NDArray[Any], NDArray[Any]] | None = None
-    if kind != "values" and reference.ndim == 2:
+    if kind in ("probabilities", "logits") and reference.ndim == 2:
         scores = (softmax(reference), softmax(actual)) if kind == "logits" else (reference, actual)
         expected, found = (s.argmax(axis=1) for s in scores)
         flipped = expected != found

@@ -21,6 +21,7 @@ FIGURES = {
     "margin": "reference's lead where a class changed",
     "flips": "share of classes changed",
     "sum": "distance of the sum of probabilities from 1",
+    "spread": "share of the answers' variance that is lost",
 }
 INPUTS = {
     "samples": "real samples",
@@ -52,7 +53,7 @@ NONE_ALLOWED = "none allowed"
 """What is said for it where something was found, and nothing is allowed."""
 SHORT = (
     "In conformance.json, the terminal and the messages of tests, found is called needed, and the figures are max, "
-    "mean, kl, margin, flips and sum, in the order of these tables; a changed class is a flip."
+    "mean, kl, margin, flips, sum and spread, in the order of these tables; a changed class is a flip."
 )
 
 

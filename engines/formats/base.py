@@ -26,6 +26,7 @@ from engines.variant import REFERENCE, Variant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from engines.formats.option import Option
     from engines.model.brought import BroughtData
     from engines.model.samples import Dataset
     from engines.model.spec import ModelSpec
@@ -109,7 +110,10 @@ class Format(abc.ABC):
     """Whether it is built in an environment of its own, whose versions count even without the reference's packages."""
 
     local: bool = False
-    """Whether its artifacts are of use only where its engines can run."""
+    """Whether its artifacts are of use only where its engines can run; others are built wherever they can be."""
+
+    options: tuple[Option, ...] = ()
+    """Its own options on the command line; what was given reaches its methods with the description of the model."""
 
     fed_here: bool = True
     """Whether its engines are fed by this process, and not by another program, which may feed them wrongly."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ else:
     import tomli as tomllib
 
 if TYPE_CHECKING:
+    from engines.formats.option import Option
     from engines.model.spec import ModelSpec
 
 GROUP = "conformance.formats"
@@ -113,6 +114,30 @@ def shared() -> frozenset[str]:
 def unavailable(variant: Variant) -> str | None:
     """Why a variant cannot be built, or run as another environment built it, on this machine; None where it can."""
     return find(variant.format).unavailable(variant.precision)
+
+
+def buildable(variant: Variant, spec: ModelSpec) -> bool:
+    """Whether a variant can be built here, though it may not run here, and is of use elsewhere."""
+    format_ = find(variant.format)
+    return not format_.local and format_.unbuildable(variant, spec) is None
+
+
+def options() -> dict[str, Option]:
+    """Options of the formats' own, by name; raises FormatError where two formats have one of the same name."""
+    found: dict[str, Option] = {}
+    for format_ in formats().values():
+        for option in format_.options:
+            if found.setdefault(option.name, option) is not option:
+                raise FormatError(
+                    f"{format_.package}: its format {format_.name!r} has the option --{option.name}, which another one "
+                    "has; allowed: a name of its own"
+                )
+    return found
+
+
+def settings(given: Mapping[str, Sequence[str] | None]) -> dict[str, tuple[str, ...]]:
+    """Values given of the formats' own options, by option; raises SpecError for one that is not allowed."""
+    return {name: options()[name].checked(values) for name, values in given.items() if values}
 
 
 def packages() -> dict[str, tuple[str, ...]]:

@@ -13,9 +13,10 @@ import numpy as np
 from engines.errors import RunnerError, SpecError
 from engines.model.brought import LABELS, _load_npz
 from engines.model.found import Found, Tensor
+from engines.model.kinds import Kind, described, find_kinds
 from engines.model.samples import reach
 from engines.model.sizes import resize
-from engines.model.spec import BATCH, INPUT_DTYPES, SIGNATURE, WHOLE_RANGES, ModelSpec
+from engines.model.spec import BATCH, INPUT_DTYPES, OUTPUT_DTYPES, SIGNATURE, WHOLE_RANGES, ModelSpec
 from engines.model.toml import parse_model
 
 if TYPE_CHECKING:
@@ -32,9 +33,6 @@ BYTES = (0, 255)
 
 FILLED = 0.9
 """The least share of a usual range that samples reach over, if it is theirs."""
-
-SUM_TOLERANCE = 2e-2
-"""Outputs whose rows sum to one within this are probabilities: FP16 and 8-bit softmax stay well within it."""
 
 PROBED = 16
 """How many of the samples a model is asked for to see its outputs."""
@@ -87,10 +85,13 @@ def _described(
     names, dimensions = _dimensions(found, values, samples)
     probe = _probe(found.inputs, names, dimensions, values)
     outputs = _asked(found, probe)
+    kinds = _kinds(found, outputs, samples, len(next(iter(probe.values()))))
     others = _other_sizes(found, names, dimensions, probe, outputs) if dimensions else None
     if others is not None:
         dimensions = {name: [*sizes, others[0][name]] for name, sizes in dimensions.items()}
-    shapes, dimensions = _output_shapes(outputs, others[1] if others else None, dimensions)
+    moving = {name: array for name, array in outputs.items() if kinds[name].kind != "constant"}
+    shapes, dimensions = _output_shapes(moving, others[1] if others else None, dimensions)
+    shapes |= {name: list(array.shape) for name, array in outputs.items() if name not in moving}
     image = values is None and len(found.inputs) == 1
     whole = {
         **content,
@@ -103,7 +104,9 @@ def _described(
             }
             for t in found.inputs
         ],
-        "outputs": [{**one, "shape": shapes[one["name"]]} for one in _outputs(found, outputs)],
+        "outputs": [
+            {**described(name, array, kinds[name]), "shape": shapes[name]} for name, array in sorted(outputs.items())
+        ],
         **({"data": {"dataset": "photographs"}} if image else {}),
         **({"dimensions": dimensions} if dimensions else {}),
     }
@@ -225,7 +228,19 @@ def _asked(found: Found, probe: Arrays) -> dict[str, NDArray[Any]]:
             f"{found.what}: cannot run {count} samples of {reach(probe)}: {error}; "
             "give --samples of values that it takes, ids within its tables"
         ) from error
+    for name, array in outputs.items():
+        if array.dtype.name not in OUTPUT_DTYPES:
+            raise SpecError(f"{found.what}: its output {name!r} is {array.dtype}; expected {' | '.join(OUTPUT_DTYPES)}")
     return outputs
+
+
+def _kinds(found: Found, outputs: Arrays, samples: Path | None, count: int) -> dict[str, Kind]:
+    """What the outputs hold, of so many samples; SpecError names the model where one of them cannot be compared."""
+    labels = _load_npz(samples, f"--samples {samples}").get(LABELS) if samples else None
+    try:
+        return find_kinds(found.graph, outputs, labels, count=count)
+    except SpecError as error:
+        raise SpecError(f"{found.what}: {error}") from error
 
 
 def _runs_each(found: Found, probe: Arrays) -> bool:
@@ -300,21 +315,6 @@ def value_range(dtype: str, rank: int, values: NDArray[Any] | None) -> tuple[flo
 def _usual(low: float, high: float) -> tuple[float, float] | None:
     """The usual range that values from ``low`` to ``high`` fill; None where there is none."""
     return next((e for e in RANGES if e[0] <= low and high <= e[1] and high - low >= FILLED * (e[1] - e[0])), None)
-
-
-def _outputs(found: Found, outputs: Arrays) -> list[dict[str, Any]]:
-    """What a description says of the outputs of ``found``, by what it answered to a few inputs."""
-    for name, array in outputs.items():
-        if array.dtype != np.float32:
-            raise SpecError(f"{found.what}: its output {name!r} is {array.dtype}; expected float32")
-    return [{"name": name, "kind": _kind(array)} for name, array in sorted(outputs.items())]
-
-
-def _kind(array: NDArray[Any]) -> str:
-    if array.ndim != 2 or array.shape[1] < 2:
-        return "values"
-    sums = np.abs(array.sum(axis=1) - 1)
-    return "probabilities" if array.min() >= 0 and sums.max() < SUM_TOLERANCE else "logits"
 
 
 def _model_name(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Whether samples are those of a model."""
+"""Whether samples fit a model, before anything is built from them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ if TYPE_CHECKING:
     from engines.model.spec import ModelSpec
 
 
-def fitting(spec: ModelSpec, source: str, samples: Samples) -> Samples:
-    """The samples themselves, which ``source`` says the origin of.
-
-    Raises DataError where they lack an input of the model, or have another shape or dtype.
-    """
+def fitting(spec: ModelSpec, samples: Samples, source: str) -> Samples:
+    """The samples themselves, of a ``source``; DataError where they lack an input, or have another shape or dtype."""
     if missing := sorted({i.name for i in spec.inputs} - set(samples.inputs)):
         names = ", ".join(i.name for i in spec.inputs)
         raise DataError(

@@ -25,11 +25,10 @@ class Tensor:
 class Found:
     """A model as it was found: ``what`` errors call it, its inputs, and what asks it for outputs, both by name.
 
-    ``ask`` raises RunnerError where the model stops. ``graph`` is what it is made of: a concrete function of
-    TensorFlow, or an ONNX ModelProto.
+    ``ask`` raises RunnerError where the model stops. ``graph`` is what engines.model.kinds finds kinds of outputs in.
     """
 
     what: str
     inputs: tuple[Tensor, ...]
     ask: Callable[[Arrays], dict[str, NDArray[Any]]]
-    graph: Any
+    graph: Any = None

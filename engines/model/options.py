@@ -41,6 +41,6 @@ def with_kinds(spec: ModelSpec, texts: Sequence[str]) -> ModelSpec:
             raise SpecError(f"--kind {text}: there is no output {name!r}; allowed: {', '.join(outputs)}, =, and a kind")
         if kind not in OUTPUT_KINDS:
             raise SpecError(f"--kind {text}: the kind is {kind!r}; allowed: {' | '.join(OUTPUT_KINDS)}")
-        outputs[name] = replace(outputs[name], kind=kind)
+        outputs[name] = replace(outputs[name], kind=kind, why="")
         check_kind(outputs[name], f"--kind {text}")
     return replace(spec, outputs=tuple(outputs.values()))

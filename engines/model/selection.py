@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,13 +67,14 @@ def chains(
     kinds: Sequence[str] = (),
     samples: Path | None = None,
     engines: Mapping[str, Path] | None = None,
+    settings: Mapping[str, Sequence[str] | None] | None = None,
     cifar10_dir: Path | None = None,
     download: bool = False,
 ) -> dict[str, Chain]:
     """The chain of each model under test, by the model's name: every bundled one where none is named.
 
-    Each argument is what the option of its name gives; ``engines`` are the files of ``--onnx`` and ``--tflite``. An
-    ONNX file alone, without any model, is a model itself.
+    Each argument is what the option of its name gives; ``engines`` are the files of ``--onnx`` and ``--tflite``, and
+    ``settings`` the values of the formats' own options. An ONNX file alone, without any model, is a model itself.
     Raises EngineError where options exclude each other, a file is no good, or the data lack an input of the model.
     """
     files = dict(engines or {})
@@ -101,6 +103,9 @@ def chains(
             )
     for format_, path in files.items():
         specs = [brought.brought_engine(format_, path, specs[0])]
+
+    chosen = registry.settings(settings or {})
+    specs = [replace(spec, settings=chosen) for spec in specs]
 
     def data(spec: ModelSpec) -> Dataset | BroughtData:
         if samples is not None:

@@ -25,7 +25,12 @@ INPUT_DTYPES = ("float32", "int32", "int64", "uint8", "int8", "bool")
 WHOLE_RANGES: Mapping[str, tuple[int, int]] = {"uint8": (0, 255), "int8": (-128, 127), "bool": (0, 1)}
 """The ranges of inputs whose dtype says them; ids of 32 or 64 bits have those of their table."""
 
-OUTPUT_KINDS = ("probabilities", "logits", "values")
+OUTPUT_DTYPES = ("float32", "int8", "uint8", "int16", "int32", "uint32", "int64", "bool")
+
+OUTPUT_KINDS = ("probabilities", "logits", "values", "scores", "integers", "ranked", "constant")
+
+KINDS_OF_CLASSES = ("probabilities", "logits")
+"""The kinds of outputs (batch, classes) of which one class is the answer."""
 
 ARCHITECTURES = ("vgg",)
 
@@ -50,8 +55,11 @@ class InputSpec:
 class OutputSpec:
     """One named output.
 
-    ``kind`` says how it is judged: ``probabilities`` (rows sum to one), ``logits`` (softmax taken first for class
-    decisions), ``values`` (no classes).
+    ``kind`` says how it is judged: ``probabilities`` (rows sum to one), ``scores`` (each in [0, 1], with a decision of
+    its own at ``threshold``), ``logits`` (softmax taken first for class decisions), ``values`` (no classes),
+    ``integers`` (ids and counts), ``ranked`` (rows of top-k or NMS: several outputs belong together), ``constant``
+    (without a batch axis: the shape does not start with it). ``why`` says what it was taken for that by; it is empty
+    where the user said so.
     """
 
     name: str
@@ -59,6 +67,8 @@ class OutputSpec:
     dtype: str
     kind: str
     signature_name: str
+    threshold: float = 0.5
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,8 @@ class ModelSpec:
     file: Path | None = None
     reference: Variant = REFERENCE
     """The variant that all others are compared with, and made from."""
+    settings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What was given of the formats' own options, by option (:class:`engines.formats.option.Option`)."""
 
     @property
     def source(self) -> str:
@@ -201,4 +213,9 @@ class ModelSpec:
     @property
     def probabilities(self) -> OutputSpec | None:
         """The first output that holds class scores, or None: the one whose accuracy is measured."""
-        return next((o for o in self.outputs if o.kind in {"probabilities", "logits"}), None)
+        return next((o for o in self.outputs if o.kind in KINDS_OF_CLASSES), None)
+
+    @property
+    def constants(self) -> frozenset[str]:
+        """The names of the outputs without a batch axis."""
+        return frozenset(o.name for o in self.outputs if o.kind == "constant")

@@ -20,8 +20,9 @@ from engines.model.datasets import DATASETS
 from engines.model.spec import (
     ARCHITECTURES,
     BATCH,
-    DTYPES,
     INPUT_DTYPES,
+    KINDS_OF_CLASSES,
+    OUTPUT_DTYPES,
     OUTPUT_KINDS,
     SIGNATURE,
     WHOLE_RANGES,
@@ -195,14 +196,17 @@ def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
     return spec
 
 
-def _shape(table: Table) -> tuple[int | str, ...]:
-    allowed = f'["{BATCH}", …]: "{BATCH}" first, then sizes ≥ 1 or names of dynamic dimensions'
+def _shape(table: Table, *, batch: bool = True) -> tuple[int | str, ...]:
+    """Shape of an input or output; one without a ``batch`` axis has fixed sizes only, and a single number none."""
+    first = f'"{BATCH}" first, then '
+    allowed = f'["{BATCH}", …]: {first}sizes ≥ 1 or names of dynamic dimensions' if batch else "[sizes ≥ 1, …]"
     shape = table.take("shape", list, allowed)
     good = (
-        (isinstance(d, str) and d.isidentifier()) or (isinstance(d, int) and not isinstance(d, bool) and d >= 1)
+        (batch and isinstance(d, str) and d.isidentifier())
+        or (isinstance(d, int) and not isinstance(d, bool) and d >= 1)
         for d in shape
     )
-    if not shape or shape[0] != BATCH or not all(good) or BATCH in shape[1:]:
+    if not all(good) or (batch and (not shape or shape[0] != BATCH or BATCH in shape[1:])):
         raise table.error("shape", shape, allowed)
     return tuple(shape)
 
@@ -236,20 +240,32 @@ def _range(table: Table, dtype: str) -> tuple[float, float]:
 
 def _output(table: Table) -> OutputSpec:
     name = table.take("name", str, "the output's name")
-    shape = _shape(table)
-    dtype = table.choice("dtype", DTYPES, "float32")
     kind = table.choice("kind", OUTPUT_KINDS)
-    spec = OutputSpec(name, shape, dtype, kind, table.take("signature_name", str, "a name", name))
-    check_kind(spec, f"{table.path}: {table.key}.shape")
+    shape = _shape(table, batch=kind != "constant")
+    dtype = table.choice("dtype", OUTPUT_DTYPES, "float32")
+    threshold = 0.5
+    if table.has("threshold"):
+        threshold = table.number("threshold", "where scores decide, in [0, 1]", 0.0, 1.0)
+        if kind != "scores":
+            raise table.error("threshold", threshold, 'with kind = "scores" only')
+    called = table.take("signature_name", str, "a name", name)
+    why = table.take("why", str, "how the kind was found", " ").strip()
+    spec = OutputSpec(name, shape, dtype, kind, called, threshold, why)
+    check_kind(spec, f"{table.path}: {table.key}")
     table.finish()
     return spec
 
 
 def check_kind(output: OutputSpec, what: str) -> None:
-    """Refuse a kind that no output of such a shape has; ``what`` names where that was said."""
-    shape = output.shape
-    if output.kind != "values" and (len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2):
-        raise SpecError(f'{what} is {list(shape)!r}; allowed: ["{BATCH}", classes] for kind {output.kind!r}')
+    """Refuse a kind that no output of such a shape or dtype has; ``what`` names where that was said."""
+    kind, shape = output.kind, output.shape
+    if kind in KINDS_OF_CLASSES and (len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2):
+        raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", classes] for kind {kind!r}')
+    if kind == "ranked" and len(shape) < 2:
+        raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", rows, …] for kind {kind!r}')
+    if (output.dtype != "float32") != (kind == "integers") and kind not in {"ranked", "constant"}:
+        allowed = " | ".join(OUTPUT_DTYPES[1:]) if kind == "integers" else "float32"
+        raise SpecError(f"{what}.dtype is {output.dtype!r}; allowed: {allowed} for kind {kind!r}")
 
 
 def _check_tensors(

@@ -186,16 +186,17 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
     except Exception as error:
         raise ConversionError(f"{path}: not a sound ONNX file: {last_lines(str(error))}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
+    # Older files name their weights among the inputs; an output that is one is a constant that is given out.
+    inputs = [value for value in model.graph.input if value.name not in weights]
 
     def shapes(values: Any) -> dict[str, tuple[Any, ...]]:
         return {
             v.name: tuple(d.dim_value if d.HasField("dim_value") else d.dim_param for d in v.type.tensor_type.shape.dim)
             for v in values
-            if v.name not in weights
         }
 
     try:
-        names = check_signature(str(path), spec, shapes(model.graph.input), shapes(model.graph.output))
+        names = check_signature(str(path), spec, shapes(inputs), shapes(model.graph.output))
     except RunnerError as error:
         raise ConversionError(str(error)) from error
     dtypes = {names.inputs[i.name]: i.dtype for i in spec.inputs}

@@ -53,8 +53,7 @@ def discover(path: Path, what: str) -> Found:
             raise RunnerError(said(error)) from error
         return {name: np.asarray(array) for name, array in zip(names, outputs, strict=True)}
 
-    inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in weights)
-    return Found(what, inputs, ask, model)
+    return Found(what, tuple(_tensor(value) for value in model.graph.input if value.name not in weights), ask, model)
 
 
 def _tensor(value: Any) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.base import Format
 from engines.formats.code import code
-from engines.formats.onnx import build, packages, recipe
+from engines.formats.onnx import build, packages, providers, recipe
 from engines.formats.savedmodel import packages as tensorflow
 from engines.tools import missing
 from engines.variant import REFERENCE, Variant
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class OnnxFormat(Format):
-    """ONNX files: FP32 from the SavedModel, FP16 and INT8 (Q/DQ) from FP32; ONNX Runtime on the CPU.
+    """ONNX files: FP32 from the SavedModel, FP16 and INT8 (Q/DQ) from FP32; ONNX Runtime, on the CPU by default.
 
     A model that comes as an FP32 file, without a SavedModel, has that for its reference.
     """
@@ -35,6 +35,7 @@ class OnnxFormat(Format):
     file = build.FILE
     suffix = ".onnx"
     packages = packages.PACKAGES
+    options = (providers.OPTION,)
 
     def unavailable(self, precision: str | None = None) -> str | None:
         """Why ONNX Runtime cannot be used here; None where it can."""
@@ -83,10 +84,11 @@ class OnnxFormat(Format):
     def open(
         self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, keep: Keep | None = None
     ) -> Runner:
-        """Runner with ONNX Runtime on the CPU."""
+        """Runner with ONNX Runtime, on the CPU or with the execution provider that was asked for."""
         from engines.formats.onnx.runner import OnnxRunner
 
-        return OnnxRunner(spec, variant, path, batch_size)
+        (provider,) = providers.OPTION.values(spec)
+        return OnnxRunner(spec, variant, path, batch_size, provider)
 
     def reference(self, spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs of the file as it is written, run without any runner and without optimizations."""

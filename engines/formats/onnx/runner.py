@@ -1,4 +1,4 @@
-"""TODO engines.formats.onnx.runner."""
+"""Run ONNX files with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
+from engines.formats.onnx import providers
 from engines.runner import Grid, Runner, check_signature, grid
 from engines.variant import Variant
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from engines.runner import Arrays
 
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-"""ONNX Runtime's names of its execution providers."""
+CPU, CUDA = providers.CPU, providers.CUDA
+"""ONNX Runtime's names of its own execution providers."""
 
 
 def output_grids(path: Path) -> dict[str, Grid]:
@@ -62,26 +63,12 @@ class OnnxRunner(Runner):
         super().__init__(spec, variant, batch_size)
         import onnxruntime as ort
 
-        if provider not in ort.get_available_providers():
-            raise RunnerError(
-                f"{variant}: provider {provider!r} is not in this build; allowed: {ort.get_available_providers()}"
-            )
-        if provider == CUDA:
-            # NVIDIA's libraries, where they were installed as packages: ONNX Runtime does not look there by itself.
-            ort.preload_dlls()
         chosen = dict(provider_options or {})
         options = ort.SessionOptions()
         options.use_deterministic_compute = True
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        try:
-            session = ort.InferenceSession(str(path), options, providers=[(provider, chosen)])
-        except Exception as error:
-            raise RunnerError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-        # ONNX Runtime adds the CPU provider behind any other; the first is the one that was asked for.
-        if session.get_providers()[0] != provider:
-            raise RunnerError(f"{variant}: asked for {provider}, in use is {session.get_providers()[0]}")
-        session.disable_fallback()
+        session = providers.session(path, provider, chosen, options, str(variant))
         names = check_signature(
             str(path),
             spec,

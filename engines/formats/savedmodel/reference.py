@@ -45,4 +45,6 @@ def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[
             except tf.errors.OpError as error:
                 raise RunnerError(f"the SavedModel stops at {spoken(error)}") from error
             advance(stop - start)
-    return {o.name: np.concatenate([np.asarray(part[o.signature_name]) for part in parts]) for o in spec.outputs}
+    outputs = {o.name: [np.asarray(part[o.signature_name]) for part in parts] for o in spec.outputs}
+    # An output without a batch axis is one array, whatever the batch.
+    return {name: found[0] if name in spec.constants else np.concatenate(found) for name, found in outputs.items()}

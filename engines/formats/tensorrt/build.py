@@ -137,13 +137,17 @@ def _profile(poly: Any, spec: ModelSpec, profile: BatchProfile) -> Any:
     """Make the optimization profile: batch sizes from ``profile``, other dynamic dimensions over all their sizes."""
     result = poly.Profile()
     for item in spec.inputs:
-        result.add(
-            item.signature_name,
-            min=_shape(spec, item, profile.min, min),
-            opt=_shape(spec, item, profile.opt, lambda sizes: sizes[0]),
-            max=_shape(spec, item, profile.max, max),
-        )
+        result.add(item.signature_name, *shapes(spec, item, profile))
     return result
+
+
+def shapes(spec: ModelSpec, item: InputSpec, profile: BatchProfile) -> tuple[tuple[int, ...], ...]:
+    """Smallest, tuned-for and largest shape of an input, its further dynamic dimensions over all their sizes."""
+    return (
+        _shape(spec, item, profile.min, min),
+        _shape(spec, item, profile.opt, lambda sizes: sizes[0]),
+        _shape(spec, item, profile.max, max),
+    )
 
 
 def _shape(spec: ModelSpec, item: InputSpec, batch: int, choose: Callable[[tuple[int, ...]], int]) -> tuple[int, ...]:

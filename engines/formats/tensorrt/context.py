@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from engines.errors import RunnerError
+from engines.formats.tensorrt.cuda import driver
 
 
 @cache
@@ -16,7 +17,7 @@ def primary() -> Any:
 
     It is the context that CUDA's runtime, and so TensorRT, uses; another one would be another address space.
     """
-    import pycuda.driver as cuda
+    cuda = driver()
 
     cuda.init()
     return cuda.Device(0).retain_primary_context()
@@ -24,7 +25,7 @@ def primary() -> Any:
 
 def cuda_error() -> type[Exception]:
     """Give the class of PyCUDA's errors."""
-    import pycuda.driver as cuda
+    cuda = driver()
 
     error: type[Exception] = cuda.Error
     return error
@@ -32,7 +33,7 @@ def cuda_error() -> type[Exception]:
 
 def explained(error: Exception) -> str:
     """Say what an error of PyCUDA means; the context has to be current."""
-    import pycuda.driver as cuda
+    cuda = driver()
 
     if isinstance(error, cuda.MemoryError):
         free, total = cuda.mem_get_info()
@@ -47,7 +48,7 @@ def current() -> Iterator[None]:
     PyCUDA aborts a process that exits with a context still pushed. CUDA's own errors, out of memory among them, come
     out as RunnerError.
     """
-    import pycuda.driver as cuda
+    cuda = driver()
 
     context = primary()
     context.push()

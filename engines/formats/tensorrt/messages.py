@@ -12,13 +12,16 @@ from typing import Any
 from engines.formats.tensorrt.versions import bindings
 
 
-@cache
-def logger() -> Any:
-    """Give the process's one TensorRT logger; TensorRT warns of a second one.
+def logger(library: Any = None) -> Any:
+    """The process's one logger of a TensorRT, the standard one unless another is given; it warns of a second one.
 
     It keeps the last warnings and errors, each with a running number, and counts all messages.
     """
-    trt = bindings()
+    return _logger(library or bindings())
+
+
+@cache
+def _logger(trt: Any) -> Any:
     parent: Any = trt.ILogger
 
     class Logger(parent):  # type: ignore[misc]
@@ -41,14 +44,15 @@ def logger() -> Any:
 
 
 class Said:
-    """What TensorRT said since this was made."""
+    """What a TensorRT said since this was made."""
 
-    def __init__(self) -> None:
-        self._start = logger().count
+    def __init__(self, library: Any = None) -> None:
+        self._logger = logger(library)
+        self._start = self._logger.count
 
     def _messages(self) -> list[tuple[bool, str]]:
-        with logger().lock:
-            return [(is_error, text) for number, is_error, text in logger().kept if number > self._start]
+        with self._logger.lock:
+            return [(is_error, text) for number, is_error, text in self._logger.kept if number > self._start]
 
     def errors(self) -> str:
         """Give the errors, indented, the last twelve of them; warnings where there are no errors."""

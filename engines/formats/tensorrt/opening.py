@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +27,28 @@ def open_plan(
         # Callers ask for at most so many, and the plan takes no more.
         batch_size = min(batch_size, variant.profile.max)
     opened = runner.TensorRTRunner(spec, variant, plan, batch_size, allow_host_code=compatible)
-    if keep is None:
-        return opened
-    try:
-        _tune(opened, plan, keep, compatible)
-    except BaseException:
-        opened.close()
-        raise
+    if keep is not None:
+        # Several runtimes run the same version-compatible plan, from the same store.
+        at = f".{versions.runtime_id()}" if compatible else ""
+        with closed_on_error(opened):
+            tune(opened, plan, keep, {"tensorrt": packages.version()}, at)
     return opened
 
 
-def _tune(opened: runner.TensorRTRunner, plan: Path, keep: Keep, compatible: bool) -> None:
+@contextlib.contextmanager
+def closed_on_error(opened: runner.TensorRTRunner) -> Iterator[None]:
+    """Close a runner that something is measured on, should that fail."""
+    try:
+        yield
+    except BaseException:
+        opened.close()
+        raise
+
+
+def tune(
+    opened: runner.TensorRTRunner, plan: Path, keep: Keep, tools: Mapping[str, str | None], suffix: str = ""
+) -> None:
+    """Configure a runner as was measured best for its plan, by ``tools`` on this device; measure it the first time."""
     made_from = {"plan": file_hash(plan)}
     for module in (runner, slots, copiers, tuning):
         made_from |= code(module.__name__.replace(".formats", ""), Path(str(module.__file__)))
@@ -47,10 +59,8 @@ def _tune(opened: runner.TensorRTRunner, plan: Path, keep: Keep, compatible: boo
         (folder / "tuning.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         return found
 
-    recipe = Recipe(made_from, parameters, {"tensorrt": packages.version()}, packages.device())
-    # Several runtimes run the same version-compatible plan, from the same store.
-    at = f".{versions.runtime_id()}" if compatible else ""
-    found = keep(f"tuning-{opened.batch_size}{at}", recipe, measure).details
+    recipe = Recipe(made_from, parameters, tools, packages.device())
+    found = keep(f"tuning-{opened.batch_size}{suffix}", recipe, measure).details
     chosen = {name: found[name] for name in ("streams", "graphs", "copiers")}
     if chosen != {"streams": opened.streams, "graphs": opened.graphs, "copiers": opened.copier_count}:
         opened.configure(**chosen)

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
-from engines.formats.tensorrt import context, versions
+from engines.formats.tensorrt import context, header, versions
 from engines.formats.tensorrt.copiers import CHUNK_BYTES, Copiers
+from engines.formats.tensorrt.cuda import driver
 from engines.formats.tensorrt.messages import Said, logger
 from engines.formats.tensorrt.slots import Group, Loaded, Slot, Tensor
 from engines.model.spec import InputSpec, ModelSpec, OutputSpec
@@ -48,7 +49,7 @@ GROUP_BYTES = 2 << 20
 INLINE_BYTES = 1 << 19
 """Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
 
-_DTYPES = {
+DTYPES = {
     "FLOAT": "float32",
     "HALF": "float16",
     "INT8": "int8",
@@ -57,6 +58,7 @@ _DTYPES = {
     "BOOL": "bool",
     "UINT8": "uint8",
 }
+"""NumPy's names of TensorRT's data types."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class TensorRTRunner(Runner):
         allow_host_code: bool = False,
     ) -> None:
         super().__init__(spec, variant, batch_size)
+        self.allow_host_code = allow_host_code
         self.moved = [0, 0]
         self._lock = threading.Lock()
         self._groups: list[Group] = []
@@ -99,7 +102,7 @@ class TensorRTRunner(Runner):
         self._fixed = not spec.dimensions
         self._context, self._cuda_error = context.primary(), context.cuda_error()
         with context.current():
-            self.engine = _load(path, allow_host_code)
+            self.engine = self._load(path)
             self.tensors = self._signature(path)
             self._check_profile(path)
         self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
@@ -107,6 +110,32 @@ class TensorRTRunner(Runner):
         self.batch_bytes = self.batch_size * sum(t.sample_bytes for t in self._inputs)
         self.in_pieces = self.batch_bytes > CHUNK_BYTES
         self.configure(streams=streams, graphs=graphs, copiers=copiers)
+
+    def _library(self) -> Any:
+        """The bindings of the TensorRT that runs the plan."""
+        return versions.bindings()
+
+    def _said(self) -> Said:
+        """What that TensorRT says from now on."""
+        return Said(self._library())
+
+    def _execution(self) -> Any:
+        """A new execution context; None where TensorRT gives none."""
+        return self.engine.create_execution_context()
+
+    def _load(self, path: Path) -> Any:
+        """Deserialize a plan; raises RunnerError with what TensorRT says of it."""
+        trt, content = self._library(), plan_bytes(path)
+        if not content:
+            raise RunnerError(f"{path}: the plan is empty; expected a TensorRT {trt.__version__} plan")
+        said = self._said()
+        engine = versions.deserialize(trt, logger(), content, self.allow_host_code)
+        if engine is None:
+            foreign = header.plan_of_rtx(content)
+            hint = f"\n{foreign}" if foreign else versions.refusal_hint(said.errors())
+            what = f"TensorRT {trt.__version__} ({versions.kind()} runtime)"
+            raise RunnerError(f"{path}: {what} cannot load it as a plan:\n{said.errors()}{hint}")
+        return engine
 
     @property
     def copies(self) -> Copies:
@@ -142,14 +171,14 @@ class TensorRTRunner(Runner):
 
     def new_group(self, size: int, batch: int) -> Group:
         """Make ``size`` slots for batches of ``batch``, which the caller frees; use it inside ``context.current()``."""
-        loaded = Loaded(self.engine, self.tensors, str(self.variant), self.moved)
+        loaded = Loaded(self._execution, self._said, self.tensors, str(self.variant), self.moved)
         # Samples are written once and read by the device only: write-combined memory spares reading each line before,
         # which pays (5 % on an H200) where several threads copy at once, and costs a single one as much.
         return Group(loaded, size, batch, write_combined=self.in_pieces)
 
     def _signature(self, path: Path) -> tuple[Tensor, ...]:
         """Check names, shapes and dtypes against the spec."""
-        trt, engine = versions.bindings(), self.engine
+        trt, engine = self._library(), self.engine
         found: dict[str, dict[str, tuple[int, ...]]] = {"INPUT": {}, "OUTPUT": {}}
         for i in range(engine.num_io_tensors):
             name = engine.get_tensor_name(i)
@@ -161,8 +190,8 @@ class TensorRTRunner(Runner):
             name = (names.inputs if isinstance(item, InputSpec) else names.outputs)[item.name]
             sizes = {n: max(s) for n, s in self.spec.dimensions.items()}
             kind = engine.get_tensor_dtype(name).name
-            if _DTYPES.get(kind) != item.dtype:
-                raise RunnerError(f"{path}: {name!r} is {_DTYPES.get(kind, kind)}; expected {item.dtype}")
+            if DTYPES.get(kind) != item.dtype:
+                raise RunnerError(f"{path}: {name!r} is {DTYPES.get(kind, kind)}; expected {item.dtype}")
             if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
                 raise RunnerError(f"{path}: {name!r} is a tensor in host memory; expected it on the device")
             dtype = np.dtype(item.dtype)
@@ -407,7 +436,7 @@ class TensorRTRunner(Runner):
 
     def poison(self) -> None:
         """Fill every output buffer that is set up, on host and device, with NaN: what a call leaves of it shows."""
-        import pycuda.driver as cuda
+        cuda = driver()
 
         with self._lock, context.current():
             for group in self._made():
@@ -420,7 +449,7 @@ class TensorRTRunner(Runner):
 
     def _drain(self) -> None:
         """After a failure: wait until no thread and no stream uses the buffers any more; they are set up anew."""
-        import pycuda.driver as cuda
+        cuda = driver()
 
         self._copiers.stop()
         cuda.Context.synchronize()
@@ -446,19 +475,9 @@ class TensorRTRunner(Runner):
                 self.engine = None
 
 
-def _load(path: Path, allow_host_code: bool) -> Any:
-    """Deserialize a plan; raises RunnerError with what TensorRT says of it."""
-    trt = versions.bindings()
+def plan_bytes(path: Path) -> bytes:
+    """Bytes of a plan's file; raises RunnerError where it cannot be read."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise RunnerError(f"{path}: the plan cannot be read: {error.strerror}; expected a TensorRT plan") from error
-    if not content:
-        raise RunnerError(f"{path}: the plan is empty; expected a TensorRT {trt.__version__} plan")
-    said = Said()
-    engine = versions.deserialize(trt, logger(), content, allow_host_code)
-    if engine is None:
-        hint = versions.refusal_hint(said.errors())
-        what = f"TensorRT {trt.__version__} ({versions.kind()} runtime)"
-        raise RunnerError(f"{path}: {what} cannot load it as a plan:\n{said.errors()}{hint}")
-    return engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from engines.errors import RunnerError
 from engines.formats.tensorrt.copiers import Pieces
+from engines.formats.tensorrt.cuda import driver
 from engines.formats.tensorrt.messages import Said
 from engines.model.spec import InputSpec, OutputSpec
 
@@ -40,10 +42,12 @@ class Tensor:
 class Loaded:
     """A deserialized engine as its slots need it: ``what`` names it in errors.
 
-    ``moved`` counts all slots' transfers, where they are made: to the device, to the host.
+    ``execution`` makes an execution context, ``said`` begins to listen to what its TensorRT says. ``moved`` counts all
+    slots' transfers, where they are made: to the device, to the host.
     """
 
-    engine: Any
+    execution: Callable[[], Any]
+    said: Callable[[], Said]
     tensors: tuple[Tensor, ...]
     what: str
     moved: list[int]
@@ -61,9 +65,10 @@ class Slot:
     """One execution context with its stream, device memory, and views of page-locked memory, for one batch."""
 
     def __init__(self, loaded: Loaded, hosts: dict[str, NDArray[Any]], batch: int) -> None:
-        import pycuda.driver as cuda
+        cuda = driver()
 
         self.tensors, self.hosts, self.what, self.moved = loaded.tensors, hosts, loaded.what, loaded.moved
+        self.said = loaded.said
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.graph: Graph | None = None
         self.graph_without_inputs: Graph | None = None
@@ -76,14 +81,14 @@ class Slot:
         try:
             for t in loaded.tensors:
                 self.device[t.name] = cuda.mem_alloc(batch * t.sample_bytes)
-            self._prepare(loaded.engine)
+            self._prepare(loaded.execution)
         except BaseException:
             self.free()
             raise
 
-    def _prepare(self, engine: Any) -> None:
-        said = Said()
-        self.context = engine.create_execution_context()
+    def _prepare(self, execution: Callable[[], Any]) -> None:
+        said = self.said()
+        self.context = execution()
         if self.context is None:
             raise RunnerError(f"{self.what}: TensorRT gives no execution context:\n{said.errors()}")
         if self.context.active_optimization_profile < 0 and not self.context.set_optimization_profile_async(
@@ -102,7 +107,7 @@ class Slot:
         """
         if shapes == self.shapes:
             return
-        said = Said()
+        said = self.said()
         for name, shape in shapes.items():
             if not self.context.set_input_shape(name, shape):
                 self.shapes = {}
@@ -111,7 +116,7 @@ class Slot:
 
     def send(self, tensor: Tensor, low: int, high: int) -> None:
         """Put the transfer of some samples of an input to the device onto the stream; returns at once."""
-        import pycuda.driver as cuda
+        cuda = driver()
 
         part = self.hosts[tensor.name][low:high]
         cuda.memcpy_htod_async(int(self.device[tensor.name]) + low * (part.nbytes // (high - low)), part, self.stream)
@@ -119,12 +124,12 @@ class Slot:
 
     def enqueue(self, count: int, *, inputs: bool = True, outputs: bool = True) -> None:
         """Put ``count`` samples' way onto the stream: inputs' transfer, engine, outputs' transfer; returns at once."""
-        import pycuda.driver as cuda
+        cuda = driver()
 
         for t in self.tensors if inputs else ():
             if isinstance(t.item, InputSpec):
                 self.send(t, 0, count)
-        said = Said()
+        said = self.said()
         if not self.context.execute_async_v3(self.stream.handle):
             raise RunnerError(f"{self.what}: TensorRT did not take a batch of {count}:\n{said.errors()}")
         for t in self.tensors if outputs else ():
@@ -134,36 +139,36 @@ class Slot:
 
     def capture(self, count: int, *, inputs: bool = True, outputs: bool = True) -> Graph:
         """Capture what :meth:`enqueue` does as a CUDA graph, ready to launch."""
-        from cuda.bindings import driver
+        from cuda.bindings import driver as binding
 
         before = tuple(self.moved)
         # Enqueued once before: TensorRT then has done what it defers to the first use of a shape.
         self.enqueue(count, inputs=inputs, outputs=outputs)
         self.stream.synchronize()
         # Only calls of this thread may not interfere: another runner may allocate meanwhile.
-        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        handle = driver.CUstream(self.stream.handle)
-        checked(driver.cuStreamBeginCapture(handle, mode))
+        mode = binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        handle = binding.CUstream(self.stream.handle)
+        checked(binding.cuStreamBeginCapture(handle, mode))
         captured = tuple(self.moved)
         try:
             self.enqueue(count, inputs=inputs, outputs=outputs)
         finally:
-            ended = driver.cuStreamEndCapture(handle)
+            ended = binding.cuStreamEndCapture(handle)
         moves = (self.moved[0] - captured[0], self.moved[1] - captured[1])
         self.moved[:] = before
         graph = checked(ended)
         try:
-            executable = checked(driver.cuGraphInstantiate(graph, 0))
+            executable = checked(binding.cuGraphInstantiate(graph, 0))
         finally:
-            checked(driver.cuGraphDestroy(graph))
+            checked(binding.cuGraphDestroy(graph))
         try:
-            checked(driver.cuGraphUpload(executable, handle))
+            checked(binding.cuGraphUpload(executable, handle))
             self.stream.synchronize()
         except BaseException:
-            driver.cuGraphExecDestroy(executable)
+            binding.cuGraphExecDestroy(executable)
             raise
         # Found once: at a single sample's latency the import statement alone would show.
-        self.handle, self._cu_graph_launch = handle, driver.cuGraphLaunch
+        self.handle, self._cu_graph_launch = handle, binding.cuGraphLaunch
         return Graph(executable, moves)
 
     def launch(self, graph: Graph) -> None:
@@ -186,9 +191,9 @@ class Slot:
         """Free graphs, execution context and device memory."""
         for graph in (self.graph, self.graph_without_inputs):
             if graph is not None:
-                from cuda.bindings import driver
+                from cuda.bindings import driver as binding
 
-                checked(driver.cuGraphExecDestroy(graph.executable))
+                checked(binding.cuGraphExecDestroy(graph.executable))
         self.graph = self.graph_without_inputs = None
         self.context = None
         while self.device:
@@ -203,7 +208,7 @@ class Group:
     """
 
     def __init__(self, loaded: Loaded, size: int, batch: int, *, write_combined: bool) -> None:
-        import pycuda.driver as cuda
+        cuda = driver()
 
         self.tensors, self.batch = loaded.tensors, batch
         self.pinned: dict[str, NDArray[Any]] = {}
@@ -234,7 +239,7 @@ class Group:
 
     def poison(self) -> None:
         """Fill the memory of every output, on host and device, with NaN."""
-        import pycuda.driver as cuda
+        cuda = driver()
 
         for t in self.tensors:
             if isinstance(t.item, OutputSpec):

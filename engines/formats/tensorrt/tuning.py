@@ -11,6 +11,7 @@ import numpy as np
 
 from engines.formats.tensorrt import context, versions
 from engines.formats.tensorrt.copiers import CHUNK_BYTES
+from engines.formats.tensorrt.cuda import driver
 
 if TYPE_CHECKING:
     from engines.formats.tensorrt.runner import TensorRTRunner
@@ -54,7 +55,7 @@ def _timed(runner: TensorRTRunner, inputs: dict[str, Any]) -> float:
 
 def _candidates(runner: TensorRTRunner) -> Iterator[dict[str, Any]]:
     """List what is tried: with fewer contexts where the device's free memory would not bear more."""
-    import pycuda.driver as cuda
+    cuda = driver()
 
     with context.current():
         free, _ = cuda.mem_get_info()

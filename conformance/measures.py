@@ -1,0 +1,125 @@
+"""What a comparison measures of arrays: differences, distributions, decisions, spread. Nothing here allows anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+KL_FLOOR = 1e-6
+"""Probabilities below this count as this in the divergence: integer outputs have zeros, with infinite logarithms."""
+
+MEAN_OF_ROWS = 0.1
+"""The mean of ten probabilities, which the rows of tolerances.toml were measured on; see ``mean`` in compare.py."""
+
+COARSEST = 1 / 100
+"""Probabilities in larger steps than this are not rounded but lost: eight bits over [0, 1] have steps of 1/255."""
+
+FEWEST = 8
+"""Of fewer samples no spread is told: of one or two anything may be so."""
+
+LEAST_SPREAD = 1e-4
+"""A reference whose answers spread by less than this share of their largest hardly depends on its inputs."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The largest and the mean magnitude of logits or values."""
+
+    largest: float
+    mean: float
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Scale:
+        """Measure an output."""
+        magnitudes = np.abs(values.astype(np.float64))
+        return cls(float(magnitudes.max()), float(magnitudes.mean()))
+
+    def or_larger(self, other: Scale | None) -> Scale:
+        """Larger of each."""
+        return Scale(max(self.largest, other.largest), max(self.mean, other.mean)) if other else self
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that an output can take which is integer inside the engine: multiples of a step within two ends."""
+
+    step: float
+    low: float
+    high: float
+
+    def nearest(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Round values to what the output can say."""
+        steps = np.round((values.astype(np.float64) - self.low) / self.step)
+        return np.clip(self.low + steps * self.step, self.low, self.high)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Turn logits (N, classes) into probabilities, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float64)
+
+
+def kl_divergence(actual: NDArray[Any], reference: NDArray[Any], floor: float = KL_FLOOR) -> NDArray[np.float64]:
+    """Divergence KL(reference ‖ actual) per sample, in nats, for probabilities (N, classes).
+
+    Both are clipped at ``floor`` from below and normalized again, so that it is finite and never negative.
+    """
+    p = np.clip(reference.astype(np.float64), floor, None)
+    q = np.clip(actual.astype(np.float64), floor, None)
+    p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+    return np.asarray((p * np.log(p / q)).sum(axis=1), np.float64)
+
+
+def margins(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Lead of the first class over the second per sample, (N,) float64, for probabilities (N, classes ≥ 2)."""
+    top = np.partition(probabilities.astype(np.float64), -2, axis=1)
+    return np.asarray(top[:, -1] - top[:, -2], np.float64)
+
+
+def top(probabilities: NDArray[Any], count: int = 3) -> list[tuple[int, float]]:
+    """First classes of one sample with their values, the highest first."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return [(int(i), float(probabilities[i])) for i in order]
+
+
+def differences(actual: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
+    """Absolute differences of two arrays of one shape, in float64."""
+    return np.abs(actual.astype(np.float64) - reference.astype(np.float64))
+
+
+def of_distributions(actual: NDArray[Any], reference: NDArray[Any], grid: Grid | None) -> dict[str, float]:
+    """All figures of probabilities (N, classes) that depend on the number of classes, and on a grid."""
+    q = actual.astype(np.float64)
+    p = grid.nearest(reference) if grid else reference.astype(np.float64)
+    # An integer output has nothing to say below half a step, and either sum may be off by that for each class.
+    floor = max(KL_FLOOR, grid.step / 2) if grid else KL_FLOOR
+    classes = q.shape[1]
+    rounding = classes * grid.step if grid else 0.0
+    off = np.abs(q.sum(axis=1) - (p.sum(axis=1) if grid else 1.0))
+    return {
+        "mean": float(np.abs(q - p).mean()) * classes * MEAN_OF_ROWS,
+        "kl": float(kl_divergence(q, p, floor).mean()),
+        "sum": max(0.0, float(off.max()) - rounding),
+    }
+
+
+def lost_spread(actual: NDArray[Any], reference: NDArray[Any]) -> float | None:
+    """Share of the reference's variance over the samples that the answers lack: 0 for its own, 1 for a constant.
+
+    A constant that is added to all answers is none: every element is centred over the samples (N, …). None where
+    there are fewer than FEWEST samples, or the reference hardly depends on them, so that nothing is to be kept.
+    """
+    theirs = reference.astype(np.float64)
+    largest = float(np.abs(theirs).max())
+    centred = theirs - theirs.mean(axis=0)
+    variance = float((centred**2).mean())
+    if len(theirs) < FEWEST or variance <= (LEAST_SPREAD * largest) ** 2:
+        return None
+    ours = actual.astype(np.float64)
+    return float(((ours - ours.mean(axis=0) - centred) ** 2).mean()) / variance

@@ -1,0 +1,1 @@
+"""TensorRT for RTX: plans that are built on any machine, for GPUs of the RTX generations, and run there."""
