@@ -45,6 +45,9 @@ between is judged by the tests of batching.
 RARELY = 1 / 8
 """The share of samples whose integers or ranks rounding may change: two that are nearly equal change places."""
 
+NAMES = {"savedmodel": "the SavedModel", "onnx": "the ONNX"}
+"""What errors call a reference, by its format."""
+
 FILE = "flaws.json"
 
 CALLS, FINITE, AXIS, BATCH, RUNS = (
@@ -91,7 +94,7 @@ def examine(chain: Chain) -> tuple[Flaw, ...]:
     allowed, _ = batching(spec.reference.row_name, spec.tolerances, spec.source)
 
     def build(folder: Path) -> None:
-        found = flaws(chain.calls(), spec.outputs, inputs, allowed)
+        found = flaws(chain.calls(), spec.outputs, inputs, allowed, NAMES.get(spec.reference.format, "the reference"))
         (folder / FILE).write_text(json.dumps([asdict(flaw) for flaw in found]), encoding="utf-8")
 
     made_from = {"inputs": content_hash(inputs), **code("examiner", Path(__file__))}
@@ -100,11 +103,13 @@ def examine(chain: Chain) -> tuple[Flaw, ...]:
     return tuple(Flaw(**flaw) for flaw in json.loads(stored.read_text(encoding="utf-8")))
 
 
-def flaws(calls: Calls, outputs: Sequence[OutputSpec], inputs: Arrays, allowed: float) -> tuple[Flaw, ...]:
+def flaws(
+    calls: Calls, outputs: Sequence[OutputSpec], inputs: Arrays, allowed: float, who: str = NAMES["savedmodel"]
+) -> tuple[Flaw, ...]:
     """Flaws of what ``calls`` answers to ``inputs``, arrays (N, …) by name: those of the first kind that there is.
 
     ``allowed`` is the row of batching, relative to the largest of an output: two calls may differ by as much, and a
-    sample alone and in its batch by DEEPER times as much.
+    sample alone and in its batch by DEEPER times as much. ``who`` is what errors call the reference.
     """
     count = len(next(iter(inputs.values())))
     try:
@@ -112,31 +117,31 @@ def flaws(calls: Calls, outputs: Sequence[OutputSpec], inputs: Arrays, allowed: 
         alone = [calls({name: array[i : i + 1] for name, array in inputs.items()}) for i in range(min(ALONE, count))]
         again = calls(inputs)
     except RunnerError as error:
-        return (_flaw(RUNS, f"the SavedModel fails on the samples: {error}"),)
+        return (_flaw(RUNS, f"{who} fails on the samples: {error}"),)
     of_samples = [o for o in outputs if o.kind != "constant"]
     # By the samples together or, where there are just as many rows by chance, by one alone.
-    if found := [*_without_axis(of_samples, together, count)] or [*_without_axis(of_samples, alone[0], 1)]:
+    if found := [*_without_axis(who, of_samples, together, count)] or [*_without_axis(who, of_samples, alone[0], 1)]:
         return tuple(found)
-    if found := [*_not_finite(outputs, together)]:
+    if found := [*_not_finite(who, outputs, together)]:
         return tuple(found)
-    if found := [*_moved(CALLS, outputs, together, again, allowed)]:
+    if found := [*_moved(CALLS, who, outputs, together, again, allowed)]:
         return tuple(found)
     joined = {o.name: np.concatenate([answer[o.name] for answer in alone]) for o in of_samples}
-    return tuple(_moved(BATCH, of_samples, joined, together, DEEPER * allowed))
+    return tuple(_moved(BATCH, who, of_samples, joined, together, DEEPER * allowed))
 
 
 def _flaw(what: str, text: str) -> Flaw:
     return Flaw(what, f"{text}\n  what to do {ADVICE[what]}")
 
 
-def _without_axis(outputs: Sequence[OutputSpec], answers: Arrays, count: int) -> Iterator[Flaw]:
+def _without_axis(who: str, outputs: Sequence[OutputSpec], answers: Arrays, count: int) -> Iterator[Flaw]:
     for output in outputs:
         if answers[output.name].shape[:1] != (count,):
             found = f"its shape is {answers[output.name].shape} on {count} sample{'' if count == 1 else 's'}"
-            yield _flaw(AXIS, f"output {output.name!r} of the SavedModel has no batch axis: {found}")
+            yield _flaw(AXIS, f"output {output.name!r} of {who} has no batch axis: {found}")
 
 
-def _not_finite(outputs: Sequence[OutputSpec], answers: Arrays) -> Iterator[Flaw]:
+def _not_finite(who: str, outputs: Sequence[OutputSpec], answers: Arrays) -> Iterator[Flaw]:
     for output in outputs:
         array = answers[output.name]
         rows = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
@@ -144,16 +149,18 @@ def _not_finite(outputs: Sequence[OutputSpec], answers: Arrays) -> Iterator[Flaw
         if wrong.size:
             shown = "NaN" if np.isnan(rows[wrong[0]]).any() else "infinite"
             where = f"{len(wrong)} of {len(rows)} samples, the first is sample {wrong[0]}"
-            yield _flaw(FINITE, f"output {output.name!r} of the SavedModel is {shown} on {where}")
+            yield _flaw(FINITE, f"output {output.name!r} of {who} is {shown} on {where}")
 
 
 WORDS = {
-    CALLS: "the SavedModel answers differently from call to call",
-    BATCH: "the SavedModel's answer for a sample depends on its batch",
+    CALLS: "answers differently from call to call",
+    BATCH: "gives an answer for a sample that depends on its batch",
 }
 
 
-def _moved(what: str, outputs: Sequence[OutputSpec], first: Arrays, second: Arrays, allowed: float) -> Iterator[Flaw]:
+def _moved(
+    what: str, who: str, outputs: Sequence[OutputSpec], first: Arrays, second: Arrays, allowed: float
+) -> Iterator[Flaw]:
     """Outputs that are others the second time, of as many samples as the first time has."""
     for output in outputs:
         before = np.asarray(first[output.name])
@@ -166,7 +173,7 @@ def _moved(what: str, outputs: Sequence[OutputSpec], first: Arrays, second: Arra
             limit = "" if discrete else f"; allowed {allowed:.1e}"
             yield _flaw(
                 what,
-                f"{WORDS[what]}: output {output.name!r} of sample {worst} moves by {moved[worst]:.1e} of the largest"
+                f"{who} {WORDS[what]}: output {output.name!r} of sample {worst} moves by {moved[worst]:.1e} of the largest"
                 f"{limit} ({int((moved > (0 if discrete else allowed)).sum())} of {len(moved)} samples do)",
             )
 

@@ -233,7 +233,7 @@ def test_a_reference_that_is_none_fails_once_whatever_is_selected(run):
     assert code == pytest.ExitCode.TESTS_FAILED
     assert re.search(r"= 1 error, \d+ not judged in", output), output
     assert re.search(r"^ERROR tests/test_batching.py::\S+\[crowd-savedmodel-fp32", output, re.M), output
-    assert "crowd: the SavedModel's answer for a sample depends on its batch" in output
+    assert "crowd: the SavedModel gives an answer for a sample that depends on its batch" in output
 
 
 def test_a_variant_that_cannot_be_built_fails_once(run, tmp_path):
