@@ -123,7 +123,7 @@ def worst(
     """Give the worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
     result: list[dict[str, float]] = []
     grids = {name: Grid(*found) for name, found in runner.grids.items()}
-    last = max(len(next(iter(part.inputs.values()))) - part.window, 0)
+    last = max(_count(runner.spec, part.reference) - part.window, 0)
     for start in sorted({*range(0, last, max(part.window // 4, 1)), last}):
         few = slice(start, start + part.window)
         comparison = compare(
@@ -138,6 +138,11 @@ def worst(
             raise EngineError("; ".join(comparison.problems))
         result += [{f.name: f.needed for f in output.figures} for output in comparison.outputs]
     return worst_of(result)
+
+
+def _count(spec: ModelSpec, outputs: Mapping[str, NDArray[Any]]) -> int:
+    """How many samples outputs are of; one without a batch axis tells nothing of it."""
+    return max((len(array) for name, array in outputs.items() if name not in spec.constants), default=1)
 
 
 def worst_of(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
