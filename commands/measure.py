@@ -107,7 +107,7 @@ def measured(chain: Chain, variant: Variant, sets: Sequence[Set]) -> Measured:
 
 
 def _sound_on_average(chain: Chain, runner: Runner, part: Set, actual: Mapping[str, NDArray[Any]]) -> bool:
-    """Say whether the tests judge a variant by averages of these inputs, and those are within the table."""
+    """Whether the tests judge a variant by averages of these inputs, and those are within the table."""
     whole = Outputs(part.inputs, actual, part.reference)
     for group in part.groups:
         given = whole.part(group)
@@ -120,7 +120,7 @@ def _sound_on_average(chain: Chain, runner: Runner, part: Set, actual: Mapping[s
 def worst(
     runner: Runner, actual: Mapping[str, NDArray[Any]], part: Set, scales: Mapping[str, Scale]
 ) -> dict[str, float]:
-    """Give the worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
+    """The worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
     result: list[dict[str, float]] = []
     grids = {name: Grid(*found) for name, found in runner.grids.items()}
     last = max(_count(runner.spec, part.reference) - part.window, 0)
@@ -146,17 +146,17 @@ def _count(spec: ModelSpec, outputs: Mapping[str, NDArray[Any]]) -> int:
 
 
 def worst_of(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Give the largest of each figure, where any has it."""
+    """The largest of each figure, where any has it."""
     return {n: max(figures.get(n, 0.0) for figures in several) for n in FIGURES if any(n in f for f in several)}
 
 
 def reference_sets(
     chain: Chain, samples: Mapping[str, NDArray[Any]], drawn: int, command: str
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Give the SavedModel's outputs on the samples, the stress inputs, and its outputs on those.
+    """The SavedModel's outputs on the samples, the stress inputs, and its outputs on those.
 
-    They are stored with the model's artifacts, for environments without TensorFlow: those could neither compute the
-    outputs nor be sure to draw the same inputs with another version of Hypothesis. ``command`` stores them there.
+    They are stored with the model's artifacts, for environments without TensorFlow: those cannot compute the outputs.
+    Nor would another version of Hypothesis surely draw the same inputs. ``command`` stores them there.
     """
 
     def build(folder: Path) -> None:
@@ -189,7 +189,7 @@ def reference_sets(
 
 
 def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale]) -> float:
-    """Give the largest difference between a test sample in a batch and the same sample alone, as the tests take it."""
+    """Largest difference between a test sample in a batch and the same sample alone, as the tests take it."""
     inputs = chain.samples.inputs
     with chain.runner(variant, None if variant.profile else max(BATCHES)) as runner:
         alone = runner.in_batches(inputs, 1)
@@ -213,7 +213,7 @@ def description(spec: ModelSpec) -> str:
         f"source.saved_model = {_toml(str(spec.saved_model))}",
         f"inputs = [{', '.join(inputs)}]",
         f"outputs = [{', '.join(outputs)}]",
-        f"data.dataset = {_toml(spec.dataset)}  # --samples replaces it",
+        *([f"data.dataset = {_toml(spec.dataset)}  # --samples replaces it"] if spec.dataset else []),
     ]
     return "\n".join([*lines, *(f"dimensions.{name} = {_toml(sizes)}" for name, sizes in spec.dimensions.items())])
 

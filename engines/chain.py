@@ -5,8 +5,8 @@
 
 Each link is an artifact in the store, so that it is made once and made again when anything it came from changes. What
 is made from what, and how, the formats know; nothing here names one. TensorFlow and TensorRT may live in environments
-of their own that share a store: one without the reference's packages takes what the other made, whatever versions of
-the converters are installed beside it, and the samples with it.
+of their own that share a store. One without the reference's packages takes what the other made, samples included,
+whatever versions of the converters are installed beside it.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class Chain:
     def artifact(self, variant: Variant) -> Artifact:
         """The artifact that a variant runs, made now where it is missing or stale.
 
-        Raises UnavailableError where it has to be made and what makes it is not installed, ConversionError where
-        the converter fails, StoreError where the store cannot be read or written.
+        Raises UnavailableError where it has to be made and what makes it is not installed, and ConversionError where
+        the converter fails. Raises StoreError where the store cannot be read or written.
         """
         if registry.find(variant.format).local and (reason := registry.unavailable(variant)):
             raise UnavailableError(f"{variant}: {reason}")
@@ -238,7 +238,7 @@ class Chain:
     ) -> dict[str, NDArray[Any]]:
         """Generated inputs by name, made once and stored as ``inputs-<name>``.
 
-        An environment that cannot run the reference reads what another one stored: other versions of ``tools`` might
+        An environment that cannot run the reference reads what another one stored. Other versions of ``tools`` might
         generate others, to which nobody knows the reference's answers.
         """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,8 +54,8 @@ def test_the_reference_tells_samples_apart(model, chain, reference, contrast):
 
 def test_signature_is_that_of_the_model(spec, runner, samples):
     """Outputs have the names, shapes and dtypes of the model, for one sample and for several."""
-    for count in sorted({1, min(3, len(samples))}):
-        outputs = runner(samples.take(0, count).inputs)
+    for count, one in product(sorted({1, min(3, len(samples))}), (runner, *runner.beside)):
+        outputs = one(samples.take(0, count).inputs)
         assert {name: (a.shape, a.dtype) for name, a in outputs.items()} == {
             o.name: (spec.concrete_shape(o, count), np.dtype(o.dtype)) for o in spec.outputs
         }
@@ -61,9 +63,10 @@ def test_signature_is_that_of_the_model(spec, runner, samples):
 
 def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
     """Outputs are finite, scores lie in [0, 1], and probabilities sum to one, but for the variant's rounding."""
-    for inputs, kind in ((samples.inputs, "samples"), (contrast.inputs, "stress")):
-        allowed = row(runner.variant.row_name, kind, spec.tolerances, str(spec.path)).tolerance.sum
-        for name, array in runner(inputs).items():
+    sets = ((samples.inputs, "samples"), (contrast.inputs, "stress"))
+    for (inputs, kind), one in product(sets, (runner, *runner.beside)):
+        allowed = row(runner.variant.row_name, kind, spec.tolerances, spec.source).tolerance.sum
+        for name, array in one(inputs).items():
             # Each of the scores that are integers inside may be off by a step.
             step = runner.grids[name].step if name in runner.grids else 0.0
             kind_of_output = spec.output(name).kind

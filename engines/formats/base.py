@@ -42,7 +42,7 @@ class Job:
     """What a format is given to make the artifact of one variant.
 
     ``source`` is the artifact of :meth:`Format.source`; it is asked for with :attr:`made`. ``siblings`` are the folders
-    of the format's other artifacts of the model, ``before`` the folder of an earlier build of this one; both are empty
+    of the format's other artifacts of the model, ``before`` the folder of an earlier build of this one. Both are empty
     where it is built ``again``, from nothing.
     """
 
@@ -72,8 +72,8 @@ class Job:
 class Format(abc.ABC):
     """One kind of engine: how it is made, run, timed, judged, named and reported.
 
-    A subclass sets ``name``, ``label``, ``precisions`` and ``file``, says what it is made from (``source``), makes it
-    (``build``) and runs it (``open``); all else has a default. Nothing here imports a framework before it is used.
+    A subclass sets ``name``, ``label``, ``precisions`` and ``file``. It defines what it is made from (``source``), how
+    (``build``) and how it runs (``open``); all else has a default. Nothing here imports a framework before it is used.
     """
 
     name: str

@@ -41,9 +41,9 @@ PROBED = 16
 def derive_spec(folder: Path, samples: Path | None, signature: str = SIGNATURE) -> ModelSpec:
     """Describe the SavedModel in ``folder`` from one of its signatures, for ``--saved-model``.
 
-    ``samples`` gives ranges and dynamic sizes where there are samples. An output (N, classes) whose rows sum to one
-    holds probabilities, any other of that rank logits. Raises SpecError for what is no SavedModel, lacks the signature,
-    or has an input of strings, of another dtype than those of INPUT_DTYPES, or with a fixed batch.
+    ``samples`` gives ranges and dynamic sizes where there are samples. What outputs hold is found by
+    engines.model.kinds. Raises SpecError for what is no SavedModel or lacks the signature. So it does for an input of
+    strings, of another dtype than those of INPUT_DTYPES, or with a fixed batch.
     """
     from engines.formats.savedmodel.discovery import discover
 
@@ -151,8 +151,8 @@ def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
 def _dimensions(found: Found, values: Arrays | None) -> tuple[dict[tuple[str, int], str], dict[str, list[int]]]:
     """Names of the dynamic dimensions, by input and axis, and their sizes by name, as the samples have them.
 
-    Those of two inputs share a name where the signature says so, or on the same axis where the sizes agree: ids and
-    their mask are of one length.
+    Those of two inputs share a name where the signature has it so, or on the same axis where the sizes agree. Ids and
+    their mask, for one, are of one length.
     """
     names: dict[tuple[str, int], str] = {}
     sizes: dict[str, list[int]] = {}
@@ -309,7 +309,7 @@ def _usual(low: float, high: float) -> tuple[float, float] | None:
 
 
 def _model_name(folder: Path) -> str:
-    """Name the model after its folder; the usual names of the folder itself say nothing, so its parent's is taken."""
+    """Name of the model: that of its folder, or of the folder's parent where its own is one that tells nothing."""
     resolved = folder.resolve()
     name = resolved.parent.name if resolved.name in {"saved_model", "savedmodel", "export", "model"} else resolved.name
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "model"

@@ -1,7 +1,7 @@
 """What a model's outputs hold, found from its graph and from what it answered: see ``kind`` in docs/models.md.
 
-The graph comes first: a softmax or sigmoid that an output comes from, a softmax or argmax that follows it, the top-k or
-non-maximum suppression that ranks it. The answers decide where the graph does not, and have to agree where it does.
+The graph comes first. An output may come from a softmax or sigmoid, a softmax or argmax may follow it, and the top-k or
+non-maximum suppression may rank it. The answers decide where the graph does not, and have to agree where it does.
 """
 
 from __future__ import annotations
@@ -261,8 +261,8 @@ def _root(graph: Graph, tensor: Tensor) -> Tensor:
 def _ranked_by(graph: Graph, tensor: Tensor) -> str:
     """Operator that ranks the rows of an output; empty where none does.
 
-    It is looked for through what only picks, pads and stacks rows: the boxes of a detector are gathered by what its
-    suppression gives, in a loop over the samples for the most part.
+    It is looked for through what only picks, pads and stacks rows. The boxes of a detector are mostly gathered by what
+    its suppression gives, in a loop over the samples.
     """
     seen: set[tuple[Tensor, bool]] = set()
     waiting = [(tensor, False)]

@@ -117,7 +117,7 @@ def saved_models():
 
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory):
-    """Give a function that saves the SavedModel of a name, once, and gives its folder."""
+    """Function that saves the SavedModel of a name, once, and gives its folder."""
     tf = tensorflow()
     root = tmp_path_factory.mktemp("saved_models")
 
@@ -137,7 +137,7 @@ def saved_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def spec(saved_model):
-    """Give the derived description of the good SavedModel, with inputs in [0, 1] and five classes."""
+    """Derived description of the good SavedModel, with inputs in [0, 1] and five classes."""
     return derive_spec(saved_model("probabilities"), None)
 
 
@@ -228,21 +228,21 @@ def test_labels_of_a_model_without_class_scores_are_refused_with_what_to_do(spec
 
 
 def npz_bytes(tmp_path, save=np.savez):
-    """Give the bytes of a sound file."""
+    """Bytes of a sound file."""
     path = tmp_path / "sound.npz"
     save(path, x=images())
     return path.read_bytes()
 
 
 def npy_bytes(tmp_path):
-    """Give the bytes of an array without a name."""
+    """Bytes of an array without a name."""
     path = tmp_path / "sound.npy"
     np.save(path, images())
     return path.read_bytes()
 
 
 def foreign_zip(tmp_path):
-    """Give the bytes of a zip whose members are no arrays."""
+    """Bytes of a zip whose members are no arrays."""
     path = tmp_path / "foreign.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x", "a text")

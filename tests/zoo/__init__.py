@@ -6,7 +6,7 @@ Every entry is made in a moment, without a download, from a seed alone: ``ZOO["m
     pytest --saved-model=FOLDER/model --samples=FOLDER/samples.npz
 
 An entry says what is right: the kind of every output, and what becomes of every variant that a CPU runs. One that an
-entry does not name passes. ``Cannot`` holds the words by which a converter's or an engine's limit is told; ``Fails`` is
+entry does not name passes. ``Cannot`` holds the words by which a converter's or an engine's limit is told. ``Fails`` is
 a true defect of a variant, which has to be found. Both hold for the tools in requirements.txt, and were seen with them.
 ``refused`` is for SavedModels that cannot be a reference at all: the words tell why, and no variant is judged.
 

@@ -1,4 +1,4 @@
-"""tf2onnx's command, with the operator that it lacks: ``python -m engines.tf2onnx_command``, with its options.
+"""tf2onnx's command, with the operator that it lacks: ``python -m engines.formats.onnx.tf2onnx_command``, with its options.
 
 TensorFlow writes the exact GELU, and with it most transformers, with Erfc, which neither tf2onnx 1.17 nor ONNX knows.
 """

@@ -33,7 +33,7 @@ STORED = {
 
 
 def layers(path: Path) -> list[Layer]:
-    """List the layers that have weights: the largest constant input of two dimensions or more of their operator.
+    """Layers that have weights: the largest constant input of two dimensions or more of their operator.
 
     Weights that an FP32 graph takes from 8 bits (TFLite's dynamic range) or FP16 are INT8 or FP16.
     """
@@ -41,7 +41,7 @@ def layers(path: Path) -> list[Layer]:
 
 
 def clamped(content: bytes) -> list[str]:
-    """Name the FP16 weights that have values at FP16's ends: TFLite's converter moves what is beyond 65504 there."""
+    """Names of the FP16 weights with values at FP16's ends: TFLite's converter moves what is beyond 65504 there."""
     limit = np.finfo(np.float16).max
     return [
         weights.name
@@ -68,7 +68,7 @@ def _all(content: bytes) -> Iterator[_Weights]:
 
 
 def _names(numbers: type) -> dict[int, str]:
-    """Name the values of an enumeration of the schema."""
+    """Names of the values of one of the schema's enumerations."""
     return {value: name for name, value in vars(numbers).items() if isinstance(value, int)}
 
 
