@@ -122,7 +122,7 @@ def worst(
     """The worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
     result: list[dict[str, float]] = []
     grids = {name: Grid(*found) for name, found in runner.grids.items()}
-    last = max(len(next(iter(part.inputs.values()))) - part.window, 0)
+    last = max(_count(runner.spec, part.reference) - part.window, 0)
     for start in sorted({*range(0, last, max(part.window // 4, 1)), last}):
         few = slice(start, start + part.window)
         comparison = compare(
@@ -137,6 +137,11 @@ def worst(
             raise EngineError("; ".join(comparison.problems))
         result += [{f.name: f.needed for f in output.figures} for output in comparison.outputs]
     return worst_of(result)
+
+
+def _count(spec: ModelSpec, outputs: Mapping[str, NDArray[Any]]) -> int:
+    """How many samples outputs are of; one without a batch axis tells nothing of it."""
+    return max((len(array) for name, array in outputs.items() if name not in spec.constants), default=1)
 
 
 def worst_of(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -195,6 +200,37 @@ def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale
     )
 
 
+<<<<<<< HEAD
+=======
+def description(spec: ModelSpec) -> str:
+    """Write a SavedModel that was named by --saved-model as the TOML file that can carry tolerances of its own."""
+    inputs = (f"{{ name = {_toml(i.name)}, shape = {_toml(i.shape)}, range = {_toml(i.range)} }}" for i in spec.inputs)
+    outputs = (
+        f"{{ name = {_toml(o.name)}, shape = {_toml(o.shape)}, kind = {_toml(o.kind)}{_dtype(o)} }}"
+        for o in spec.outputs
+    )
+    lines = [
+        f"name = {_toml(spec.name)}",
+        f"source.saved_model = {_toml(str(spec.saved_model))}",
+        f"inputs = [{', '.join(inputs)}]",
+        f"outputs = [{', '.join(outputs)}]",
+        *([f"data.dataset = {_toml(spec.dataset)}  # --samples replaces it"] if spec.dataset else []),
+    ]
+    return "\n".join([*lines, *(f"dimensions.{name} = {_toml(sizes)}" for name, sizes in spec.dimensions.items())])
+
+
+def _dtype(output: OutputSpec) -> str:
+    """Rest of an output's line: its dtype and threshold, where they are not the usual ones."""
+    dtype = f", dtype = {_toml(output.dtype)}" if output.dtype != "float32" else ""
+    return dtype + (f", threshold = {output.threshold}" if output.threshold != THRESHOLD else "")
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, numbers and lists of them are TOML's.
+    return json.dumps(value, ensure_ascii=False)
+
+
+>>>>>>> kinds
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file"

@@ -54,7 +54,7 @@ def test_the_reference_tells_samples_apart(model, chain, reference, contrast):
     for output in chain.spec.outputs if unsure else ():
         if output.kind in KINDS_OF_CLASSES:
             scores = np.concatenate([reference[output.name], contrast.reference[output.name]])
-            classes = len(set(scores.argmax(axis=1)))
+            classes = len(np.unique(scores.argmax(axis=-1)))
             assert classes > 1, (
                 f"{model}: the SavedModel gives all {len(scores)} samples and contrast inputs the same class of "
                 f"{output.name!r}, so nothing tells whether classes are kept{unsure}"
@@ -79,7 +79,7 @@ def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
             # Each of the scores that are integers inside may be off by a step.
             step = runner.grids[name].step if name in runner.grids else 0.0
             kind_of_output = spec.output(name).kind
-            rounding = max(allowed, array.shape[1] * step) if kind_of_output == "probabilities" else max(allowed, step)
+            rounding = max(allowed, array.shape[-1] * step) if kind_of_output == "probabilities" else max(allowed, step)
             assert np.isfinite(array).all(), f"{runner.variant}: {name!r} has NaN or infinite values on {kind}"
             if kind_of_output in {"probabilities", "scores"}:
                 assert array.min() >= 0, f"{runner.variant}: {name!r} has negative {kind_of_output} on {kind}"
@@ -88,7 +88,7 @@ def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
                 )
             if kind_of_output == "probabilities":
                 np.testing.assert_allclose(
-                    array.sum(axis=1, dtype=np.float64),
+                    array.sum(axis=-1, dtype=np.float64),
                     1,
                     atol=rounding,
                     err_msg=f"{runner.variant}: {name!r} on {kind}",
