@@ -200,37 +200,6 @@ def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale
     )
 
 
-<<<<<<< HEAD
-=======
-def description(spec: ModelSpec) -> str:
-    """Write a SavedModel that was named by --saved-model as the TOML file that can carry tolerances of its own."""
-    inputs = (f"{{ name = {_toml(i.name)}, shape = {_toml(i.shape)}, range = {_toml(i.range)} }}" for i in spec.inputs)
-    outputs = (
-        f"{{ name = {_toml(o.name)}, shape = {_toml(o.shape)}, kind = {_toml(o.kind)}{_dtype(o)} }}"
-        for o in spec.outputs
-    )
-    lines = [
-        f"name = {_toml(spec.name)}",
-        f"source.saved_model = {_toml(str(spec.saved_model))}",
-        f"inputs = [{', '.join(inputs)}]",
-        f"outputs = [{', '.join(outputs)}]",
-        *([f"data.dataset = {_toml(spec.dataset)}  # --samples replaces it"] if spec.dataset else []),
-    ]
-    return "\n".join([*lines, *(f"dimensions.{name} = {_toml(sizes)}" for name, sizes in spec.dimensions.items())])
-
-
-def _dtype(output: OutputSpec) -> str:
-    """Rest of an output's line: its dtype and threshold, where they are not the usual ones."""
-    dtype = f", dtype = {_toml(output.dtype)}" if output.dtype != "float32" else ""
-    return dtype + (f", threshold = {output.threshold}" if output.threshold != THRESHOLD else "")
-
-
-def _toml(value: Any) -> str:
-    # JSON's strings, numbers and lists of them are TOML's.
-    return json.dumps(value, ensure_ascii=False)
-
-
->>>>>>> kinds
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file"

@@ -173,7 +173,8 @@ def _moved(
             limit = "" if discrete else f"; allowed {allowed:.1e}"
             yield _flaw(
                 what,
-                f"{who} {WORDS[what]}: output {output.name!r} of sample {worst} moves by {moved[worst]:.1e} of the largest"
+                f"{who} {WORDS[what]}: output {output.name!r} of sample {worst} moves by {moved[worst]:.1e} of the "
+                f"largest"
                 f"{limit} ({int((moved > (0 if discrete else allowed)).sum())} of {len(moved)} samples do)",
             )
 
