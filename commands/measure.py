@@ -40,6 +40,7 @@ from trial.rules import Outputs, compare_of, magnitude, output_kinds, output_sca
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from engines.model.spec import ModelSpec
     from engines.runner import Runner
 
 DRAWN = 1000
