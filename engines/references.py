@@ -57,7 +57,7 @@ class References(abc.ABC):
 
         Zeros stand in place of its answer to those. Raises DataError where it stops at all of them.
         """
-        outputs, details = self._answers(name, inputs, lambda: what_it_runs(self.spec.source, self._ask, inputs))
+        outputs, details = self._answers(name, inputs, lambda: what_it_runs(self.spec, self._ask, inputs))
         return outputs, {int(number): str(said) for number, said in details.get(STOPPED, {}).items()}
 
     def inputs(

@@ -30,7 +30,7 @@ OUTPUT_DTYPES = ("float32", "int8", "uint8", "int16", "int32", "uint32", "int64"
 OUTPUT_KINDS = ("probabilities", "logits", "values", "scores", "integers", "ranked", "constant")
 
 KINDS_OF_CLASSES = ("probabilities", "logits")
-"""The kinds of outputs (batch, classes) of which one class is the answer."""
+"""The kinds of outputs (batch, …, classes) of which one class is the answer, in every row along the last axis."""
 
 ARCHITECTURES = ("vgg",)
 
@@ -216,8 +216,8 @@ class ModelSpec:
 
     @property
     def probabilities(self) -> OutputSpec | None:
-        """The first output that holds class scores, or None: the one whose accuracy is measured."""
-        return next((o for o in self.outputs if o.kind in KINDS_OF_CLASSES), None)
+        """The first output (batch, classes) that holds class scores, or None: the one whose accuracy is measured."""
+        return next((o for o in self.outputs if o.kind in KINDS_OF_CLASSES and len(o.shape) == 2), None)
 
     @property
     def constants(self) -> frozenset[str]:

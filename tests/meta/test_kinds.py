@@ -22,6 +22,8 @@ FP32 = Tolerance(6.8e-6, 1.6e-7, 1e-9, 6.8e-6, 0.01, 1e-5, spread=0.01, integers
 INT8 = Tolerance(0.30, 5e-3, 4.3e-3, 0.15, 0.08, 1e-5)
 """Rows as the formats have them, for real samples."""
 
+CONTEXT = Context("m", "onnx-fp32", "fp32", "samples", 32)
+
 COUNT = 200
 RNG = np.random.default_rng(11)
 
@@ -92,6 +94,28 @@ def test_a_threshold_of_the_model_decides():
     wide = replace(INT8, mean=1.0)
     assert judge("scores", moved, reference, replace(wide, margin=0.01)).passed
     assert not judge("scores", moved, reference, replace(wide, margin=0.01), thresholds={"y": 0.35}).passed
+
+
+# Classes of every pixel.
+
+SHADES = np.exp(4 * RNG.normal(size=(20, 6, 5, 3)))
+SHADES = (SHADES / SHADES.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def test_every_row_along_the_last_axis_is_a_decision():
+    """Pixels have classes as samples do: rounding passes, and wrong ones of a picture are told with their place."""
+    assert judge("probabilities", rounding(SHADES), SHADES).passed
+    wrong = SHADES.copy()
+    wrong[3, :2, 1] = SHADES[3, :2, 1, ::-1]
+    (output,) = judge("probabilities", wrong, SHADES, replace(INT8, max=1.0, kl=9.0, mean=1.0)).outputs
+    assert [f.name for f in output.figures if not f.passed] == ["margin"]
+    assert output.figure("flips").needed <= 2 / 600
+    ((sample, place),) = ((f.sample, f.place) for f in output.flips)
+    assert (sample, place[1]) == (3, 1)
+    text = "\n".join(_output_lines(output, wrong, SHADES, CONTEXT))
+    assert f"top-1 flips in 1 of 20: sample 3 [{place[0]}, 1]: class " in text
+    swapped = judge("logits", SHADES[..., ::-1], SHADES, INT8)
+    assert not swapped.passed
 
 
 # Values.
@@ -445,6 +469,14 @@ def suppressed(tf, y):
 GRAPHS = {
     "a softmax inside a function": (lambda tf, y, m: {"y": inside(tf, tf.nn.softmax)(y)}, {"y": "probabilities"}),
     "sigmoids inside a function": (lambda tf, y, m: {"y": inside(tf, tf.sigmoid)(y)}, {"y": "scores"}),
+    "a class of each pixel": (
+        lambda tf, y, m: {"y": tf.nn.softmax(tf.reshape(y, [-1, 2, 2, 2]))},
+        {"y": "probabilities"},
+    ),
+    "a softmax along another axis": (
+        lambda tf, y, m: {"y": tf.nn.softmax(tf.reshape(y, [-1, 4, 2]), 1)},
+        {"y": "values"},
+    ),
     "a mask": (lambda tf, y, m: {"y": tf.reshape(tf.sigmoid(y), [-1, 4, 2, 1])}, {"y": "scores"}),
     "coordinates": (lambda tf, y, m: {"y": y[:, :4]}, {"y": "values"}),
     "a gate": (lambda tf, y, m: {"y": y * tf.sigmoid(y)}, {"y": "values"}),
