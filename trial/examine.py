@@ -167,14 +167,15 @@ def _moved(
         after = np.asarray(second[output.name])[: len(before)] if before.ndim else np.asarray(second[output.name])
         moved = _distances(before, after)
         # Of integers, and of lists in an order, rounding may swap two that are nearly equal, by any distance.
-        discrete = before.dtype.kind in "iub" or output.kind == "ranked"
-        if np.mean(moved > 0) > RARELY if discrete and what == BATCH else moved.max(initial=0.0) > allowed:
+        exact = before.dtype.kind in "iub"
+        limit = 0.0 if exact else allowed
+        some = RARELY if what == BATCH and (exact or output.kind == "ranked") else 0.0
+        if np.mean(moved > limit) > some:
             worst = int(moved.argmax())
-            limit = "" if discrete else f"; allowed {allowed:.1e}"
             yield _flaw(
                 what,
                 f"{who} {WORDS[what]}: output {output.name!r} of sample {worst} moves by {moved[worst]:.1e} of the "
-                f"largest{limit} ({int((moved > (0 if discrete else allowed)).sum())} of {len(moved)} samples do)",
+                f"largest; allowed {limit:.1e} ({int((moved > limit).sum())} of {len(moved)} samples do)",
             )
 
 

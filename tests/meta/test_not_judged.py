@@ -166,6 +166,13 @@ def test_an_integer_that_rounding_decides_is_no_flaw():
     assert found(lambda x: (x + 7 * (x % 2) * (len(x) == 1)).astype(np.int64)) == [BATCH]
 
 
+def test_a_ranked_list_may_move_by_rounding_and_swap_rarely():
+    """Scores in their order move as all numbers do; of nearly equal ones two change places in few samples."""
+    assert found(lambda x: x * (1 + 0.9 * DEEPER * ALLOWED * (len(x) == 1)), "ranked") == []
+    assert found(lambda x: x + 7 * (x == 3) * (len(x) == 1), "ranked") == []
+    assert found(lambda x: x + 7 * (x % 2) * (len(x) == 1), "ranked") == [BATCH]
+
+
 @pytest.mark.parametrize("fixed", [np.ones((64, 4)), np.ones((32, 4)), np.float32(1)])
 def test_an_output_without_a_batch_axis_is_named(fixed):
     """Also where it has as many rows as the samples by chance, and where it is a number."""
