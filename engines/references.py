@@ -65,7 +65,7 @@ class References(abc.ABC):
     ) -> dict[str, NDArray[Any]]:
         """Generated inputs by name, made once and stored as ``inputs-<name>``.
 
-        An environment that cannot run the reference reads what another one stored: other versions of ``tools`` might
+        An environment that cannot run the reference reads what another one stored. Other versions of ``tools`` might
         generate others, to which nobody knows the reference's answers.
         """
 

@@ -78,15 +78,15 @@ def build_int8(
 
     ``samples`` holds exactly ``calibration.samples`` rows by input name. Per-channel weights, symmetric weights and
     activations, and biases left in FP32, because that is the only form that TensorRT's parser also builds. The first
-    layer stays in FP32, unless there is no other: symmetric INT8 has 127 steps for pixels in [0, 1], half of what an
-    8-bit image has, and on the bundled classifier that alone made the flips 2.5 times as many.
-    Raises ConversionError where nothing was quantized.
+    layer stays in FP32, unless there is no other. Symmetric INT8 has 127 steps for pixels in [0, 1], half of what an
+    8-bit image has. On the bundled classifier that alone made the flips 2.5 times as many. Raises ConversionError where
+    nothing was quantized.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Batches(quantization.CalibrationDataReader):  # type: ignore[misc]
-        """Gives the calibration samples batch by batch and counts what was taken."""
+        """Calibration samples, batch by batch; counts what was taken."""
 
         def __init__(self) -> None:
             self.taken = 0
@@ -133,7 +133,7 @@ def build_int8(
 
 
 def _name_nodes(path: Path) -> None:
-    """Name the nodes of a file that have no name, as the quantizer is told of nodes by name."""
+    """Add a name to each node of a file that has none, as the quantizer is told of nodes by name."""
     import onnx
 
     model = onnx.load(str(path))
