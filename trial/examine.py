@@ -1,7 +1,7 @@
 """The reference is examined before anything is compared with it: what makes it none would be booked on every engine.
 
-Of one SavedModel that stays loaded, on the first samples: two calls give the same, in finite numbers, a row for each
-sample, and the same for a sample alone and in a batch.
+One SavedModel stays loaded, and is asked on the first samples. Two calls give the same, in finite numbers, a row for
+each sample. So they do for a sample alone and in a batch.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def flaws(
 ) -> tuple[Flaw, ...]:
     """Flaws of what ``calls`` answers to ``inputs``, arrays (N, …) by name: those of the first kind that there is.
 
-    ``allowed`` is the row of batching, relative to the largest of an output: two calls may differ by as much, and a
-    sample alone and in its batch by DEEPER times as much. ``who`` is what errors call the reference.
+    ``allowed`` is the row of batching, relative to the largest of an output. Two calls may differ by as much, a sample
+    alone and in its batch by DEEPER times as much. ``who`` is what errors call the reference.
     """
     count = len(next(iter(inputs.values())))
     try:
