@@ -366,8 +366,8 @@ def test_a_process_exits_cleanly(chain, variant, plan):
     code = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from engines.model import load_model\n"
-        "from engines.variant import variants\n"
+        "from engines.model.toml import load_model\n"
+        "from engines.formats.registry import variants\n"
         "from engines.formats.tensorrt.runner import TensorRTRunner\n"
         "spec = load_model(Path(sys.argv[1]))\n"
         "variant = next(v for v in variants(spec) if str(v) == sys.argv[2])\n"
@@ -438,7 +438,7 @@ def test_truncated_plan_is_no_artifact(chain, plan, tmp_path):
     shutil.copytree(plan.parent, copy)
     whole = Chain(chain.spec, chain.dataset, type(chain.store)(tmp_path))
     assert whole.store.recorded(chain.spec.name, name) is not None
-    (copy / tensorrt_packages.FILE).write_bytes(plan.read_bytes()[:-1])
+    (copy / tensorrt_build.PLAN).write_bytes(plan.read_bytes()[:-1])
     assert whole.store.recorded(chain.spec.name, name) is None
 
 
