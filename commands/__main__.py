@@ -26,7 +26,7 @@ COMMANDS = tuple(
 
 OLDER = """\
 These lines do the same:
-  python -m engines list|train|build|export-csv     list, train, build, export-csv; also describe
+  python -m engines list|describe|train|build|export-csv    list, describe, train, build, export-csv
   python -m fixtures.check_csv                      check
   python -m fixtures.measure                        measure
   python -m conformance diff                        diff

@@ -14,6 +14,7 @@ from commands.__main__ import COMMANDS, main
 ROOT = Path(__file__).resolve().parents[2]
 OLDER = {
     "engines list": "list",
+    "engines describe": "describe",
     "engines train": "train",
     "engines build": "build",
     "engines export-csv": "export-csv",

@@ -503,7 +503,7 @@ def test_what_describe_prints_is_the_description_that_was_derived(saved, tmp_pat
     (tmp_path / "mine.toml").write_text(capsys.readouterr().out, encoding="utf-8")
     printed, derived = load_model(tmp_path / "mine.toml"), derive_spec(saved("tagged"), samples)
     assert printed.inputs == derived.inputs
-    assert {o.name: o.kind for o in printed.outputs} == {"scores": "logits", "tags": "values"}
+    assert {o.name: o.kind for o in printed.outputs} == {"scores": "logits", "tags": "probabilities"}
     assert [o.shape for o in printed.outputs] == [o.shape for o in derived.outputs]
     assert printed.dimensions == derived.dimensions
     assert list(map(str, registry.variants(printed))) == ["savedmodel-fp32", "onnx-fp32"]

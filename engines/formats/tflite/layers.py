@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,9 @@ def layers(path: Path) -> list[Layer]:
 PUSHED_BY = PASSED_ON_BY | {"ADD", "SUB", "MUL", "NEG", "SELECT", "SELECT_V2", "BROADCAST_TO", "TILE", "EXPAND_DIMS"}
 """The operators by which a mask reaches the softmax whose input it pushes away."""
 
+BIAS = 2
+"""The place of the bias among the inputs of operators with weights."""
+
 TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
 """The operators to which a mask or a bound at FP16's end is as good as one beyond it."""
 
@@ -50,9 +53,9 @@ TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
 def clamped(content: bytes) -> list[str]:
     """Names of the FP16 constants at FP16's ends, where TFLite's converter moves what is beyond; not masks and bounds.
 
-    Each comes with the operator that takes it: ``'head/kernel' of FULLY_CONNECTED``.
+    Each comes with the operator that takes it: ``'head/kernel of FULLY_CONNECTED'``.
     """
-    return [f"{name!r} of {operator}" for graph in _graphs(content) for name, operator in _of_clamped(graph)]
+    return [f"'{name} of {operator}'" for graph in _graphs(content) for name, operator in _of_clamped(graph)]
 
 
 def _of_clamped(graph: _Graph) -> Iterator[tuple[str, str]]:
@@ -77,11 +80,16 @@ def _reached(graph: _Graph, constant: int, through: frozenset[str]) -> tuple[set
     operators, tensors = set(), [constant]
     for number in tensors:
         for name, inputs, made in graph.operators:
-            if number in inputs and name in through:
+            if number in inputs and (name in through or ("ADD" in through and _is_bias(name, inputs, number))):
                 tensors += [m for m in made if m not in tensors]
             elif number in inputs:
                 operators.add(name)
     return operators, tensors
+
+
+def _is_bias(name: str, inputs: Sequence[int], constant: int) -> bool:
+    """Whether an operator with weights adds a constant to its results."""
+    return any(part in name for part in WEIGHTED_OPERATORS) and inputs.index(constant) == BIAS
 
 
 class _Graph:
