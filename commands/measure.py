@@ -6,7 +6,6 @@ What it prints is where the rows of the formats' tolerances.toml come from, and 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from commands.command import DONE, FAILED, Call, Command, add_artifacts
-from conformance.compare import ANY, FIGURES, THRESHOLD, Grid, Scale, compare
+from conformance.compare import ANY, FIGURES, Grid, Scale, compare
 from conformance.measured import toml_rows
 from conformance.tolerances import BATCHING
 from engines.chain import SAMPLE_COUNT, Chain
@@ -28,6 +27,7 @@ from engines.formats.savedmodel import packages as savedmodel_packages
 from engines.model import selection
 from engines.model.bundled import bundled_names
 from engines.model.samples import content_hash
+from engines.model.written import written
 from engines.outputs import taken
 from engines.progress import live
 from engines.store import Recipe, Store
@@ -40,7 +40,7 @@ from trial.rules import Outputs, compare_of, magnitude, output_kinds, output_sca
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.model.spec import ModelSpec, OutputSpec
+    from engines.model.spec import ModelSpec
     from engines.runner import Runner
 
 DRAWN = 1000
@@ -201,34 +201,6 @@ def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale
     )
 
 
-def description(spec: ModelSpec) -> str:
-    """Write a SavedModel that was named by --saved-model as the TOML file that can carry tolerances of its own."""
-    inputs = (f"{{ name = {_toml(i.name)}, shape = {_toml(i.shape)}, range = {_toml(i.range)} }}" for i in spec.inputs)
-    outputs = (
-        f"{{ name = {_toml(o.name)}, shape = {_toml(o.shape)}, kind = {_toml(o.kind)}{_dtype(o)} }}"
-        for o in spec.outputs
-    )
-    lines = [
-        f"name = {_toml(spec.name)}",
-        f"source.saved_model = {_toml(str(spec.saved_model))}",
-        f"inputs = [{', '.join(inputs)}]",
-        f"outputs = [{', '.join(outputs)}]",
-        *([f"data.dataset = {_toml(spec.dataset)}  # --samples replaces it"] if spec.dataset else []),
-    ]
-    return "\n".join([*lines, *(f"dimensions.{name} = {_toml(sizes)}" for name, sizes in spec.dimensions.items())])
-
-
-def _dtype(output: OutputSpec) -> str:
-    """Rest of an output's line: its dtype and threshold, where they are not the usual ones."""
-    dtype = f", dtype = {_toml(output.dtype)}" if output.dtype != "float32" else ""
-    return dtype + (f", threshold = {output.threshold}" if output.threshold != THRESHOLD else "")
-
-
-def _toml(value: Any) -> str:
-    # JSON's strings, numbers and lists of them are TOML's.
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", nargs="?", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file"
@@ -279,7 +251,7 @@ def _measure(options: argparse.Namespace, command: str) -> None:
     print(f"# {chain.spec.name} on {chain.dataset.source}: {len(samples)} samples, {SAMPLE_COUNT} in a row;")
     print(f"# {made_up} contrast and drawn inputs, each by itself. Figures are [allowed, seen].\n")
     if options.saved_model:
-        print(f"{description(chain.spec)}\n")
+        print(written(chain.spec))
     chosen = [v for v in chain.variants if options.format in {None, v.format}]
     failed = []
     for name in dict.fromkeys(v.row_name for v in chosen):

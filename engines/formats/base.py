@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engines.model.brought import BroughtData
     from engines.model.samples import Dataset
     from engines.model.spec import ModelSpec
-    from engines.runner import Runner
+    from engines.runner import Arrays, Runner
     from engines.store import Artifact
 
     Keep = Callable[[str, Recipe, Callable[[Path], Mapping[str, Any]]], Artifact]
@@ -231,6 +231,13 @@ class Format(abc.ABC):
         Raises RunnerError for a format that is no reference.
         """
         raise RunnerError(f"{self.name} is no reference; allowed: {REFERENCE.format}")
+
+    def calls(self, spec: ModelSpec, path: Path) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+        """The reference, loaded once: a function that calls it on all inputs (N, …) at once, by the spec's names.
+
+        What it keeps from call to call shows here. The default, for formats that keep nothing, loads it each time.
+        """
+        return partial(self.reference, spec, path)
 
     # Where it is described.
 

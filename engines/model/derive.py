@@ -82,7 +82,7 @@ def _described(
     if not found.inputs:
         raise SpecError(f"{found.what}: takes no inputs; expected one or more: export a function of its inputs")
     values = _samples(found.inputs, samples)
-    names, dimensions = _dimensions(found, values)
+    names, dimensions = _dimensions(found, values, samples)
     probe = _probe(found.inputs, names, dimensions, values)
     outputs = _asked(found, probe)
     kinds = _kinds(found, outputs, samples, len(next(iter(probe.values()))))
@@ -148,7 +148,9 @@ def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
     return array.dtype.name == tensor.dtype and shaped and array.size > 0 and bool(np.isfinite(array).all())
 
 
-def _dimensions(found: Found, values: Arrays | None) -> tuple[dict[tuple[str, int], str], dict[str, list[int]]]:
+def _dimensions(
+    found: Found, values: Arrays | None, samples: Path | None
+) -> tuple[dict[tuple[str, int], str], dict[str, list[int]]]:
     """Names of the dynamic dimensions, by input and axis, and their sizes by name, as the samples have them.
 
     Those of two inputs share a name where the signature has it so, or on the same axis where the sizes agree. Ids and
@@ -161,17 +163,24 @@ def _dimensions(found: Found, values: Arrays | None) -> tuple[dict[tuple[str, in
             if axis == 0 or isinstance(d, int):
                 continue
             if values is None or tensor.name not in values:
-                shown = tuple(d if isinstance(d, int) else None for d in tensor.shape)
-                raise SpecError(
-                    f"{found.what}: its input {tensor.name!r} has dynamic dimensions {shown}; "
-                    "give --samples that show their sizes"
-                )
+                raise SpecError(f"{found.what}: {_sizes_unknown(tensor, samples)}")
             size = int(values[tensor.name].shape[axis])
             name = d if isinstance(d, str) and d.isidentifier() and d != BATCH else f"axis_{axis}"
             if sizes.get(name, [size]) != [size]:
                 name = f"axis_{axis}_of_input_{number + 1}"
             names[tensor.name, axis], sizes[name] = name, [size]
     return names, sizes
+
+
+def _sizes_unknown(tensor: Tensor, samples: Path | None) -> str:
+    """Why the sizes of dynamic dimensions are not known: no samples, or none that the input takes."""
+    shown = tuple(d if isinstance(d, int) else None for d in tensor.shape)
+    unknown = f"its input {tensor.name!r} has dynamic dimensions {shown}; give --samples that show their sizes"
+    if samples is None:
+        return unknown
+    array = _load_npz(samples, f"--samples {samples}").get(tensor.name)
+    held = "nothing by that name" if array is None else f"{array.dtype} of shape {array.shape}"
+    return f"{unknown}: {samples} has {held}, expected {tensor.dtype} of {len(shown)} dimensions, finite"
 
 
 def _probe(
@@ -206,7 +215,7 @@ def _probe(
 
 
 def _asked(found: Found, probe: Arrays) -> dict[str, NDArray[Any]]:
-    """Outputs of a few inputs; SpecError where the model stops at them, or gives what cannot be compared."""
+    """Outputs of a few inputs; SpecError where the model stops at them."""
     count = len(next(iter(probe.values())))
     try:
         outputs = found.ask(probe)

@@ -212,6 +212,24 @@ def fail(document, test="tests/test_consistency.py::test_agrees[m-onnx-int8]"):
     entries(document, "variants")[0]["verdict"] = "failed"
 
 
+def leave_unjudged(document, variant="onnx-int8"):
+    entry = entries(document, "variants", variant)[0]
+    entry.update(verdict="not judged", reason="tf2onnx does not know Lgamma")
+    for check in entry["checks"].values():
+        check["not_judged"], check["passed"] = check["passed"], 0
+    reason = {"model": "m", "variant": variant, "reason": entry["reason"]}
+    document["not_judged"] = [{**reason, "tests": 8}]
+    for section in ("accuracy", "comparisons", "batching", "benchmarks", "artifacts"):
+        document[section] = [entry for entry in document[section] if entry["variant"] != variant]
+
+
+def fail_to_build(document):
+    leave_unjudged(document)
+    entries(document, "variants")[0].update(verdict="failed", reason=None)
+    fail(document, "tests/test_consistency.py::test_builds[m-onnx-int8]")
+    document["failures"][0]["unusable"] = "built"
+
+
 def know(document):
     test = "tests/test_consistency.py::test_agrees[m-onnx-int8]"
     known = {"test": test, "model": "m", "variant": "onnx-int8", "reason": "issue 1", "outcome": "failed as known"}
@@ -243,6 +261,8 @@ WORSE = {
     "batches that cannot be compared": (lambda d: unbatch(d, None), "less accurate"),
     "a variant skipped": (skip, "newly skipped"),
     "a test failing": (fail, "newly failing"),
+    "a variant not judged": (leave_unjudged, "newly not judged"),
+    "a variant that is not built, all that hangs on it left out": (fail_to_build, "newly failing"),
     "a test declared a known failure": (know, "newly a known failure"),
     "a variant gone": (drop_variant, "missing"),
     "a test gone": (drop_tests, "missing"),
@@ -264,7 +284,8 @@ def test_a_planted_regression_is_found(fault):
 
 
 @pytest.mark.parametrize(
-    "fault", [name for name, (_, what) in WORSE.items() if what in {"slower", "larger", "newly failing"}]
+    "fault",
+    [name for name, (_, what) in WORSE.items() if what in {"slower", "larger", "newly failing", "newly not judged"}],
 )
 def test_the_reverse_of_a_regression_is_better(fault):
     """What is a regression one way is an improvement the other way, and does not fail."""

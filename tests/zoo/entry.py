@@ -35,6 +35,17 @@ class Fails:
 
 
 @dataclass(frozen=True)
+class Wide:
+    """Sound answers that the variant's row of tolerances is too narrow for, this model being steeper: by how much."""
+
+    by: str
+
+
+Expectation = str | Cannot | Fails | Wide
+"""What may be expected of a variant; the text is PASSES."""
+
+
+@dataclass(frozen=True)
 class Entry:
     """Model of the zoo.
 
@@ -43,6 +54,7 @@ class Entry:
     of ``signature`` by its name there, ``expected`` an expectation by variant; one that it leaves out passes.
     ``refused`` says why the SavedModel itself cannot be a reference: then no variant of it is judged. ``layers`` are
     layers that not every supported Keras has. A ``heavy`` model takes more than a few seconds.
+    A ``quick`` one is among the few that every change is checked with.
     """
 
     name: str
@@ -50,13 +62,14 @@ class Entry:
     make: Callable[..., None]
     kinds: Mapping[str, str]
     samples: int = 400
-    expected: Mapping[str, str | Cannot | Fails] = field(default_factory=dict)
+    expected: Mapping[str, Expectation] = field(default_factory=dict)
     signature: str = "serving_default"
     refused: str | None = None
     layers: tuple[str, ...] = ()
     heavy: bool = False
+    quick: bool = False
 
-    def expectation(self, variant: str) -> str | Cannot | Fails:
+    def expectation(self, variant: str) -> Expectation:
         """Return what is expected of a variant, by its id; KeyError for one that no CPU runs."""
         if variant not in VARIANTS:
             raise KeyError(f"{variant!r} is no variant of the zoo; expected one of {', '.join(VARIANTS)}")

@@ -144,20 +144,26 @@ def _name_nodes(path: Path) -> None:
 
 
 def _left_in_fp32(path: Path) -> list[str]:
-    """Names of the quantizable nodes that an input reaches without passing another; none where there are no others."""
+    """Names of the quantizable nodes that stay in FP32: those of several matrices of weights, and the first ones.
+
+    The first are those that an input reaches without passing another one; they are quantized where there are no others.
+    """
     import onnx
 
     graph = onnx.load(str(path)).graph
-    count = sum(node.op_type in QUANTIZED_OPERATORS for node in graph.node)
+    # ONNX Runtime's kernel takes a scale for each column of one matrix, and raises at a batch of matrices.
+    batched = {t.name for t in graph.initializer if len(t.dims) > 2}
+    apart = [n.name for n in graph.node if n.op_type == "MatMul" and batched.intersection(n.input)]
+    count = sum(node.op_type in QUANTIZED_OPERATORS and node.name not in apart for node in graph.node)
     reached, names = {value.name for value in graph.input}, []
     # The nodes of an ONNX graph are sorted topologically.
     for node in graph.node:
         if node.input and reached.intersection(node.input):
-            if node.op_type in QUANTIZED_OPERATORS:
+            if node.op_type in QUANTIZED_OPERATORS and node.name not in apart:
                 names.append(node.name)
             else:
                 reached.update(node.output)
-    return names if len(names) < count else []
+    return [*apart, *(names if len(names) < count else [])]
 
 
 @contextlib.contextmanager

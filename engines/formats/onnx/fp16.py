@@ -23,6 +23,8 @@ from engines.formats.onnx.layers import bodies
 from engines.formats.onnx.runner import CPU, OnnxRunner
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from engines.model.spec import ModelSpec
     from engines.runner import Arrays
     from engines.variant import Variant
@@ -88,8 +90,7 @@ def rounded(path: Path) -> Any:
     model = _load(path)
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            narrow = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
+            tensor.CopyFrom(numpy_helper.from_array(_rounded(numpy_helper.to_array(tensor)), tensor.name))
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     _expose(shown, (name for node in model.graph.node for name in node.output if name))
@@ -109,6 +110,14 @@ def rounded(path: Path) -> Any:
     model.graph.node.extend(nodes)
     del model.graph.value_info[:]
     return model
+
+
+def _rounded(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Values in FP16's steps; bounds and masks beyond its range, and what it would make zero, as they are."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float16).astype(np.float32)
+    lost = ~np.isfinite(narrow) | ((narrow == 0) & (values != 0))
+    return np.where(lost, values, narrow)
 
 
 def limited(model: Any, tensors: Collection[str]) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from engines.errors import RunnerError
 from engines.formats.onnx import providers
+from engines.formats.onnx.reference import said
 from engines.runner import Grid, Runner, check_signature, grid
 from engines.variant import Variant
 
@@ -91,7 +92,7 @@ class OnnxRunner(Runner):
             outputs = self._session.run(list(self._names.outputs.values()), self.feeds(inputs))
         except Exception as error:  # as at loading: a dozen unrelated types
             count = len(next(iter(inputs.values())))
-            raise RunnerError(f"{self.variant}: ONNX Runtime fails on a batch of {count}: {error}") from error
+            raise RunnerError(f"{self.variant}: ONNX Runtime fails on a batch of {count}: {said(error)}") from error
         return {name: np.asarray(array) for name, array in zip(self._names.outputs, outputs, strict=True)}
 
     def _release(self) -> None:

@@ -1,6 +1,8 @@
-"""tf2onnx's command, with the operator that it lacks: ``python -m engines.formats.onnx.tf2onnx_command``, with its options.
+"""tf2onnx's command, with what it lacks: ``python -m engines.formats.onnx.tf2onnx_command``, with its options.
 
 TensorFlow writes the exact GELU, and with it most transformers, with Erfc, which neither tf2onnx 1.17 nor ONNX knows.
+Keras calls grouped convolutions in a function that is compiled by XLA: such a call is never inlined, and tf2onnx takes
+it for an operator.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tf2onnx import convert, utils
+from tf2onnx import convert, tf_loader, utils
 from tf2onnx.handler import tf_op
 
 
@@ -29,5 +31,28 @@ class Erfc:
         )
 
 
+COMPILED, APART = "_XlaMustCompile", "_noinline"
+"""The attributes that keep a function from being inlined: XLA compiles it, or it is to stay apart."""
+
+
+def inlinable(graph: Any) -> Any:
+    """Return a GraphDef, changed in place, whose calls of compiled functions are calls like any other."""
+    compiled = {node.attr["f"].func.name for node in graph.node if COMPILED in node.attr and "f" in node.attr}
+    for node in graph.node:
+        node.attr.pop(COMPILED, None)
+    for function in graph.library.function:
+        if function.signature.name in compiled:
+            for attribute in (COMPILED, APART):
+                function.attr.pop(attribute, None)
+    return graph
+
+
+def _inline_before_optimizing() -> None:
+    """Have tf2onnx's optimizer, which inlines what may be, meet such calls."""
+    optimize = tf_loader.tf_optimize
+    tf_loader.tf_optimize = lambda inputs, outputs, graph: optimize(inputs, outputs, inlinable(graph))
+
+
 if __name__ == "__main__":
+    _inline_before_optimizing()
     convert.main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,34 +37,90 @@ def layers(path: Path) -> list[Layer]:
 
     Weights that an FP32 graph takes from 8 bits (TFLite's dynamic range) or FP16 are INT8 or FP16.
     """
-    return [weights.layer for weights in _all(path.read_bytes())]
+    return [layer for graph in _graphs(path.read_bytes()) for layer in _weighted(graph)]
+
+
+PUSHED_BY = PASSED_ON_BY | {"ADD", "SUB", "MUL", "NEG", "SELECT", "SELECT_V2", "BROADCAST_TO", "TILE", "EXPAND_DIMS"}
+"""The operators by which a mask reaches the softmax whose input it pushes away."""
+
+TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
+"""The operators to which a mask or a bound at FP16's end is as good as one beyond it."""
 
 
 def clamped(content: bytes) -> list[str]:
-    """Names of the FP16 weights with values at FP16's ends: TFLite's converter moves what is beyond 65504 there."""
+    """Names of the FP16 constants at FP16's ends, where TFLite's converter moves what is beyond; not masks and bounds.
+
+    Each comes with the operator that takes it: ``'head/kernel' of FULLY_CONNECTED``.
+    """
+    return [f"{name!r} of {operator}" for graph in _graphs(content) for name, operator in _of_clamped(graph)]
+
+
+def _of_clamped(graph: _Graph) -> Iterator[tuple[str, str]]:
+    """Clamped constants of one graph, each with the first operator to which it matters that they are."""
     limit = np.finfo(np.float16).max
-    return [
-        weights.name
-        for weights in _all(content)
-        if weights.layer.precision == "fp16" and (np.abs(weights.data.view(np.float16)) >= limit).any()
-    ]
+    for number, tensor in graph.stored():
+        if graph.types[tensor.Type()] != "FLOAT16":
+            continue
+        values = graph.data(tensor).view(np.float16)
+        if (np.abs(values) >= limit).any() and _matters(graph, number):
+            yield tensor.Name().decode(), next(iter(_reached(graph, number, PASSED_ON_BY)[0]), "the graph itself")
 
 
-class _Weights(NamedTuple):
-    """A constant that an operator takes as its weights: what is known of it, its name, and its bytes."""
-
-    layer: Layer
-    name: str
-    data: NDArray[np.uint8]
+def _matters(graph: _Graph, constant: int) -> bool:
+    """Whether anything takes a constant otherwise than as a mask or a bound."""
+    operators, tensors = _reached(graph, constant, PUSHED_BY)
+    return bool(operators - TAKE_CLAMPED) or not graph.outputs.isdisjoint(tensors)
 
 
-def _all(content: bytes) -> Iterator[_Weights]:
+def _reached(graph: _Graph, constant: int, through: frozenset[str]) -> tuple[set[str], list[int]]:
+    """Operators that a constant reaches through others, those not among them, and the tensors on the way."""
+    operators, tensors = set(), [constant]
+    for number in tensors:
+        for name, inputs, made in graph.operators:
+            if number in inputs and name in through:
+                tensors += [m for m in made if m not in tensors]
+            elif number in inputs:
+                operators.add(name)
+    return operators, tensors
+
+
+class _Graph:
+    """One graph of a file: its tensors, and its operators in the order in which they run."""
+
+    def __init__(self, model: Any, graph: Any, names: Mapping[int, str], types: Mapping[int, str]) -> None:
+        self.model, self.graph, self.types = model, graph, types
+        self.outputs = {graph.Outputs(i) for i in range(graph.OutputsLength())}
+        self.operators: list[tuple[str, list[int], list[int]]] = []
+        for number in range(graph.OperatorsLength()):
+            operator = graph.Operators(number)
+            code = model.OperatorCodes(operator.OpcodeIndex())
+            # Files from before there were 128 operators have the older field only.
+            name = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+            inputs = [operator.Inputs(i) for i in range(operator.InputsLength())]
+            self.operators.append((name, inputs, [operator.Outputs(i) for i in range(operator.OutputsLength())]))
+
+    def stored(self) -> Iterator[tuple[int, Any]]:
+        """Constants, by their number."""
+        for number in range(self.graph.TensorsLength()):
+            tensor = self.graph.Tensors(number)
+            buffer = self.model.Buffers(tensor.Buffer())
+            # Data that is stored behind the tables has an offset instead.
+            if buffer.DataLength() or buffer.Offset() > 1:
+                yield number, tensor
+
+    def data(self, tensor: Any) -> NDArray[np.uint8]:
+        """Bytes of a constant; none where they are stored behind the tables."""
+        buffer = self.model.Buffers(tensor.Buffer())
+        return buffer.DataAsNumpy() if buffer.DataLength() else np.empty(0, np.uint8)
+
+
+def _graphs(content: bytes) -> Iterator[_Graph]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
     operators, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
     for number in range(model.SubgraphsLength()):
-        yield from _of_graph(model, model.Subgraphs(number), operators, types)
+        yield _Graph(model, model.Subgraphs(number), operators, types)
 
 
 def _names(numbers: type) -> dict[int, str]:
@@ -72,26 +128,16 @@ def _names(numbers: type) -> dict[int, str]:
     return {value: name for name, value in vars(numbers).items() if isinstance(value, int)}
 
 
-def _of_graph(model: Any, graph: Any, operators: Mapping[int, str], types: Mapping[int, str]) -> Iterator[_Weights]:
-    """Go through one graph, whose operators are in the order in which they run."""
-    constants: dict[int, _Weights] = {}
-    for number in range(graph.TensorsLength()):
-        tensor = graph.Tensors(number)
-        buffer = model.Buffers(tensor.Buffer())
-        stored = STORED.get(types[tensor.Type()])
-        # Data that is stored behind the tables has an offset instead.
-        if stored and tensor.ShapeLength() >= 2 and (buffer.DataLength() or buffer.Offset() > 1):
-            layer = Layer(stored, math.prod(tensor.Shape(i) for i in range(tensor.ShapeLength())))
-            data = buffer.DataAsNumpy() if buffer.DataLength() else np.empty(0, np.uint8)
-            constants[number] = _Weights(layer, tensor.Name().decode(), data)
-    for number in range(graph.OperatorsLength()):
-        operator = graph.Operators(number)
-        code = model.OperatorCodes(operator.OpcodeIndex())
-        # Files from before there were 128 operators have the older field only.
-        name = operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        inputs = [operator.Inputs(i) for i in range(operator.InputsLength())]
+def _weighted(graph: _Graph) -> Iterator[Layer]:
+    """Layers of one graph that have weights."""
+    constants: dict[int, Layer] = {}
+    for number, tensor in graph.stored():
+        stored = STORED.get(graph.types[tensor.Type()])
+        if stored and tensor.ShapeLength() >= 2:
+            constants[number] = Layer(stored, math.prod(tensor.Shape(i) for i in range(tensor.ShapeLength())))
+    for name, inputs, outputs in graph.operators:
         weights = [constants[i] for i in inputs if i in constants]
         if name in PASSED_ON_BY and inputs[0] in constants:
-            constants[operator.Outputs(0)] = constants[inputs[0]]
+            constants[outputs[0]] = constants[inputs[0]]
         if weights and any(part in name for part in WEIGHTED_OPERATORS):
-            yield max(weights, key=lambda one: one.layer.weights)
+            yield max(weights, key=lambda one: one.weights)

@@ -1,0 +1,90 @@
+"""Every variant of every model of the zoo becomes what its entry says: it passes, fails, or cannot be, in words."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import pytest
+from zoo import ENTRIES
+from zoo.entry import ONNX, TFLITE, Cannot, Fails, Wide
+
+from engines.errors import ConversionError
+from engines.model import selection
+from engines.model.spec import SIGNATURE
+from engines.store import Store
+from engines.variant import Variant
+from fixtures.parallel import asks_for
+from trial import judged
+from trial.examine import examine
+from trial.sets import Sets
+
+pytestmark = pytest.mark.zoo
+
+STATES = {Cannot: (judged.CANNOT,), Wide: (judged.WIDE,), Fails: (judged.FAILS, judged.WIDE)}
+"""The states of a verdict that fit each expectation; a text is a state itself."""
+
+
+def pytest_generate_tests(metafunc):
+    """Parametrize over the entries: all where -m asks for the zoo, else those that every change is checked with."""
+    whole = asks_for("zoo", metafunc.config.getoption("-m") or "")
+    refused = "savedmodel_that_is_no_reference" in metafunc.function.__name__
+    chosen = [e for e in ENTRIES if bool(e.refused) == refused and (whole or e.quick)]
+    metafunc.parametrize("entry", chosen, ids=[e.name for e in chosen], scope="module")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folder of the models and their artifacts."""
+    return tmp_path_factory.mktemp("zoo")
+
+
+@pytest.fixture(scope="module")
+def made(entry, folder):
+    """Sets of the entry's inputs, and the chain that makes its variants; skips where this Keras lacks a layer."""
+    if why := entry.unavailable():
+        pytest.skip(why)
+    entry.write(folder / entry.name)
+    chains = selection.chains(
+        Store(folder / "build"),
+        saved_model=folder / entry.name / "model",
+        samples=folder / entry.name / "samples.npz",
+        signature=None if entry.signature == SIGNATURE else entry.signature,
+    )
+    (chain,) = chains.values()
+    chain.artifact(chain.spec.reference)
+    # Meanwhile TFLite's files are made in this process.
+    converting = threading.Thread(target=convert, args=(chain,))
+    converting.start()
+    yield Sets(chain)
+    converting.join()
+
+
+def convert(chain):
+    """Make the ONNX, which a process of its own does; a failure is raised again where the variant is asked for."""
+    with contextlib.suppress(ConversionError):
+        chain.artifact(Variant("onnx", "fp32"))
+
+
+def test_outputs_are_of_the_kinds_of_the_entry(entry, made):
+    """What is derived of every output is what it holds."""
+    assert {o.name: o.kind for o in made.chain.spec.outputs} == dict(entry.kinds)
+
+
+@pytest.mark.parametrize("name", [*TFLITE, *ONNX])
+def test_a_variant_becomes_what_is_expected(entry, made, name):
+    """It passes; or it fails by figures or more; or it cannot be, and the first line of the error has the words."""
+    (variant,) = [v for v in made.chain.variants if str(v) == name]
+    expected, verdict = entry.expectation(name), judged.judged(made.chain, variant, made)
+    assert verdict.state in STATES.get(type(expected), (expected,)), f"expected {expected}; {verdict.text}"
+    if isinstance(expected, Cannot):
+        first, *others = verdict.text.splitlines()
+        assert expected.words in first
+        assert not others, "a limit is told in one line"
+
+
+def test_a_savedmodel_that_is_no_reference_is_refused_in_words(entry, made):
+    """The examination of the reference finds it, and says why in its first line."""
+    flaws = examine(made.chain)
+    assert flaws
+    assert entry.refused in flaws[0].text.splitlines()[0]
