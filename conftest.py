@@ -20,6 +20,7 @@ pytest_plugins = [
     "fixtures.report",
     "fixtures.baseline",
     "fixtures.gate",
+    "fixtures.not_judged",
 ]
 
 

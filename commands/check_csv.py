@@ -181,7 +181,7 @@ def _judge(
 
 
 def _grids(variant: Variant, kinds: Mapping[str, str], scores: Mapping[str, NDArray[Any]]) -> dict[str, Grid]:
-    """Say which scores are TFLite's INT8 probabilities: the program is not asked, for each of them shows it."""
+    """Which scores are TFLite's INT8 probabilities: the program is not asked, for each of them shows it."""
     if variant.format != "tflite" or not variant.precision.startswith("int8"):
         return {}
     found = Grid(*tflite_runner.PROBABILITIES)
@@ -202,7 +202,7 @@ def _variant(spec: ModelSpec, name: str) -> Variant:
 
 
 def _artifact(store: Store, spec: ModelSpec, request: Request) -> Artifact:
-    """Give the export that the program was given: the one that is named, or the only one that there is.
+    """The export that the program was given: the one that is named, or the only one that there is.
 
     Never chosen by the number of predictions: a program that drops samples would choose its own measure.
     """
@@ -235,7 +235,7 @@ def _artifact(store: Store, spec: ModelSpec, request: Request) -> Artifact:
 
 
 def _exported(chain: Chain, artifact: Artifact) -> Exported:
-    """Give the exported samples and the reference's scores; refuses where other samples are found here."""
+    """Exported samples and the reference's scores; refuses where other samples are found here."""
     count, data, fed = artifact.details["samples"], chain.dataset, artifact.details["fed_sha256"]
     other = DataError(
         f"{artifact.folder}: holds {count} samples of {artifact.details['data']}, which are not those found here: "
@@ -267,7 +267,7 @@ def _read_report(path: Path) -> Report:
 
 
 def _proof(report: Report | None, exported: Exported, batch: int) -> Verdict:
-    """Say whether what was fed is what was exported, as far as anybody knows."""
+    """Whether what was fed is what was exported, as far as anybody knows."""
     name, expected = exported.name, exported.fed_sha256
     if report is None:
         return Verdict(True, f"  fed        not proved to be {name}: the program's report tells, --fed REPORT.json")

@@ -1,4 +1,4 @@
-"""``python -m engines describe``: print the description that is derived of a SavedModel or an ONNX file."""
+"""``python -m commands describe``: print the description that is derived of a SavedModel or an ONNX file."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ ENGINES = ("tensorrt", "onnxruntime")
 
 
 def missing(engine: str) -> str | None:
-    """Say why an engine cannot use the GPU here; None where it can."""
+    """Why an engine cannot use the GPU here; None where it can."""
     if engine == "tensorrt":
         return tensorrt_packages.unavailable()
     if reason := onnx_packages.unavailable() or driver.problem(0):
@@ -52,7 +52,7 @@ def missing(engine: str) -> str | None:
 
 
 def chosen_engines(asked: str | None) -> list[str]:
-    """Give the engines to measure: the one that was asked for, all, or (None) those that can run here.
+    """Engines to measure: the one that was asked for, all, or (None) those that can run here.
 
     Raises UnavailableError where one that was asked for cannot, or none can.
     """
@@ -67,7 +67,7 @@ def chosen_engines(asked: str | None) -> list[str]:
 
 
 def started(path: Path, fresh: dict[str, Any]) -> dict[str, Any]:
-    """Give the results to add to: those of ``path``, or ``fresh`` ones where there is no such file.
+    """Results to add to: those of ``path``, or ``fresh`` ones where there is no such file.
 
     Raises RunnerError where the file has the results of another model, data or GPU, or is no file of results.
     """
@@ -98,7 +98,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def describe(engine: str, command: str) -> dict[str, Any]:
-    """Say what an engine's rows were measured with: versions, command and time."""
+    """What an engine's rows were measured with: versions, command and time."""
     names = ("pycuda", "cuda-bindings", "polygraphy") if engine == "tensorrt" else ("onnx",)
     own = {"TensorRT": tensorrt_packages.version()} if engine == "tensorrt" else {"ONNX Runtime": _loaded_version()}
     return {
@@ -111,7 +111,7 @@ def describe(engine: str, command: str) -> dict[str, Any]:
 
 
 def _loaded_version() -> str:
-    """Give the version of the ONNX Runtime that runs: beside onnxruntime-gpu, onnxruntime may be installed too."""
+    """Version of the ONNX Runtime that runs: beside onnxruntime-gpu, onnxruntime may be installed too."""
     import onnxruntime
 
     return str(onnxruntime.__version__)

@@ -6,7 +6,6 @@ What it prints is where the rows of the formats' tolerances.toml come from, and 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from commands.command import DONE, FAILED, Call, Command, add_artifacts
-from conformance.compare import ANY, FIGURES, THRESHOLD, Grid, Scale, compare
+from conformance.compare import ANY, FIGURES, Grid, Scale, compare
 from conformance.measured import toml_rows
 from conformance.tolerances import BATCHING
 from engines.chain import SAMPLE_COUNT, Chain
@@ -28,6 +27,7 @@ from engines.formats.savedmodel import packages as savedmodel_packages
 from engines.model import selection
 from engines.model.bundled import bundled_names
 from engines.model.samples import content_hash
+from engines.model.written import written
 from engines.outputs import taken
 from engines.progress import live
 from engines.store import Recipe, Store
@@ -40,7 +40,7 @@ from trial.rules import Outputs, compare_of, magnitude, output_kinds, output_sca
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.model.spec import ModelSpec, OutputSpec
+    from engines.model.spec import ModelSpec
     from engines.runner import Runner
 
 DRAWN = 1000
@@ -107,7 +107,7 @@ def measured(chain: Chain, variant: Variant, sets: Sequence[Set]) -> Measured:
 
 
 def _sound_on_average(chain: Chain, runner: Runner, part: Set, actual: Mapping[str, NDArray[Any]]) -> bool:
-    """Say whether the tests judge a variant by averages of these inputs, and those are within the table."""
+    """Whether the tests judge a variant by averages of these inputs, and those are within the table."""
     whole = Outputs(part.inputs, actual, part.reference)
     for group in part.groups:
         given = whole.part(group)
@@ -120,10 +120,10 @@ def _sound_on_average(chain: Chain, runner: Runner, part: Set, actual: Mapping[s
 def worst(
     runner: Runner, actual: Mapping[str, NDArray[Any]], part: Set, scales: Mapping[str, Scale]
 ) -> dict[str, float]:
-    """Give the worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
+    """The worst of every figure over windows of the set's samples, each a quarter further on; see ``compare``."""
     result: list[dict[str, float]] = []
     grids = {name: Grid(*found) for name, found in runner.grids.items()}
-    last = max(len(next(iter(part.inputs.values()))) - part.window, 0)
+    last = max(_count(runner.spec, part.reference) - part.window, 0)
     for start in sorted({*range(0, last, max(part.window // 4, 1)), last}):
         few = slice(start, start + part.window)
         comparison = compare(
@@ -140,18 +140,23 @@ def worst(
     return worst_of(result)
 
 
+def _count(spec: ModelSpec, outputs: Mapping[str, NDArray[Any]]) -> int:
+    """How many samples outputs are of; one without a batch axis tells nothing of it."""
+    return max((len(array) for name, array in outputs.items() if name not in spec.constants), default=1)
+
+
 def worst_of(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Give the largest of each figure, where any has it."""
+    """The largest of each figure, where any has it."""
     return {n: max(figures.get(n, 0.0) for figures in several) for n in FIGURES if any(n in f for f in several)}
 
 
 def reference_sets(
     chain: Chain, samples: Mapping[str, NDArray[Any]], drawn: int, command: str
 ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """Give the SavedModel's outputs on the samples, the stress inputs, and its outputs on those.
+    """The SavedModel's outputs on the samples, the stress inputs, and its outputs on those.
 
-    They are stored with the model's artifacts, for environments without TensorFlow: those could neither compute the
-    outputs nor be sure to draw the same inputs with another version of Hypothesis. ``command`` stores them there.
+    They are stored with the model's artifacts, for environments without TensorFlow: those cannot compute the outputs.
+    Nor would another version of Hypothesis surely draw the same inputs. ``command`` stores them there.
     """
 
     def build(folder: Path) -> None:
@@ -184,7 +189,7 @@ def reference_sets(
 
 
 def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale]) -> float:
-    """Give the largest difference between a test sample in a batch and the same sample alone, as the tests take it."""
+    """Largest difference between a test sample in a batch and the same sample alone, as the tests take it."""
     inputs = chain.samples.inputs
     with chain.runner(variant, None if variant.profile else max(BATCHES)) as runner:
         alone = runner.in_batches(inputs, 1)
@@ -194,34 +199,6 @@ def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale
         for found in batched
         for name, expected in alone.items()
     )
-
-
-def description(spec: ModelSpec) -> str:
-    """Write a SavedModel that was named by --saved-model as the TOML file that can carry tolerances of its own."""
-    inputs = (f"{{ name = {_toml(i.name)}, shape = {_toml(i.shape)}, range = {_toml(i.range)} }}" for i in spec.inputs)
-    outputs = (
-        f"{{ name = {_toml(o.name)}, shape = {_toml(o.shape)}, kind = {_toml(o.kind)}{_dtype(o)} }}"
-        for o in spec.outputs
-    )
-    lines = [
-        f"name = {_toml(spec.name)}",
-        f"source.saved_model = {_toml(str(spec.saved_model))}",
-        f"inputs = [{', '.join(inputs)}]",
-        f"outputs = [{', '.join(outputs)}]",
-        f"data.dataset = {_toml(spec.dataset)}  # --samples replaces it",
-    ]
-    return "\n".join([*lines, *(f"dimensions.{name} = {_toml(sizes)}" for name, sizes in spec.dimensions.items())])
-
-
-def _dtype(output: OutputSpec) -> str:
-    """Rest of an output's line: its dtype and threshold, where they are not the usual ones."""
-    dtype = f", dtype = {_toml(output.dtype)}" if output.dtype != "float32" else ""
-    return dtype + (f", threshold = {output.threshold}" if output.threshold != THRESHOLD else "")
-
-
-def _toml(value: Any) -> str:
-    # JSON's strings, numbers and lists of them are TOML's.
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -274,7 +251,7 @@ def _measure(options: argparse.Namespace, command: str) -> None:
     print(f"# {chain.spec.name} on {chain.dataset.source}: {len(samples)} samples, {SAMPLE_COUNT} in a row;")
     print(f"# {made_up} contrast and drawn inputs, each by itself. Figures are [allowed, seen].\n")
     if options.saved_model:
-        print(f"{description(chain.spec)}\n")
+        print(written(chain.spec))
     chosen = [v for v in chain.variants if options.format in {None, v.format}]
     failed = []
     for name in dict.fromkeys(v.row_name for v in chosen):

@@ -14,9 +14,10 @@ Probabilities saturate and hide errors, so no single figure decides. A compariso
 
 Which of them an output has hangs on its kind:
 
-- ``probabilities`` (N, classes): all but ``spread``. Where an engine gives them as integers, they are multiples of a
-  step. Mean, divergence and sum are then judged by the reference rounded to it: no engine can do better.
-- ``logits`` (N, classes): all but ``sum`` and ``spread``, classes and divergence of their softmax.
+- ``probabilities`` (N, …, classes): all but ``spread``; every row along the last axis has a class. Where an engine
+  gives them as integers, they are multiples of a step. Mean, divergence and sum are then judged by the reference
+  rounded to it: no engine can do better.
+- ``logits`` (N, …, classes): all but ``sum`` and ``spread``, classes and divergence of their softmax.
 - ``scores`` in [0, 1], each with a decision at a threshold of its own: ``max``; ``mean``, where each score counts as
   the two probabilities of yes and no; ``flips`` is the share of decisions that differ, and ``margin`` how far the
   reference was from the threshold there. What was no further from it than ``max`` allows (and UNDECIDED) was undecided.
@@ -134,8 +135,8 @@ class Figure:
 class Flip:
     """A sample whose top-1 class differs, and the reference's lead of its first class over its second there.
 
-    Of scores and integers it is the sample's worst decision or integer, at ``place`` in the sample; the margin is the
-    reference's distance from the threshold, and 0 for integers.
+    Where a sample has several decisions or integers it is the worst of them, at ``place`` in the sample; the margin of
+    scores is the reference's distance from the threshold, and that of integers 0.
     """
 
     sample: int
@@ -373,8 +374,8 @@ def _compare_output(given: _Given, threshold: float) -> OutputComparison:
 
 
 def _of_classes(given: _Given) -> OutputComparison:
-    """Probabilities and logits, (N, classes)."""
-    actual, reference = given.actual, given.reference
+    """Probabilities and logits, (N, …, classes)."""
+    actual, reference = (array.reshape(-1, array.shape[-1]) for array in (given.actual, given.reference))
     difference, unit = differences(actual, reference), 1.0
     if given.kind == "probabilities":
         needed = {"max": float(difference.max())}
@@ -389,12 +390,12 @@ def _of_classes(given: _Given) -> OutputComparison:
         p, q = softmax(reference), softmax(actual)
         needed["kl"] = float(kl_divergence(q, p).mean())
     expected, found, lead = p.argmax(axis=1), q.argmax(axis=1), margins(p)
-    flipped = np.flatnonzero(expected != found)
-    flipped = flipped[np.argsort(-lead[flipped], kind="stable")]
-    flips = tuple(Flip(int(i), int(expected[i]), int(found[i]), float(lead[i])) for i in flipped)
+    shape = given.reference.shape
+    wrong = (expected != found).reshape(shape[:-1])
+    flips = _worst_of_samples(wrong, *(array.reshape(shape[:-1]) for array in (lead, expected, found)))
     needed["margin"] = flips[0].margin if flips else 0.0
-    needed["flips"] = len(flips) / len(p)
-    return given.comparison(needed, difference, unit=unit, flips=flips)
+    needed["flips"] = float(wrong.mean())
+    return given.comparison(needed, difference.reshape(shape), unit=unit, flips=flips)
 
 
 def _of_values(given: _Given) -> OutputComparison:

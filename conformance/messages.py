@@ -66,7 +66,7 @@ def explain(failure: Difference) -> str:
 
 
 CLASSES = ("probabilities", "logits")
-"""The kinds of outputs whose second axis is that of classes."""
+"""The kinds of outputs whose last axis is that of classes."""
 
 
 def _output_lines(
@@ -104,18 +104,26 @@ def _class_lines(
     output: OutputComparison, actual: NDArray[Any], reference: NDArray[Any], context: Context
 ) -> list[str]:
     lines, sample = [], output.worst_sample
+    worst = next((f.place for f in output.flips if f.sample == sample), output.worst_index[1:-1])
+    place = f" at {_place(worst)}" if worst else ""
     for who, array in (("expected", reference), ("got", actual)):
-        row = softmax(array[sample : sample + 1])[0] if output.kind == "logits" else array[sample]
+        at = (sample, *worst)
+        row = softmax(array[at][None])[0] if output.kind == "logits" else array[at]
         ranked = ", ".join(f"{_class_name(c, context)} {p:.4f}" for c, p in top(row))
-        lines.append(f"      {who:<8} top 3  {ranked}")
+        lines.append(f"      {who:<8} top 3{place}  {ranked}")
     if output.flips:
         shown = [
-            f"sample {f.sample}{_named(f.sample, context)}: {_class_name(f.expected, context)} → "
-            f"{_class_name(f.actual, context)}, lead {f.margin:.4f}"
+            f"sample {f.sample}{_named(f.sample, context)}{f' {_place(f.place)}' if f.place else ''}: "
+            f"{_class_name(f.expected, context)} → {_class_name(f.actual, context)}, lead {f.margin:.4f}"
             for f in output.flips[:SOME]
         ]
-        lines.append(f"    top-1 flips {len(output.flips)} of {output.samples}: {_some(shown, output)}")
+        where = "in " if worst else ""
+        lines.append(f"    top-1 flips {where}{len(output.flips)} of {output.samples}: {_some(shown, output)}")
     return lines
+
+
+def _place(place: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, place))}]"
 
 
 SOME = 5
@@ -140,7 +148,7 @@ def _other_lines(
         if output.kind == "ranked":
             shown.append(f"{where}: {flip.expected}")
             continue
-        place = f"[{', '.join(map(str, flip.place))}]" if flip.place else ""
+        place = _place(flip.place) if flip.place else ""
         index = flip.place if output.kind == "constant" else (flip.sample, *flip.place)
         one, other = (
             float(a.reshape(-1)[index] if output.kind == "constant" else a[index]) for a in (reference, actual)
@@ -155,7 +163,7 @@ def _class_name(index: int, context: Context) -> str:
 
 
 def _class_of(output: OutputComparison, index: tuple[int, ...], context: Context) -> str:
-    return f" ({_class_name(index[1], context)})" if output.kind in CLASSES else ""
+    return f" ({_class_name(index[-1], context)})" if output.kind in CLASSES else ""
 
 
 def _named(sample: int, context: Context) -> str:

@@ -10,9 +10,12 @@ import numpy as np
 
 from engines.errors import DataError, RunnerError
 from engines.model.samples import reach
+from engines.outputs import joined, taken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from engines.model.spec import ModelSpec
 
     Arrays = Mapping[str, NDArray[Any]]
     Ask = Callable[[Arrays], dict[str, NDArray[Any]]]
@@ -38,17 +41,18 @@ def all_of(source: str, ask: Ask, inputs: Arrays) -> Answers:
         raise DataError(f"{source}: {error}, on samples of {reach(inputs)}; give samples that it runs") from error
 
 
-def what_it_runs(source: str, ask: Ask, inputs: Arrays) -> Answers:
+def what_it_runs(spec: ModelSpec, ask: Ask, inputs: Arrays) -> Answers:
     """Answers to those inputs that are run, zeros in place of others; DataError where none is."""
     try:
         return ask(inputs), {}
     except RunnerError:
         parts, stopped = _by_halves(ask, inputs)
     if not parts:
-        raise DataError(f"{source}: {stopped[0]}, on all {len(stopped)} made-up inputs of {reach(inputs)}")
-    blank = {name: np.zeros_like(array[:1]) for name, array in next(iter(parts.values())).items()}
+        raise DataError(f"{spec.source}: {stopped[0]}, on all {len(stopped)} made-up inputs of {reach(inputs)}")
+    first = taken(spec, next(iter(parts.values())), slice(1))
+    blank = {name: array if name in spec.constants else np.zeros_like(array) for name, array in first.items()}
     parts |= dict.fromkeys(stopped, blank)
-    return {name: np.concatenate([parts[at][name] for at in sorted(parts)]) for name in blank}, stopped
+    return joined(spec, [parts[at] for at in sorted(parts)], "the reference"), stopped
 
 
 def _by_halves(ask: Ask, inputs: Arrays) -> tuple[dict[int, dict[str, NDArray[Any]]], dict[int, str]]:

@@ -5,38 +5,33 @@
 
 Each link is an artifact in the store, so that it is made once and made again when anything it came from changes. What
 is made from what, and how, the formats know; nothing here names one. TensorFlow and TensorRT may live in environments
-of their own that share a store: one without the reference's packages takes what the other made, whatever versions of
-the converters are installed beside it, and the samples with it.
+of their own that share a store. One without the reference's packages takes what the other made, samples included,
+whatever versions of the converters are installed beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from engines.answers import STOPPED, all_of, what_it_runs, written
-from engines.errors import ConversionError, DataError, UnavailableError
+from engines.errors import ConversionError, DataError, RunnerError, UnavailableError
 from engines.formats import registry
 from engines.formats.base import Job
 from engines.model.brought import BroughtData
 from engines.model.fitting import fitting
 from engines.model.ranges import ranges
-from engines.model.samples import Dataset, Samples, content_hash
-from engines.model.spec import SIGNATURE
+from engines.model.samples import Dataset, Samples
+from engines.references import References
 from engines.store import Artifact, Build, Recipe, Store, file_hash
+from engines.unusable import BUILT, OPENED, Unusable, blamed
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from engines.answers import Answers
     from engines.model.ranges import Ranges
     from engines.model.spec import ModelSpec
-    from engines.runner import Arrays, Runner
+    from engines.runner import Runner
     from engines.variant import Variant
 
 SAMPLE_COUNT = 100
@@ -47,7 +42,7 @@ DATA = "data"
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(References):
     """Makes the artifacts, reference outputs and runners of one model, on one data set, in one store."""
 
     spec: ModelSpec
@@ -105,12 +100,23 @@ class Chain:
     def artifact(self, variant: Variant) -> Artifact:
         """The artifact that a variant runs, made now where it is missing or stale.
 
-        Raises UnavailableError where it has to be made and what makes it is not installed, ConversionError where
-        the converter fails, StoreError where the store cannot be read or written.
+        Raises UnavailableError where it has to be made and what makes it is not installed, and ConversionError where
+        the converter fails. Raises StoreError where the store cannot be read or written.
         """
         if registry.find(variant.format).local and (reason := registry.unavailable(variant)):
             raise UnavailableError(f"{variant}: {reason}")
-        return self._made(registry.find(variant.format).artifact(variant))
+        own = registry.find(variant.format).artifact(variant)
+        with blamed(Unusable(self.spec.name, own, BUILT), ConversionError):
+            return self._made(own)
+
+    def needs(self, variant: Variant) -> tuple[Variant, ...]:
+        """The variants whose artifacts a variant is made from, each from the next; that which it runs comes first."""
+        own: Variant | None = registry.find(variant.format).artifact(variant)
+        found: list[Variant] = []
+        while own is not None:
+            found.append(own)
+            own = None if own.format in self.brought else registry.find(own.format).source(own.precision)
+        return tuple(found)
 
     def rebuilt(self, variant: Variant, number: int) -> Path:
         """The engine of a variant, built once more from nothing: no timing or calibration cache.
@@ -199,61 +205,5 @@ class Chain:
         def keep(suffix: str, recipe: Recipe, build: Build) -> Artifact:
             return self.store.get(self.spec.name, f"{name}.{suffix}", recipe, build)
 
-        return registry.find(variant.format).open(self.spec, variant, path, batch_size, keep)
-
-    def reference(self, name: str, inputs: Arrays, made_by: str = "") -> dict[str, NDArray[Any]]:
-        """The reference's outputs on ``inputs``, computed once and stored as ``reference-<name>``.
-
-        An environment that cannot run it reads what another one stored, by the command ``made_by`` (default: pytest).
-        Raises DataError, which says what the inputs hold, where the reference stops at them.
-        """
-        return self._answers(name, inputs, lambda: all_of(self.spec.source, self._ask, inputs), made_by)[0]
-
-    def tried(self, name: str, inputs: Arrays) -> tuple[dict[str, NDArray[Any]], dict[int, str]]:
-        """The same of made-up inputs, and what the reference said of those that it stops at, by their number.
-
-        Zeros stand in place of its answer to those. Raises DataError where it stops at all of them.
-        """
-        outputs, details = self._answers(name, inputs, lambda: what_it_runs(self.spec.source, self._ask, inputs))
-        return outputs, {int(number): str(said) for number, said in details.get(STOPPED, {}).items()}
-
-    def _ask(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Outputs of the reference; not through the runner: what all engines share must not be what judges them."""
-        return registry.reference(self.spec).reference(self.spec, self.file(self.spec.reference), inputs)
-
-    def _answers(
-        self, name: str, inputs: Arrays, ask: Callable[[], Answers], made_by: str = ""
-    ) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
-        """Stored answers of the reference, and the details of their artifact; ``ask`` computes them."""
-        format_, chosen = registry.reference(self.spec), self.spec.signature
-        made_from = {format_.name: self.artifact(self.spec.reference).sha256, "inputs": content_hash(inputs)}
-
-        # What was computed before signatures could be chosen says nothing of it.
-        parameters = {} if chosen == SIGNATURE else {"signature": chosen}
-        recipe = Recipe(made_from, parameters, {next(iter(format_.packages)): format_.version()})
-        return self._arrays(f"reference-{name}", "outputs.npz", recipe, lambda to: written(to, *ask()), made_by)
-
-    def inputs(
-        self, name: str, made_from: Mapping[str, str], tools: Mapping[str, str | None], make: Callable[[], Arrays]
-    ) -> dict[str, NDArray[Any]]:
-        """Generated inputs by name, made once and stored as ``inputs-<name>``.
-
-        An environment that cannot run the reference reads what another one stored: other versions of ``tools`` might
-        generate others, to which nobody knows the reference's answers.
-        """
-
-        def build(folder: Path) -> None:
-            np.savez_compressed(folder / "inputs.npz", **dict[str, Any](make()))
-
-        return self._arrays(f"inputs-{name}", "inputs.npz", Recipe(made_from, {}, tools), build)[0]
-
-    def _arrays(
-        self, name: str, file: str, recipe: Recipe, build: Build, made_by: str = ""
-    ) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
-        """Arrays that only an environment with the reference makes, and the details of their artifact."""
-        format_ = registry.reference(self.spec)
-        command = made_by or f"pytest {self.spec.option}"
-        hint = f"run `{command}` where {format_.label} is installed, on the same artifact folder"
-        artifact = self.keep(name, recipe, build, format_.unavailable(), hint)
-        with np.load(artifact.file(file)) as archive:
-            return dict(archive), artifact.details
+        with blamed(Unusable(self.spec.name, variant, OPENED), RunnerError):
+            return registry.find(variant.format).open(self.spec, variant, path, batch_size, keep)

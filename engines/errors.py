@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engines.unusable import Unusable
+
 
 class EngineError(Exception):
     """Anything that this package refuses or fails to do; the message is written for the person who has to act."""
+
+    unusable: Unusable | None = None
+    """What cannot be used at all for this error; None where that is not known, or something else may work."""
 
 
 class SpecError(EngineError):

@@ -18,10 +18,10 @@ class Layer:
 
 
 def precision_of(layers: Sequence[Layer]) -> str:
-    """Give the coarsest precision that half of the layers or half of the weights have, or a coarser one; else fp32.
+    """Coarsest precision that half of the layers or half of the weights have, or a coarser one; else fp32.
 
-    Either half is enough, for sound converters leave layers alone: the suite's own INT8 leaves out the first one, which
-    may be one of two, and TFLite's dynamic range all small ones, which may be most.
+    Either half is enough, for sound converters leave layers alone. The suite's own INT8 leaves out the first one, which
+    may be one of two; TFLite's dynamic range all small ones, which may be most.
     """
     for place, precision in enumerate(REDUCED):
         those = [layer for layer in layers if layer.precision in REDUCED[: place + 1]]
@@ -33,6 +33,6 @@ def precision_of(layers: Sequence[Layer]) -> str:
 
 
 def described(layers: Sequence[Layer]) -> str:
-    """Say how many layers have which precision: ``layers with weights: 8 INT8, 1 FP32``."""
+    """How many layers have which precision: ``layers with weights: 8 INT8, 1 FP32``."""
     counts = [(sum(layer.precision == p for layer in layers), p.upper()) for p in (*REDUCED, "fp32")]
     return f"layers with weights: {', '.join(f'{count} {name}' for count, name in counts if count) or 'none'}"

@@ -97,7 +97,7 @@ _terminal: _Terminal | None = None
 
 
 def _current() -> _Terminal:
-    """Give the terminal that was chosen, or that of standard error."""
+    """Terminal that was chosen, or that of standard error."""
     global _terminal  # noqa: PLW0603 - a process has one terminal
     if _terminal is None or not (_terminal.chosen or _terminal.work or _terminal.stream is sys.stderr):
         _terminal = _Terminal(sys.stderr, lambda: 0, chosen=False)

@@ -31,7 +31,7 @@ class Grid(NamedTuple):
 
 
 def grid(dtype: np.dtype[Any], scale: float, zero_point: int) -> Grid:
-    """Give the values (q - zero point) · scale that integers q of a dtype stand for."""
+    """Values (q - zero point) · scale that integers q of a dtype stand for."""
     limits = np.iinfo(dtype)
     return Grid(scale, (int(limits.min) - zero_point) * scale, (int(limits.max) - zero_point) * scale)
 
@@ -39,10 +39,11 @@ def grid(dtype: np.dtype[Any], scale: float, zero_point: int) -> Grid:
 class Runner(AbstractContextManager["Runner"], abc.ABC):
     """Runs one engine: ``runner(inputs) -> outputs``, both by the spec's names, for any number of samples.
 
-    A runner splits the samples into batches of at most ``batch_size``, the remainder included, never changes its
-    inputs, and refuses what it cannot run with a RunnerError that says what it takes. ``settings`` states what was
-    chosen for it (provider, threads, …), for reports; ``grids`` says of which outputs are integers inside the engine,
-    and ``steps`` of which inputs are, by their steps.
+    A runner splits the samples into batches of at most ``batch_size``, the remainder included, and never changes its
+    inputs. It refuses what it cannot run with a RunnerError that tells what it takes. ``settings`` states what was
+    chosen for it (provider, threads, …), for reports. ``grids`` holds those of the outputs that are integers inside the
+    engine, ``steps`` the steps of the inputs that are. ``beside`` are runners of the same engine in other ways, each of
+    which names its ``way``: what is promised of the engine holds for all of them.
     """
 
     def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
@@ -55,6 +56,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         self.settings: dict[str, str] = {}
         self.grids: dict[str, Grid] = {}
         self.steps: dict[str, float] = {}
+        self.beside: tuple[Runner, ...] = ()
+        self.way = ""
         self._closed = False
 
     @abc.abstractmethod
@@ -69,8 +72,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         """Run all samples: arrays (N, …) by input name in, arrays (N, …) by output name out.
 
         An output of kind ``constant`` has no batch axis, and is given as it is. Raises RunnerError for a missing or
-        unknown input, a wrong dtype, rank or size, inputs that disagree on N, no samples at all, a constant that is
-        not the same in every batch, and a closed runner.
+        unknown input, a wrong dtype, rank or size, inputs that disagree on N, and no samples at all. So it does for a
+        constant that is not the same in every batch, and for a closed runner.
         """
         if self._closed:
             raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
@@ -117,6 +120,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         if not self._closed:
             self._closed = True
             self._release()
+        for other in self.beside:
+            other.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,7 +1,7 @@
 """The artifact store: what is built once, kept in a folder, and trusted only as long as it still is what was built.
 
-An artifact is the folder ``<root>/<model>/<name>`` with any files in it, and ``artifact.json`` beside them, which
-records what the artifact was made from and the size and SHA-256 of each file. It comes into being by one rename, so
+An artifact is the folder ``<root>/<model>/<name>`` with any files in it, and ``artifact.json`` beside them. That
+records what the artifact was made from, and the size and SHA-256 of each file. It comes into being by one rename, so
 that a build that fails or is killed leaves nothing that counts.
 """
 
@@ -72,8 +72,8 @@ _STORE_ERRNOS = frozenset(
 class Recipe:
     """What an artifact is made from: it is valid as long as all of this still matches.
 
-    ``inputs`` maps names to content hashes, ``parameters`` are JSON-able settings of the build, ``tools`` maps tools
-    to versions (None: not installed here, so any recorded version is accepted), and ``environment`` holds what else
+    ``inputs`` maps names to content hashes, ``parameters`` are JSON-able settings of the build. ``tools`` maps tools to
+    versions; None means not installed here, so any recorded version is accepted. ``environment`` holds what else
     matters, such as GPU and driver.
     """
 
@@ -112,7 +112,7 @@ class Artifact:
         return details
 
     def file(self, name: str) -> Path:
-        """Give the path of a file by its relative name; raises StoreError when it is not part of the artifact."""
+        """Path of a file by its relative name; raises StoreError when it is not part of the artifact."""
         files = self.record["files"]
         if name not in files:
             raise StoreError(f"{self.folder}: {name!r} is not part of this artifact; it holds {', '.join(files)}")
@@ -131,7 +131,7 @@ class Store:
         return {"store": str(self.root)}
 
     def find(self, model: str, name: str, recipe: Recipe) -> Artifact | None:
-        """Give the valid artifact, or None; builds nothing and writes nothing.
+        """The valid artifact, or None; builds nothing and writes nothing.
 
         Raises ValueError for a name that is not allowed, StoreError when the store cannot be read.
         """
@@ -141,7 +141,7 @@ class Store:
         return found if isinstance(found, Artifact) else None
 
     def recorded(self, model: str, name: str) -> Artifact | None:
-        """Give an artifact whose files are what was built, whatever it was made from; None where there is none.
+        """The artifact whose files are what was built, whatever it was made from; None where there is none.
 
         For what cannot be made here and whose ingredients are not here either: another environment answers for them.
         Raises as :meth:`find` does.
@@ -152,7 +152,7 @@ class Store:
         return found if isinstance(found, Artifact) else None
 
     def names(self, model: str) -> tuple[str, ...]:
-        """Name the artifacts of a model, valid or not, in order; raises as :meth:`find` does."""
+        """Names of the artifacts of a model, valid or not, in order; raises as :meth:`find` does."""
         _check_names(model, model)
         folder = self.root / model
         with self._explained():
@@ -160,14 +160,14 @@ class Store:
         return tuple(sorted(name for name in found if ARTIFACT_NAME.fullmatch(name)))
 
     def get(self, model: str, name: str, recipe: Recipe, build: Build | None, *, hint: str = "") -> Artifact:
-        """Give the valid artifact; without one, build it (again), once even when several processes ask.
+        """The valid artifact; without one, build it (again), once even when several processes ask.
 
         ``build`` gets an empty folder to fill. What it raises comes through, and leaves the store as it was. None
         says that the artifact cannot be made here; ``hint`` is the command that makes it.
 
-        Raises ValueError for a name that is not allowed, TypeError when recipe or details are not JSON-able, and
-        StoreError when there is nothing valid and no ``build``, when ``build`` made nothing, and when the store
-        cannot be read or written.
+        Raises ValueError for a name that is not allowed, and TypeError when recipe or details are not JSON-able. Raises
+        StoreError when there is nothing valid and no ``build``, when ``build`` made nothing, and when the store cannot
+        be read or written.
         """
         _check_names(model, name)
         recorded = _recorded(recipe)
@@ -190,7 +190,7 @@ class Store:
                 return self._build(model, name, recorded, build)
 
     def _inspect(self, model: str, name: str, recipe: Mapping[str, Any] | None) -> Artifact | str:
-        """Give the artifact when it is valid, else the reason why it is not."""
+        """The artifact when it is valid, else the reason why it is not."""
         folder = self.root / model / name
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -285,7 +285,7 @@ class Store:
             ) from error
 
     def _concerns(self, filename: object) -> bool:
-        """Tell whether an OSError's file is the store's; a failing write, as on a full disk, names no file."""
+        """Whether an OSError's file is the store's; a failing write, as on a full disk, names no file."""
         if filename is None:
             return True
         if not isinstance(filename, str | bytes):
@@ -302,7 +302,7 @@ def _check_names(model: str, name: str) -> None:
 
 
 def _recorded(recipe: Recipe) -> dict[str, Any]:
-    """Give the recipe as it reads when it comes back from JSON (lists for tuples, strings for keys)."""
+    """Recipe as it reads when it comes back from JSON (lists for tuples, strings for keys)."""
     sections = ((section, dict(getattr(recipe, section))) for section in _CHANGED)
     return _through_json(dict(sections))
 
@@ -384,7 +384,7 @@ def _files_flaws(record: Mapping[str, Any], folder: Path) -> Iterator[str]:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    """Give the size of each file below a folder by its relative name, without the store's own record."""
+    """Size of each file below a folder by its relative name, without the store's own record."""
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):

@@ -34,7 +34,7 @@ def check(chain, runner, count, answers, judge_outputs, record):
 
 @pytest.fixture(scope="session")
 def label_count(chain):
-    """Give how many labelled samples there are; skips where there are none, or nothing that they label."""
+    """How many labelled samples there are; skips where there are none, or nothing that they label."""
     if chain.spec.probabilities is None:
         pytest.skip(f"{chain.spec.name} has no output of class scores")
     if not chain.dataset.labelled:

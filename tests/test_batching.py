@@ -19,47 +19,52 @@ FEW = 12
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 16, 31, 32, 33, 100])
-def test_a_batch_gives_what_single_samples_give(chain, variant, runner, samples, singles, batched, batch):
+def test_a_batch_gives_what_single_samples_give(chain, variant, runner, samples, ways, batched, batch):
     """Each of the samples, run in batches of this many, has the answer that it has alone."""
     with contextlib.ExitStack() as opened:
         if variant.profile is None and batch > runner.batch_size:
             # The runner of the other tests would cut them: it runs batches as large as the model's first profile.
             runner = opened.enter_context(chain.runner(variant, batch_size=batch))
-        batched(runner.in_batches(samples.inputs, batch), singles, f"batches of {batch}")
+        for one, way in zip((runner, *runner.beside), ways, strict=True):
+            batched(one.in_batches(samples.inputs, batch), way.singles, f"batches of {batch}", one.way)
 
 
 @given(data=st.data())
-def test_any_partition_gives_the_same_outputs(data, spec, runner, samples, singles, batched):
+def test_any_partition_gives_the_same_outputs(data, spec, samples, ways, batched):
     """However the samples are cut into batches, every one has the answer that it has alone."""
     count = min(FEW, len(samples))
     cuts = data.draw(partitions(count))
-    outputs = [runner(samples.take(start, stop).inputs) for start, stop in cuts]
-    batched(joined(spec, outputs), taken(spec, singles, slice(count)), f"partition {cuts}")
+    for way in ways:
+        outputs = [way.runner(samples.take(start, stop).inputs) for start, stop in cuts]
+        batched(joined(spec, outputs), taken(spec, way.singles, slice(count)), f"partition {cuts}", way.runner.way)
 
 
 @given(data=st.data())
-def test_permuting_the_batch_permutes_the_outputs(data, spec, runner, samples, singles, batched):
+def test_permuting_the_batch_permutes_the_outputs(data, spec, samples, ways, batched):
     """The answers follow the samples when the batch is reordered."""
     order = np.array(data.draw(st.permutations(range(min(FEW, len(samples))))))
-    outputs = runner({name: array[order] for name, array in samples.inputs.items()})
-    batched(outputs, taken(spec, singles, order), f"order {order.tolist()}")
+    for way in ways:
+        outputs = way.runner({name: array[order] for name, array in samples.inputs.items()})
+        batched(outputs, taken(spec, way.singles, order), f"order {order.tolist()}", way.runner.way)
 
 
 @given(data=st.data())
-def test_repeated_samples_agree_within_a_batch(data, spec, runner, samples, singles, batched):
+def test_repeated_samples_agree_within_a_batch(data, spec, samples, ways, batched):
     """The same sample at several places of one batch has the same answer at each."""
     places = st.lists(st.integers(0, min(FEW, len(samples)) - 1), min_size=2, max_size=33)
     chosen = np.array(data.draw(places))
-    outputs = runner({name: array[chosen] for name, array in samples.inputs.items()})
-    batched(outputs, taken(spec, singles, chosen), f"samples {chosen.tolist()}")
+    for way in ways:
+        outputs = way.runner({name: array[chosen] for name, array in samples.inputs.items()})
+        batched(outputs, taken(spec, way.singles, chosen), f"samples {chosen.tolist()}", way.runner.way)
 
 
-def test_repeated_runs_are_identical(runner, samples):
+def test_repeated_runs_are_identical(ways, samples):
     """The same inputs give bit for bit the same outputs, run after run."""
-    expected = runner(samples.inputs)
-    for _ in range(3):
-        for name, array in runner(samples.inputs).items():
-            np.testing.assert_array_equal(array, expected[name])
+    for number, way in enumerate(ways):
+        expected = way.runner(samples.inputs)
+        for _ in range(1 if number else 3):
+            for name, array in way.runner(samples.inputs).items():
+                np.testing.assert_array_equal(array, expected[name])
 
 
 def test_a_non_contiguous_view_equals_its_copy(runner, samples):
@@ -86,10 +91,11 @@ def test_inputs_are_not_modified(runner, samples):
         np.testing.assert_array_equal(array, samples.inputs[name])
 
 
-def test_the_last_sample_is_processed(spec, runner, samples, singles, batched):
+def test_the_last_sample_is_processed(spec, ways, samples, batched):
     """The remainder of the last batch is not dropped: as many answers as samples, the last one its own."""
-    outputs = runner(samples.inputs)
-    counts = {name: len(array) for name, array in outputs.items() if name not in spec.constants}
-    assert counts == dict.fromkeys(counts, len(samples))
-    last = slice(-1, None)
-    batched(taken(spec, outputs, last), taken(spec, singles, last), "the last sample")
+    for way in ways:
+        outputs = way.runner(samples.inputs)
+        counts = {name: len(array) for name, array in outputs.items() if name not in spec.constants}
+        assert counts == dict.fromkeys(counts, len(samples))
+        last = slice(-1, None)
+        batched(taken(spec, outputs, last), taken(spec, way.singles, last), "the last sample", way.runner.way)

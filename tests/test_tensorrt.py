@@ -60,7 +60,7 @@ LEAK = 8 << 20
 
 @pytest.fixture(scope="session")
 def plan(chain, variant):
-    """Give the path of the variant's plan."""
+    """Path of the variant's plan."""
     return chain.file(variant)
 
 
@@ -76,7 +76,7 @@ def seen_before(chain):
 
 @pytest.fixture(scope="session")
 def weight_bytes(chain, variant):
-    """Give the bytes that the weights take in FP32: four for each element in the ONNX that the plan is made from."""
+    """Bytes that the weights take in FP32: four for each element in the ONNX that the plan is made from."""
     import onnx
 
     source = tensorrt_versions.route(variant.precision, tensorrt_packages.version()).source
@@ -180,12 +180,12 @@ def test_calibration_took_every_sample(chain, spec, variant, plan):
 
 
 def repeated(samples, count):
-    """Give ``count`` samples: the given ones, over and over where they are fewer."""
+    """``count`` samples: the given ones, over and over where they are fewer."""
     return {name: np.concatenate([a] * -(-count // len(a)))[:count] for name, a in samples.inputs.items()}
 
 
 def batch_sizes(spec, variant, usual):
-    """Give ``usual`` or the profile's largest batch, if that is less, and the largest too where it goes in pieces."""
+    """``usual`` or the profile's largest batch, if that is less, and the largest too where it goes in pieces."""
     most = variant.profile.max
     sample_bytes = sum(np.dtype(i.dtype).itemsize * math.prod(spec.concrete_shape(i, 1)) for i in spec.inputs)
     return sorted({min(usual, most), *([most] if most * sample_bytes > CHUNK_BYTES else [])})
@@ -256,7 +256,7 @@ def test_a_graph_has_the_transfers_that_are_counted(open_runner, spec, monkeypat
 
 
 def checked_pair(result):
-    """Give both of what a call of cuda-python returned beside its status."""
+    """Both of what a call of cuda-python returned beside its status."""
     status, *rest = result
     checked((status,))
     return rest
@@ -310,7 +310,7 @@ class Poisoning:
     """NumPy, but for new arrays: they are full of NaN, where they may else hold an earlier call's results."""
 
     def __getattr__(self, name):
-        """Give NumPy's own."""
+        """NumPy's own."""
         return getattr(np, name)
 
     @staticmethod

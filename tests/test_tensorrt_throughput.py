@@ -67,14 +67,14 @@ def test_many_samples_keep_their_floors(chain, samples, reference, variant, benc
 
 
 def applies(floor, chain, batch):
-    """Say whether a floor holds: what was seen, for the bundled model only; the rule, where batches can overlap."""
+    """Whether a floor holds: what was seen, for the bundled model only; the rule, where batches can overlap."""
     if floor.device is not None:
         return chain.spec.bundled and not chain.brought
     return batch > 1 and not chain.spec.dimensions
 
 
 def missed(floors, best):
-    """List the floors that the best of the figures measured so far misses."""
+    """Floors that the best of the figures measured so far misses."""
     return [f for f in floors if best[f.figure] < f.least]
 
 

@@ -35,14 +35,14 @@ ATTEMPTS = 4
 
 
 def evenly(values, count):
-    """Give all values as floats, or ``count`` of them evenly from the sorted ones."""
+    """All values as floats, or ``count`` of them evenly from the sorted ones."""
     if len(values) <= count:
         return [float(v) for v in values]
     return [float(v) for v in np.sort(values)[np.linspace(0, len(values) - 1, count).astype(int)]]
 
 
 def rotating(runner, samples, batch):
-    """Give a call of the runner on ``batch`` samples that takes other ones each time."""
+    """A call of the runner on ``batch`` samples that takes other ones each time."""
     count = len(samples)
     starts = itertools.cycle(range(0, ROTATED * batch, batch))
     sets = {
@@ -154,8 +154,8 @@ def open_slow_side(chain, floor):
 def check_floors(chain, runner, samples, batch, machine, shown, record):
     """Measure every floor of this variant at this batch side by side; fails where one is missed.
 
-    A floor that needs another CPU or GPU, or whose slow side is not under test or cannot run here, is recorded as not
-    applied, with the reason.
+    A floor is recorded as not applied, with the reason, where it needs another CPU or GPU. So it is where its slow side
+    is not under test or cannot run here.
     """
     spec = chain.spec
     own = [parse_floor(table, spec.name, str(spec.path)) for table in spec.floors]

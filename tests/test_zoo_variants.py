@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import threading
 
 import pytest
@@ -16,7 +14,9 @@ from engines.model import selection
 from engines.model.spec import SIGNATURE
 from engines.store import Store
 from engines.variant import Variant
+from fixtures.parallel import asks_for
 from trial import judged
+from trial.examine import examine
 from trial.sets import Sets
 
 pytestmark = pytest.mark.zoo
@@ -25,13 +25,12 @@ STATES = {Cannot: (judged.CANNOT,), Wide: (judged.WIDE,), Fails: (judged.FAILS, 
 """The states of a verdict that fit each expectation; a text is a state itself."""
 
 
-def params(refused):
-    """Entries to run, those of every change marked."""
-    return [
-        pytest.param(e, id=e.name, marks=[pytest.mark.zoo_quick] if e.quick else [])
-        for e in ENTRIES
-        if bool(e.refused) == refused
-    ]
+def pytest_generate_tests(metafunc):
+    """Parametrize over the entries: all where -m asks for the zoo, else those that every change is checked with."""
+    whole = asks_for("zoo", metafunc.config.getoption("-m") or "")
+    refused = "savedmodel_that_is_no_reference" in metafunc.function.__name__
+    chosen = [e for e in ENTRIES if bool(e.refused) == refused and (whole or e.quick)]
+    metafunc.parametrize("entry", chosen, ids=[e.name for e in chosen], scope="module")
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +66,12 @@ def convert(chain):
         chain.artifact(Variant("onnx", "fp32"))
 
 
-@pytest.mark.parametrize("entry", params(refused=False), scope="module")
 def test_outputs_are_of_the_kinds_of_the_entry(entry, made):
     """What is derived of every output is what it holds."""
     assert {o.name: o.kind for o in made.chain.spec.outputs} == dict(entry.kinds)
 
 
 @pytest.mark.parametrize("name", [*TFLITE, *ONNX])
-@pytest.mark.parametrize("entry", params(refused=False), scope="module")
 def test_a_variant_becomes_what_is_expected(entry, made, name):
     """It passes; or it fails by figures or more; or it cannot be, and the first line of the error has the words."""
     (variant,) = [v for v in made.chain.variants if str(v) == name]
@@ -86,10 +83,8 @@ def test_a_variant_becomes_what_is_expected(entry, made, name):
         assert not others, "a limit is told in one line"
 
 
-@pytest.mark.parametrize("entry", params(refused=True), scope="module")
 def test_a_savedmodel_that_is_no_reference_is_refused_in_words(entry, made):
     """The examination of the reference finds it, and says why in its first line."""
-    if importlib.util.find_spec("trial.examine") is None:
-        pytest.skip("nothing examines the reference yet")
-    (flaw,) = importlib.import_module("trial.examine").examine(made.chain)
-    assert entry.refused in flaw.text.splitlines()[0]
+    flaws = examine(made.chain)
+    assert flaws
+    assert entry.refused in flaws[0].text.splitlines()[0]

@@ -14,6 +14,7 @@ from hypothesis import reject
 
 from engines.errors import DataError, RunnerError
 from engines.formats import registry
+from engines.outputs import taken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def bearable(chain: Chain, kind: str, names: Sequence[str], inputs: Arrays) -> B
     if not left_out:
         return Bearable(tuple(names), inputs, outputs, ())
     kept = [at for at in range(len(names)) if at not in wrong]
-    return Bearable(tuple(names[at] for at in kept), _rows(inputs, kept), _rows(outputs, kept), left_out)
+    return Bearable(tuple(names[at] for at in kept), _rows(inputs, kept), taken(chain.spec, outputs, kept), left_out)
 
 
 def answered(runner: Runner, inputs: Arrays) -> tuple[Arrays, Arrays]:
@@ -65,10 +66,11 @@ def answered(runner: Runner, inputs: Arrays) -> tuple[Arrays, Arrays]:
         outputs = runner(inputs)
     except RunnerError:
         reject()
-    kept = np.flatnonzero(np.logical_and.reduce([_finite(array) for array in outputs.values()]))
+    finite = [_finite(array) for name, array in outputs.items() if name not in runner.spec.constants]
+    kept = np.flatnonzero(np.logical_and.reduce(finite)) if finite else np.arange(len(next(iter(inputs.values()))))
     if not len(kept):
         reject()
-    return _rows(inputs, kept), _rows(outputs, kept)
+    return _rows(inputs, kept), taken(runner.spec, outputs, kept)
 
 
 def _not_finite(chain: Chain, outputs: Arrays) -> dict[int, str]:
@@ -76,7 +78,7 @@ def _not_finite(chain: Chain, outputs: Arrays) -> dict[int, str]:
     format_ = registry.reference(chain.spec)
     itself = REFERENCES.get(format_.name, f"{format_.label} itself")
     found: dict[int, str] = {}
-    for array in outputs.values():
+    for array in (a for name, a in outputs.items() if name not in chain.spec.constants):
         for at in np.flatnonzero(~_finite(array)):
             gives = "NaN" if np.isnan(array[at]).any() else "an infinity"
             found.setdefault(int(at), f"{itself} gives {gives}")

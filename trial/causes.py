@@ -82,7 +82,7 @@ def _refused(error: EngineError) -> Cause:
 def cause_of_stress(runner: Runner, given: Outputs, rule: Rule, chain: Chain) -> Cause | None:
     """The same of inputs that are no real samples.
 
-    Of a few of them any mistake may seem the cause, within the wide tolerance that they have, so the real samples are
+    Of a few of them any mistake may seem the cause, within the wide tolerance that they have. So the real samples are
     asked: where those agree, it is none that changes every answer.
     """
     samples = chain.samples.inputs
@@ -106,7 +106,7 @@ def cause_of_stress(runner: Runner, given: Outputs, rule: Rule, chain: Chain) ->
 
 
 def _worst(given: Outputs) -> NDArray[np.intp]:
-    """Give the DIAGNOSED samples, in their order, that differ most in any output."""
+    """The DIAGNOSED samples, in their order, that differ most in any output."""
     ranks = []
     for name, array in given.reference.items():
         difference = np.abs(given.actual[name].astype(np.float64) - array).reshape(len(array), -1).max(axis=1)
@@ -115,7 +115,7 @@ def _worst(given: Outputs) -> NDArray[np.intp]:
 
 
 def _around(given: Outputs, comparison: Comparison) -> slice:
-    """Give DIAGNOSED samples around the first of the worst ones, or of those that are not finite."""
+    """DIAGNOSED samples around the first of the worst ones, or of those that are not finite."""
     count = comparison.samples
     wrong = [output.worst_sample for output in comparison.outputs if not output.passed]
     for array in given.actual.values():

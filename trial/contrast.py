@@ -33,7 +33,7 @@ def contrast_set(spec: ModelSpec, ranges: Ranges) -> tuple[tuple[str, ...], dict
 
 
 def _patterns(ends: Ends, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name and make each sample of one input, from end to end; ``shape`` is without the batch."""
+    """Samples of one input by name, from end to end; ``shape`` is without the batch."""
     generator = np.random.default_rng(SEED)
     low, high = ends
 

@@ -54,7 +54,7 @@ class Difference:
 
 
 def runtime_of(runner: Runner) -> str:
-    """Name what ran a runner's last call: ``trt8.6.0``, ``lean10.16.1``, ``dispatch10.16.1`` or ``cpp-lean10.16.1``."""
+    """What ran a runner's last call: ``trt8.6.0``, ``lean10.16.1``, ``dispatch10.16.1`` or ``cpp-lean10.16.1``."""
     return runner.runtime if isinstance(runner, NativeRunner) else tensorrt_versions.runtime_id()
 
 
@@ -89,7 +89,7 @@ def measure(chain: Chain, variant: Variant, runner: Runner, inputs: Arrays) -> d
 
 
 def stored(store: Store, model: str, variant: Variant, made_from: Mapping[str, str]) -> list[Answers]:
-    """Give the answers on a variant's plan that are in the store, by the names of the runtimes.
+    """Answers on a variant's plan that are in the store, by the names of the runtimes.
 
     ``made_from`` are the hashes of the ``plan`` and, where only answers on the same samples count, of the ``inputs``.
     """
@@ -104,7 +104,7 @@ def stored(store: Store, model: str, variant: Variant, made_from: Mapping[str, s
 
 
 def hashes(chain: Chain, variant: Variant, inputs: Arrays) -> dict[str, str]:
-    """Give what answers are made from: the hashes of the variant's plan and of the inputs."""
+    """What answers are made from: the hashes of the variant's plan and of the inputs."""
     return {"plan": file_hash(chain.file(variant)), "inputs": content_hash(inputs)}
 
 

@@ -48,7 +48,7 @@ def model_inputs(draw: st.DrawFn, spec: ModelSpec, ranges: Ranges, max_samples: 
 
 
 def drawn_inputs(spec: ModelSpec, ranges: Ranges, examples: int) -> dict[str, NDArray[Any]]:
-    """Give the samples of ``examples`` draws of :func:`model_inputs` as one set of arrays, the same each time."""
+    """Samples of ``examples`` draws of :func:`model_inputs` as one set of arrays, the same each time."""
     collected: list[dict[str, NDArray[Any]]] = []
 
     @settings(

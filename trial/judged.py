@@ -126,7 +126,9 @@ def moved_by_batching(chain: Chain, runner: Runner, given: Set) -> tuple[list[st
     alone = runner.in_batches(given.inputs, 1)
     cut = {f"batches of {BATCH}": runner.in_batches(given.inputs, BATCH), "one batch": runner(given.inputs)}
     allowed, _ = batching(runner.variant.row_name, chain.spec.tolerances, chain.spec.source)
-    scales, wrong, wide = output_scales(chain), [], []
+    scales = output_scales(chain)
+    wrong: list[str] = []
+    wide: list[str] = []
     for what, outputs in cut.items():
         if problems := different(outputs, alone, chain.spec):
             wrong += [f"{what}: {problem}" for problem in problems]

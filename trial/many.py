@@ -22,7 +22,7 @@ SAMPLES_BYTES = 1 << 28
 
 
 def batches_of(spec: ModelSpec, variant: Variant) -> list[int]:
-    """Give the batches that a variant is measured at: those that its profile was made for and no smaller one was.
+    """Batches that a variant is measured at: those that its profile was made for and no smaller one was.
 
     Its largest, where it holds none of :data:`BATCHES` but single samples.
     """
@@ -34,7 +34,7 @@ def batches_of(spec: ModelSpec, variant: Variant) -> list[int]:
 
 
 def timed_inputs(inputs: Arrays, batch: int) -> Arrays:
-    """Give the samples that are timed: :data:`SAMPLES`, the given ones over and over where they are fewer."""
+    """Samples that are timed: :data:`SAMPLES`, the given ones over and over where they are fewer."""
     given = len(next(iter(inputs.values())))
     sample_bytes = sum(array[0].nbytes for array in inputs.values())
     count = min(SAMPLES, SAMPLES_BYTES // sample_bytes)
@@ -43,10 +43,10 @@ def timed_inputs(inputs: Arrays, batch: int) -> Arrays:
 
 
 def first(inputs: Arrays, count: int) -> Arrays:
-    """Give the first ``count`` samples of inputs, all where there are fewer."""
+    """The first ``count`` samples of inputs, all where there are fewer."""
     return {name: array[:count] for name, array in inputs.items()}
 
 
 def limit_batches(runner: TensorRTRunner, samples_per_s: float, seconds: float) -> int:
-    """Say how many batches the device's limit is measured with: about so many seconds, and four rounds of streams."""
+    """How many batches the device's limit is measured with: about so many seconds, and four rounds of streams."""
     return max(4 * runner.streams, min(4096, round(seconds * samples_per_s / runner.batch_size)))

@@ -1,4 +1,4 @@
-"""TODO trial.overflow."""
+"""Values of an FP16 ONNX that do not fit FP16, and what becomes of the answers without them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OVERFLOW = Cause("an overflow, which ONNX Runtime does not show on a CPU: there 
 def lost_in_fp16(
     engine: InFp16, inputs: Mapping[str, NDArray[Any]], rule: Rule, name: str, sample_names: Sequence[str] = ()
 ) -> str:
-    """Say what does not fit FP16 and how far that changes the answers to ``inputs``; empty where they survive it.
+    """What does not fit FP16 and how far that changes the answers to ``inputs``; empty where they survive it.
 
-    They survive where they are, by the rule, those of the same graph without FP16's limits: what becomes
-    infinite may be meant to (a mask), or make no difference (only its tanh is taken).
+    They survive where, by the rule, they are those of the same graph without FP16's limits. What becomes infinite may
+    be meant to (a mask), or make no difference (only its tanh is taken).
     """
     constants = engine.plain.spec.constants
     plain, limited = (without(run(inputs), constants) for run in (engine.plain, engine.limited))

@@ -1,8 +1,8 @@
 """What FP16 engines of a model that nobody measured may differ by: what rounding to FP16 does to the model itself.
 
 How far FP16's rounding moves an answer depends on how steep a model is, and the table was measured on the bundled ones.
-So where an FP16 engine of one's own model is beyond its row, the model's FP32 ONNX is run with all weights and values
-rounded to FP16, and what that moves is what such an engine may need.
+So an FP16 engine of one's own model may be beyond its row. The model's FP32 ONNX is then run with all weights and
+values rounded to FP16. What that moves is what such an engine may need.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ ANYTHING = Tolerance(max=ANY, mean=ANY, kl=ANY, margin=ANY, flips=ANY, sum=ANY, 
 
 
 def own_rule(chain: Chain, variant: Variant, kind: str, rule: Rule, inputs: Mapping[str, NDArray[Any]]) -> Rule | None:
-    """Give the wider rule for an FP16 engine on inputs of a kind; None where the model was measured or cannot be.
+    """The wider rule for an FP16 engine on inputs of a kind; None where the model was measured or cannot be.
 
-    Every figure is allowed four times what rounding alone does, as a row is four times what was seen, but no more than
-    MOST times the row: a model that FP16 moves further does not bear FP16, and its engine fails.
+    Every figure is allowed four times what rounding alone does, as a row is four times what was seen. No figure is
+    allowed more than MOST times the row. A model that FP16 moves further does not bear FP16, and its engine fails.
     """
     if variant.precision != "fp16" or chain.spec.bundled or kind in chain.spec.tolerances.get(variant.row_name, {}):
         return None
@@ -69,7 +69,7 @@ def own_rule(chain: Chain, variant: Variant, kind: str, rule: Rule, inputs: Mapp
 def moved_by_rounding(
     chain: Chain, inputs: Mapping[str, NDArray[Any]], scales: Mapping[str, Scale]
 ) -> dict[str, float] | None:
-    """Give the figures of the FP32 ONNX in FP16's steps against the same without; None where there is no such ONNX.
+    """Figures of the FP32 ONNX in FP16's steps against the same without; None where there is no such ONNX.
 
     It is converted from the SavedModel, whatever file was brought: what is judged has no part in what it is judged by.
     """

@@ -1,4 +1,4 @@
-"""TODO trial.rules."""
+"""What a variant's outputs are judged by: its tolerance, kinds and scales of outputs, and causes to try."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def without(outputs: Arrays, names: frozenset[str]) -> dict[str, NDArray[Any]]:
 class Rule:
     """What outputs are judged by: the variant's tolerance, and the magnitudes of logits and values.
 
-    For the cause of a failure: whether the engine was ``converted`` from the SavedModel and is fed by its runner here,
-    and what gives the SavedModel's outputs on other inputs, or None where it cannot be asked.
+    ``converted`` and ``ask`` are for the cause of a failure. The one is whether the engine was made from the SavedModel
+    and is fed by its runner here. The other returns the SavedModel's outputs on other inputs, or None where it cannot.
     """
 
     tolerance: Tolerance
@@ -74,7 +74,7 @@ EXACT = 0.01
 
 
 def output_kinds(spec: ModelSpec) -> dict[str, str]:
-    """Say of each output of a model what it holds, as a comparison asks for it."""
+    """What each output of a model holds, as a comparison asks for it."""
     return {o.name: o.kind for o in spec.outputs}
 
 
@@ -91,7 +91,7 @@ def magnitude(scales: Mapping[str, Scale], output: str) -> float:
 
 
 def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
-    """Give what a variant's outputs are judged by on ``count`` inputs of a kind: ``samples`` or ``stress``."""
+    """What a variant's outputs are judged by on ``count`` inputs of a kind: ``samples`` or ``stress``."""
     tolerance = row(variant.row_name, kind, chain.spec.tolerances, chain.spec.source).tolerance
     if variant.precision == "fp32":
         tolerance = replace(tolerance, spread=EXACT, integers=0.0)
@@ -101,12 +101,12 @@ def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
 
 
 def _converted(chain: Chain, variant: Variant) -> bool:
-    """Say whether an engine was made from the SavedModel by the chain, and is fed by its runner: no C++ program is."""
+    """Whether an engine was made from the SavedModel by the chain, and is fed by its runner: no C++ program is."""
     return registry.find(variant.format).fed_here and not chain.from_brought(variant)
 
 
 def _asked(chain: Chain, inputs: Arrays) -> Arrays | None:
-    """Give the SavedModel's outputs on inputs that are tried for a cause; None where there is no TensorFlow."""
+    """The SavedModel's outputs on inputs that are tried for a cause; None where there is no TensorFlow."""
     try:
         return chain.reference("tried", inputs)
     except EngineError:
@@ -114,7 +114,7 @@ def _asked(chain: Chain, inputs: Arrays) -> Arrays | None:
 
 
 def _measured(chain: Chain, variant: Variant) -> bool:
-    """Say whether the variant's row for stress was measured on this model: it is bundled, or has a row of its own."""
+    """Whether the variant's row for stress was measured on this model: it is bundled, or has a row of its own."""
     own = "stress" in chain.spec.tolerances.get(variant.row_name, {})
     return own or (chain.spec.bundled and variant.format not in chain.brought)
 
@@ -122,9 +122,9 @@ def _measured(chain: Chain, variant: Variant) -> bool:
 def _on_average(tolerance: Tolerance, count: int) -> Tolerance:
     """Let the averages of many stress inputs decide alone, and of few nothing but their form.
 
-    What INT8 makes of inputs beyond its calibrated range is the model's own: of thirteen models that were quantized
-    soundly three (one-dimensional convolutions, a transformer, steep logits) gave some drawn noise another class, with
-    leads of up to 1.0, and kept to the averages of the rows.
+    What INT8 makes of inputs beyond its calibrated range is the model's own. Of thirteen soundly quantized models three
+    gave some drawn noise another class, with leads of up to 1.0. They kept to the averages of the rows. Those are
+    one-dimensional convolutions, a transformer, and steep logits.
     """
     averages = {} if count >= MANY else {"mean": ANY, "kl": ANY}
     why = f"{tolerance.why}; on average of {MANY} and more stress inputs, since this model's rows were not measured"

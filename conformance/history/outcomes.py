@@ -29,6 +29,9 @@ NO_BENCHMARKS = (
 NOT_SELECTED = (ONLY_BENCHMARKS, *NO_BENCHMARKS)
 """What the reasons of tests say that were skipped because the run was told so."""
 
+NOT_JUDGED = "not judged"
+"""The verdict on a variant that hangs on what another failure is about."""
+
 _Owner = tuple[str | None, str | None]
 """Whose tests: a model's name and a variant's; none for the suite's own tests."""
 
@@ -75,12 +78,28 @@ def compare_failures(old: Document, new: Document) -> list[Finding]:
         if variant["verdict"] == "failed" and was and was["verdict"] != "failed" and named(*key) not in said:
             why = "the report names no failed test"
             findings.append(Finding(REGRESSION, "newly failing", named(*key), was["verdict"], "failed", "", why))
+    findings += _not_judged(old, new)
     listed = {entry["test"] for entry in old["known_failures"]}
     for entry in new["known_failures"]:
         if entry["test"] not in listed and entry["test"] not in before and entry["outcome"] != "passed":
             why = f"{entry['test']}: {entry['reason']}"
             name = named(entry["model"], entry["variant"])
             findings.append(Finding(REGRESSION, "newly a known failure", name, "not listed", "listed", "", why))
+    return findings
+
+
+def _not_judged(old: Document, new: Document) -> list[Finding]:
+    """Variants that newly are not judged, whatever their tests are, and those that are again."""
+    findings = []
+    before, after = by_variant(old["variants"]), by_variant(new["variants"])
+    for key in [k for k in before if k in after]:
+        was, now = before[key]["verdict"], after[key]["verdict"]
+        if now == NOT_JUDGED and was not in {"failed", NOT_JUDGED}:
+            why = after[key]["reason"] or "no reason given"
+            findings.append(Finding(REGRESSION, "newly not judged", named(*key), was, NOT_JUDGED, "", why))
+        elif was == NOT_JUDGED and now == "passed":
+            why = before[key]["reason"] or "no reason given"
+            findings.append(Finding(IMPROVEMENT, "judged again", named(*key), NOT_JUDGED, "passed", "", why))
     return findings
 
 
@@ -184,7 +203,10 @@ def _missing_measurements(old: Document, new: Document, kind: str, what: str, pa
     only_benchmarks = any(ONLY_BENCHMARKS in reason for reason in reasons)
     no_benchmarks = any(part in reason for reason in reasons for part in NO_BENCHMARKS)
     # What is skipped instead is a finding already.
-    present = {(v["model"], v["variant"]) for v in new["variants"]} - _skipped_instead(old, new).keys()
+    present = {(v["model"], v["variant"]) for v in new["variants"] if v["verdict"] != NOT_JUDGED}
+    # Nor is there anything of what could not be built; its failure has been told.
+    present -= {(f["model"], f["variant"]) for f in new["failures"] if f.get("unusable")}
+    present -= _skipped_instead(old, new).keys()
     for section, detail in (("accuracy", ""), ("comparisons", "inputs"), ("batching", ""), ("benchmarks", "batch")):
         before, after = (
             Counter((e["model"], e["variant"], str(e[detail]) if detail else "") for e in report[section])

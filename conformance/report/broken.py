@@ -18,8 +18,8 @@ from conformance.report.verdict import (
     depends_on_batch,
     drop,
     inaccurate,
+    left_out,
     not_tested,
-    skipped,
     skips,
 )
 from conformance.report.wording import BROKEN, CHECKS
@@ -27,8 +27,8 @@ from conformance.report.wording import BROKEN, CHECKS
 
 def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[Any, str]) -> Markup:
     """Write the section: a box for each finding, what was left out, and a few figures of what passed."""
-    left_out = set(skips(document))
-    rest = [s for s in document["verdict"]["sentences"][1 + len(found) :] if s not in left_out]
+    listed = set(skips(document))
+    rest = [s for s in document["verdict"]["sentences"][1 + len(found) :] if s not in listed]
     parts: list[Markup | None] = [_finding(document, f, i, ids) for i, f in enumerate(found)]
     parts += [tag("p", sentence, class_="note") for sentence in rest]
     parts.append(_left_out(document))
@@ -256,11 +256,15 @@ def _left_out(document: Document) -> Markup | None:
     if not left and not skips(document):
         return None
     idle = [v for v in left if v["verdict"] == "not run"]
-    lines = [tag("li", reason, ": ", ", ".join(names)) for reason, names in skipped(document).items()]
+    groups = [(v, *g) for v in ("not judged", "skipped") for g in left_out(document, v).items()]
+    lines = [
+        tag("li", f"not judged: {reason}" if v == "not judged" else reason, ": ", ", ".join(names))
+        for v, reason, names in groups
+    ]
     if idle:
         names = ", ".join(f"{v['model']}-{v['variant']}" for v in idle)
         lines.append(tag("li", f"none of their tests was selected, or the run ended before: {names}"))
-    count = len(left) or sum(map(len, skipped(document).values()))
+    count = len(left) or sum(len(names) for _, _, names in groups)
     says = f"{plural(count, 'variant')} {'was' if count == 1 else 'were'} not tested: which, and why"
     return tag("details", tag("summary", says), tag("ul", *lines), class_="note")
 

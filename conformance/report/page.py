@@ -35,6 +35,7 @@ VERDICTS = {
     "passed": "✓ passed",
     "failed": "✗ failed",
     "known failure": "! known failure",
+    "not judged": "– not judged",
     "not compared": "– not compared",
     "not run": "– not run",
 }
@@ -225,7 +226,8 @@ def _check(counts: dict[str, int] | None) -> Markup:
         parts.append(tag("span", f"✗ {counts['failed']} of {total} failed", class_="bad"))
     elif counts["passed"]:
         parts.append(tag("span", f"✓ {counts['passed']}", class_="good"))
-    left = [f"{counts[key]} {word}" for key, word in (("xfailed", "known"), ("skipped", "skipped")) if counts[key]]
+    words = {"xfailed": "known", "not_judged": "not judged", "skipped": "skipped"}
+    left = [f"{counts[key]} {word}" for key, word in words.items() if counts.get(key)]
     if left:
         parts.append(tag("span", (", " if parts else "") + ", ".join(left), class_="muted"))
     return join(parts)
@@ -404,6 +406,8 @@ def _facts(document: Document, variant: Any) -> Markup | None:
 
 def _skipped(document: Document) -> Markup | None:
     groups: dict[str, list[Any]] = {}
+    for skip in document.get("not_judged", ()):
+        groups.setdefault(f"not judged: {skip['reason']}", []).append(skip)
     for skip in document["skips"]:
         groups.setdefault(skip["reason"], []).append(skip)
     if not groups:

@@ -42,6 +42,7 @@ def of_variant(document: Document, variant: Mapping[str, Any]) -> Markup | None:
         return join([_path(supplied["path"]), measured, f", given by {supplied['option']}{run}"])
     if artifact is None:
         return None
+    run += f"; {variant['beside']}" if variant.get("beside") else ""
     files = list(artifact["files"].values())
     measured = _measured(artifact["bytes"], files[0]["sha256"] if len(files) == 1 else None)
     return join([f"{variant['variant']}, {_made(document, artifact)}", measured, run])

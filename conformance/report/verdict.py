@@ -19,7 +19,11 @@ NOT_BUILT = "cannot be built or run"
 """What is wrong with a variant of which no test got as far as running it."""
 
 
-NOT_TESTED = ("skipped", "not run")
+REFUSED = "cannot be a reference"
+"""What is wrong with a SavedModel that nothing can be compared with."""
+
+
+NOT_TESTED = ("skipped", "not run", "not judged")
 """The verdicts of variants that nothing is known of."""
 
 
@@ -76,11 +80,11 @@ def outcome(document: Document) -> str:
     return "known" if status == "passed" and document["tests"]["xfailed"] else status
 
 
-def skipped(document: Document) -> dict[str, list[str]]:
-    """Group the skipped variants by their reason."""
+def left_out(document: Document, verdict: str = "skipped") -> dict[str, list[str]]:
+    """Group the variants that were skipped, or not judged, by their reason."""
     reasons: dict[str, list[str]] = {}
     for variant in document["variants"]:
-        if variant["verdict"] == "skipped":
+        if variant["verdict"] == verdict:
             reasons.setdefault(variant["reason"] or "no reason given", []).append(
                 f"{variant['model']}-{variant['variant']}"
             )
@@ -88,10 +92,11 @@ def skipped(document: Document) -> dict[str, list[str]]:
 
 
 def skips(document: Document) -> list[str]:
-    """Sentences on which variants were skipped, one for each reason."""
+    """Sentences on which variants were not judged, and which skipped, one for each reason."""
     return [
-        f"{plural(len(names), 'variant')} skipped ({named(names)}): {reason}."
-        for reason, names in skipped(document).items()
+        f"{plural(len(names), 'variant')} {verdict} ({named(names)}): {_sentence(reason)}"
+        for verdict in ("not judged", "skipped")
+        for reason, names in left_out(document, verdict).items()
     ]
 
 
@@ -132,6 +137,8 @@ def findings(document: Document) -> list[Finding]:
 
 def _what(document: Document, variant: Mapping[str, Any], tests: Sequence[Mapping[str, Any]]) -> str:
     """Words on what is wrong with a variant: the worst that is known of it."""
+    if unusable := [t["unusable"] for t in tests if t.get("unusable")]:
+        return _unusable(document, variant, unusable[0])
     if any(not c["passed"] for c in any_of(document["comparisons"], variant)):
         return "does not give the reference's answers"
     if lost := [row for row in any_of(document["accuracy"], variant) if inaccurate(row)]:
@@ -142,6 +149,14 @@ def _what(document: Document, variant: Mapping[str, Any], tests: Sequence[Mappin
         return "is slower than its floor"
     never = all(t["phase"] == "setup" or "test_builds" in t["test"] for t in tests)
     return NOT_BUILT if never else f"fails {plural(len(tests), 'test')}"
+
+
+def _unusable(document: Document, variant: Mapping[str, Any], how: str) -> str:
+    """Words on what cannot be used, where a test fails of that which many tests need."""
+    if how != "trusted":
+        return NOT_BUILT
+    references = {m["name"]: m["reference"] for m in document["models"]}
+    return REFUSED if references[variant["model"]] == variant["variant"] else "has no reference that can be trusted"
 
 
 def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Finding:
@@ -279,8 +294,9 @@ def verdict(document: Document) -> dict[str, Any]:
 def _broken(document: Document, found: Sequence[Finding]) -> str:
     """Count what is broken, beside what is tested: what was not built, or did not run, is not."""
     unbuilt = [f for f in found if f.what == NOT_BUILT]
-    broken = [f for f in found if f.variant is not None and f.what != NOT_BUILT]
-    others = len(found) - len(unbuilt) - len(broken)
+    refused = [f for f in found if f.what == REFUSED]
+    broken = [f for f in found if f.variant is not None and f.what not in {NOT_BUILT, REFUSED}]
+    others = len(found) - len(unbuilt) - len(refused) - len(broken)
     references = {(m["name"], m["reference"]) for m in document["models"]}
     ran = {(v["model"], v["variant"]) for v in document["variants"] if v["verdict"] not in NOT_TESTED}
     # The reference is no variant that is tested, but where it breaks its own promises.
@@ -289,6 +305,7 @@ def _broken(document: Document, found: Sequence[Finding]) -> str:
     counted = plural(len(tested), "tested variant")
     parts = [f"{len(broken)} of {counted} {verb} broken{_which(broken)}"] if broken else []
     parts += [f"{plural(len(unbuilt), 'variant')} {NOT_BUILT}{_which(unbuilt)}"] if unbuilt else []
+    parts += [f"nothing can be compared with {f.variant} of {f.model}: it {REFUSED}" for f in refused]
     parts += [f"{plural(others, 'failure')} beside the variants"] if others else []
     return "; ".join(parts) or f"{plural(document['tests']['failed'], 'test')} failed"
 

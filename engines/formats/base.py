@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engines.model.brought import BroughtData
     from engines.model.samples import Dataset
     from engines.model.spec import ModelSpec
-    from engines.runner import Runner
+    from engines.runner import Arrays, Runner
     from engines.store import Artifact
 
     Keep = Callable[[str, Recipe, Callable[[Path], Mapping[str, Any]]], Artifact]
@@ -42,7 +42,7 @@ class Job:
     """What a format is given to make the artifact of one variant.
 
     ``source`` is the artifact of :meth:`Format.source`; it is asked for with :attr:`made`. ``siblings`` are the folders
-    of the format's other artifacts of the model, ``before`` the folder of an earlier build of this one; both are empty
+    of the format's other artifacts of the model, ``before`` the folder of an earlier build of this one. Both are empty
     where it is built ``again``, from nothing.
     """
 
@@ -72,8 +72,8 @@ class Job:
 class Format(abc.ABC):
     """One kind of engine: how it is made, run, timed, judged, named and reported.
 
-    A subclass sets ``name``, ``label``, ``precisions`` and ``file``, says what it is made from (``source``), makes it
-    (``build``) and runs it (``open``); all else has a default. Nothing here imports a framework before it is used.
+    A subclass sets ``name``, ``label``, ``precisions`` and ``file``. It defines what it is made from (``source``), how
+    (``build``) and how it runs (``open``); all else has a default. Nothing here imports a framework before it is used.
     """
 
     name: str
@@ -231,6 +231,13 @@ class Format(abc.ABC):
         Raises RunnerError for a format that is no reference.
         """
         raise RunnerError(f"{self.name} is no reference; allowed: {REFERENCE.format}")
+
+    def calls(self, spec: ModelSpec, path: Path) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+        """The reference, loaded once: a function that calls it on all inputs (N, …) at once, by the spec's names.
+
+        What it keeps from call to call shows here. The default, for formats that keep nothing, loads it each time.
+        """
+        return partial(self.reference, spec, path)
 
     # Where it is described.
 

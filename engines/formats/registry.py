@@ -1,8 +1,8 @@
 """Every format there is, by its name: those of the entry-point group ``conformance.formats``, ours as anybody's.
 
-Ours are registered by the project's own metadata where it is installed, and by the same lines of ``pyproject.toml``
-where the suite runs from its clone. One that cannot be used ends the run: a format that is silently left out is one
-that nobody tests.
+Ours are registered by the project's own metadata where it is installed. Where the suite runs from its clone, the same
+lines of ``pyproject.toml`` do it. One that cannot be used ends the run: a format that is silently left out is one that
+nobody tests.
 """
 
 from __future__ import annotations

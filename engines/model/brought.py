@@ -67,7 +67,7 @@ class BroughtData:
 
     @property
     def unlabelled_reason(self) -> str | None:
-        """Say why there are no labels; None where there are."""
+        """Why there are no labels; None where there are."""
         return None if self.labelled else f"{self.samples.origin} hold no array {LABELS!r}"
 
     @property
@@ -97,8 +97,9 @@ class BroughtData:
 def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
     """Read ``--samples``: arrays by input name, and ``labels`` (N,) where there are any.
 
-    Raises DataError for a file that is no ``.npz`` or holds pickled objects, missing and unknown names, another dtype
-    or shape, no samples, NaN or infinity, values outside the input's range, and labels of another length or class.
+    Raises DataError for a file that is no ``.npz`` or holds pickled objects, and for missing and unknown names. So it
+    does for another dtype or shape, no samples, NaN or infinity, values outside the input's range, and labels of
+    another length or class.
     """
     what = f"--samples {path}"
     arrays = _load_npz(path, what)
@@ -190,8 +191,8 @@ def _load_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
 def make_samples(spec: ModelSpec) -> BroughtData:
     """Make samples for a model that came without: crops of scikit-learn's photographs, at the input's size.
 
-    Where the inputs are no single image, they are drawn within the ranges of its description; raises SpecError where
-    it has none but what was derived, and that says nothing of the values.
+    Where the inputs are no single image, they are drawn within the ranges of its description. Raises SpecError where it
+    has none but what was derived, and that tells nothing of the values.
     """
     item = spec.inputs[0]
     shape = spec.concrete_shape(item, 1)

@@ -1,4 +1,4 @@
-"""TODO engines.model.datasets."""
+"""Finding the datasets that the bundled models were trained on: by a name, without reading an image."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def locate(
     ``input_name`` is what its samples' input is called, ``value_range`` what black and white are scaled to.
 
     ``cifar10`` is looked for in ``cifar10_dir``, in the folder that the environment's CIFAR10_DIR names, in Keras'
-    cache and in this project's own cache; ``download`` fetches it into the latter where none has it. Where there is
-    no CIFAR-10, the unlabelled ``photographs`` stand in for it.
+    cache and in this project's own. ``download`` fetches it into the latter where none has it. Where there is no
+    CIFAR-10, the unlabelled ``photographs`` stand in for it.
 
-    Raises DataError for an unknown name, for a folder that is named but is missing, incomplete or of wrong sizes, for
-    a cached copy that is incomplete, and for a download that fails.
+    Raises DataError for an unknown name, and for a named folder that is missing, incomplete or of wrong sizes. So it
+    does for a cached copy that is incomplete, and for a download that fails.
     """
     found = _located(dataset, cifar10_dir, download, input_name)
     return replace(found, value_range=value_range)

@@ -41,9 +41,9 @@ PROBED = 16
 def derive_spec(folder: Path, samples: Path | None, signature: str = SIGNATURE) -> ModelSpec:
     """Describe the SavedModel in ``folder`` from one of its signatures, for ``--saved-model``.
 
-    ``samples`` gives ranges and dynamic sizes where there are samples. An output (N, classes) whose rows sum to one
-    holds probabilities, any other of that rank logits. Raises SpecError for what is no SavedModel, lacks the signature,
-    or has an input of strings, of another dtype than those of INPUT_DTYPES, or with a fixed batch.
+    ``samples`` gives ranges and dynamic sizes where there are samples. What outputs hold is found by
+    engines.model.kinds. Raises SpecError for what is no SavedModel or lacks the signature. So it does for an input of
+    strings, of another dtype than those of INPUT_DTYPES, or with a fixed batch.
     """
     from engines.formats.savedmodel.discovery import discover
 
@@ -82,7 +82,7 @@ def _described(
     if not found.inputs:
         raise SpecError(f"{found.what}: takes no inputs; expected one or more: export a function of its inputs")
     values = _samples(found.inputs, samples)
-    names, dimensions = _dimensions(found, values)
+    names, dimensions = _dimensions(found, values, samples)
     probe = _probe(found.inputs, names, dimensions, values)
     outputs = _asked(found, probe)
     kinds = _kinds(found, outputs, samples, len(next(iter(probe.values()))))
@@ -148,11 +148,13 @@ def _fits(tensor: Tensor, array: NDArray[Any]) -> bool:
     return array.dtype.name == tensor.dtype and shaped and array.size > 0 and bool(np.isfinite(array).all())
 
 
-def _dimensions(found: Found, values: Arrays | None) -> tuple[dict[tuple[str, int], str], dict[str, list[int]]]:
+def _dimensions(
+    found: Found, values: Arrays | None, samples: Path | None
+) -> tuple[dict[tuple[str, int], str], dict[str, list[int]]]:
     """Names of the dynamic dimensions, by input and axis, and their sizes by name, as the samples have them.
 
-    Those of two inputs share a name where the signature says so, or on the same axis where the sizes agree: ids and
-    their mask are of one length.
+    Those of two inputs share a name where the signature has it so, or on the same axis where the sizes agree. Ids and
+    their mask, for one, are of one length.
     """
     names: dict[tuple[str, int], str] = {}
     sizes: dict[str, list[int]] = {}
@@ -161,17 +163,24 @@ def _dimensions(found: Found, values: Arrays | None) -> tuple[dict[tuple[str, in
             if axis == 0 or isinstance(d, int):
                 continue
             if values is None or tensor.name not in values:
-                shown = tuple(d if isinstance(d, int) else None for d in tensor.shape)
-                raise SpecError(
-                    f"{found.what}: its input {tensor.name!r} has dynamic dimensions {shown}; "
-                    "give --samples that show their sizes"
-                )
+                raise SpecError(f"{found.what}: {_sizes_unknown(tensor, samples)}")
             size = int(values[tensor.name].shape[axis])
             name = d if isinstance(d, str) and d.isidentifier() and d != BATCH else f"axis_{axis}"
             if sizes.get(name, [size]) != [size]:
                 name = f"axis_{axis}_of_input_{number + 1}"
             names[tensor.name, axis], sizes[name] = name, [size]
     return names, sizes
+
+
+def _sizes_unknown(tensor: Tensor, samples: Path | None) -> str:
+    """Why the sizes of dynamic dimensions are not known: no samples, or none that the input takes."""
+    shown = tuple(d if isinstance(d, int) else None for d in tensor.shape)
+    unknown = f"its input {tensor.name!r} has dynamic dimensions {shown}; give --samples that show their sizes"
+    if samples is None:
+        return unknown
+    array = _load_npz(samples, f"--samples {samples}").get(tensor.name)
+    held = "nothing by that name" if array is None else f"{array.dtype} of shape {array.shape}"
+    return f"{unknown}: {samples} has {held}, expected {tensor.dtype} of {len(shown)} dimensions, finite"
 
 
 def _probe(
@@ -206,7 +215,7 @@ def _probe(
 
 
 def _asked(found: Found, probe: Arrays) -> dict[str, NDArray[Any]]:
-    """Outputs of a few inputs; SpecError where the model stops at them, or gives what cannot be compared."""
+    """Outputs of a few inputs; SpecError where the model stops at them."""
     count = len(next(iter(probe.values())))
     try:
         outputs = found.ask(probe)
@@ -309,7 +318,7 @@ def _usual(low: float, high: float) -> tuple[float, float] | None:
 
 
 def _model_name(folder: Path) -> str:
-    """Name the model after its folder; the usual names of the folder itself say nothing, so its parent's is taken."""
+    """Name of the model: that of its folder, or of the folder's parent where its own is one that tells nothing."""
     resolved = folder.resolve()
     name = resolved.parent.name if resolved.name in {"saved_model", "savedmodel", "export", "model"} else resolved.name
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-") or "model"

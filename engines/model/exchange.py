@@ -59,12 +59,12 @@ class Results:
 
 
 def sample_columns(size: int) -> list[str]:
-    """Name the columns of a samples file whose samples have ``size`` values."""
+    """Names of the columns of a samples file whose samples have ``size`` values."""
     return [SAMPLE_ID, *(f"pixel_{i}" for i in range(size))]
 
 
 def result_columns(classes: int) -> list[str]:
-    """Name the columns of a results file."""
+    """Names of the columns of a results file."""
     return [SAMPLE_ID, "class", "confidence", *(f"p_{i}" for i in range(classes))]
 
 
@@ -121,8 +121,8 @@ def read_samples(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Read a samples file as float32 (N, *shape), bit by bit what was written.
 
     Takes CRLF line ends and a last line without one. Raises DataError, with line, column, what was found and what is
-    allowed, for anything else that :func:`write_samples` does not write: other columns, text, NaN, an empty cell, rows
-    of another width, a byte-order mark, and ids that do not count from 0.
+    allowed, for anything else that :func:`write_samples` does not write. That is other columns, text, NaN, an empty
+    cell, rows of another width, a byte-order mark, and ids that do not count from 0.
     """
     size = int(np.prod(shape, dtype=np.int64))
     numbers, values = _read(path, sample_columns(size), 1, NUMBER)
@@ -149,7 +149,7 @@ def read_results(path: Path, classes: int) -> Results:
 
 
 def results_flaw(results: Results, count: int, batch: int) -> str | None:
-    """Say how results are not one row for each of ``count`` samples, in order, with their scores' class and confidence.
+    """What keeps results from being one row a sample, in order, with their scores' class and confidence.
 
     None where they are. ``batch`` is how many samples a full batch had: it tells that the last one was dropped.
     """
@@ -177,7 +177,7 @@ def results_flaw(results: Results, count: int, batch: int) -> str | None:
 
 
 def _ids_flaw(ids: NDArray[np.int64], count: int, batch: int) -> str:
-    """Say how the ids of results are not 0 to ``count`` - 1."""
+    """What keeps the ids of results from being 0 to ``count`` - 1."""
     found, times = np.unique(ids, return_counts=True)
     if len(beyond := found[found >= count]):
         return f"it has results for sample {int(beyond[0])}; given were samples 0 to {count - 1}"
@@ -252,7 +252,7 @@ def _read(
 
 
 def _lines(file: BinaryIO) -> list[bytes]:
-    """Give the next whole lines, without their ends: LF, CRLF, or none on the last line."""
+    """Next whole lines, without their ends: LF, CRLF, or none on the last line."""
     return [line.removesuffix(b"\n").removesuffix(b"\r") for line in file.readlines(BLOCK_BYTES)]
 
 
@@ -351,5 +351,5 @@ def _to_float32(values: NDArray[np.float64], lines: Sequence[bytes], integers: i
 
 
 def _exact(step: np.float32) -> Fraction:
-    """Give a float32's value; that of infinity is where the next float32 would be, as rounding to nearest has it."""
+    """Value of a float32; that of infinity is where the next float32 would be, as rounding to nearest has it."""
     return Fraction(float(step)) if np.isfinite(step) else Fraction(int(np.sign(step)) * 2**128)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def fitting(spec: ModelSpec, samples: Samples, source: str) -> Samples:
-    """The samples themselves, of a ``source``; DataError where they lack an input, or have another shape."""
+    """The samples themselves, of a ``source``; DataError where they lack an input, or have another shape or dtype."""
     if missing := sorted({i.name for i in spec.inputs} - set(samples.inputs)):
         names = ", ".join(i.name for i in spec.inputs)
         raise DataError(
@@ -20,10 +20,15 @@ def fitting(spec: ModelSpec, samples: Samples, source: str) -> Samples:
             f"allowed: --samples=FILE.npz with an array for each of {names}"
         )
     for item in spec.inputs:
-        expected, found = spec.concrete_shape(item, len(samples)), samples.inputs[item.name].shape
-        if found != expected:
+        expected, found = spec.concrete_shape(item, len(samples)), samples.inputs[item.name]
+        if found.shape != expected:
             raise DataError(
-                f"{spec.source}: input {item.name!r} has shape {expected}, {source} have {found}; "
+                f"{spec.source}: input {item.name!r} has shape {expected}, {source} have {found.shape}; "
                 "allowed: a data.dataset of that shape, or --samples=FILE.npz"
+            )
+        if found.dtype != item.dtype:
+            raise DataError(
+                f"{spec.source}: input {item.name!r} is {item.dtype}, {source} have {found.dtype}; "
+                "allowed: --samples=FILE.npz with an array of that dtype"
             )
     return samples

@@ -1,7 +1,7 @@
 """What a model's outputs hold, found from its graph and from what it answered: see ``kind`` in docs/models.md.
 
-The graph comes first: a softmax or sigmoid that an output comes from, a softmax or argmax that follows it, the top-k or
-non-maximum suppression that ranks it. The answers decide where the graph does not, and have to agree where it does.
+The graph comes first. An output may come from a softmax or sigmoid, a softmax or argmax may follow it, and the top-k or
+non-maximum suppression may rank it. The answers decide where the graph does not, and have to agree where it does.
 """
 
 from __future__ import annotations
@@ -198,13 +198,13 @@ def _of_floats(array: NDArray[Any], origin: _Origin, labels: NDArray[Any] | None
     """Kind of an output of floats (N, …) that is not ranked."""
     inside = bool(array.size and np.nanmin(array) >= 0 and np.nanmax(array) <= 1)
     score = origin.op == "Sigmoid" and inside
-    if array.ndim == 2 and array.shape[1] >= 2 and (found := _of_rows(array, origin, labels, score=score)):
+    if array.ndim >= 2 and array.shape[-1] >= 2 and (found := _of_rows(array, origin, labels, score=score)):
         return found
     return Kind("scores", "a sigmoid in the graph") if score else Kind("values", _why_values(origin, array))
 
 
 def _of_rows(array: NDArray[Any], origin: _Origin, labels: NDArray[Any] | None, *, score: bool) -> Kind | None:
-    """Kind of an output (N, classes) where it is one of classes."""
+    """Kind of an output (N, …, classes) where it is one of classes."""
     distributions = not score and _distributions(array)
     found = (
         (distributions and origin.op == "Softmax", "probabilities", "a softmax in the graph"),
@@ -218,19 +218,19 @@ def _of_rows(array: NDArray[Any], origin: _Origin, labels: NDArray[Any] | None, 
 
 def _why_values(origin: _Origin, array: NDArray[Any]) -> str:
     if origin.op == "Softmax":
-        return f"a softmax in the graph, but of shape {('N', *array.shape[1:])} and not of rows of classes"
+        return "a softmax in the graph, but not along the last axis, for rows do not sum to one"
     return "no softmax or sigmoid makes them, and none follows"
 
 
 def _distributions(array: NDArray[Any]) -> bool:
-    """Whether rows (N, classes) are probabilities."""
-    sums = np.abs(array.sum(axis=1, dtype=np.float64) - 1)
+    """Whether rows (N, …, classes) are probabilities."""
+    sums = np.abs(array.sum(axis=-1, dtype=np.float64) - 1)
     return bool(array.size and array.min() >= 0 and sums.max() < SUM_TOLERANCE)
 
 
 def _one_of(labels: NDArray[Any] | None, array: NDArray[Any]) -> bool:
     """Whether labels (N,) say a class of the output (N, classes) for each sample."""
-    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iu" or not labels.size:
+    if labels is None or labels.ndim != 1 or array.ndim != 2 or labels.dtype.kind not in "iu" or not labels.size:
         return False
     return bool(labels.min() >= 0 and labels.max() < array.shape[1])
 
@@ -261,8 +261,8 @@ def _root(graph: Graph, tensor: Tensor) -> Tensor:
 def _ranked_by(graph: Graph, tensor: Tensor) -> str:
     """Operator that ranks the rows of an output; empty where none does.
 
-    It is looked for through what only picks, pads and stacks rows: the boxes of a detector are gathered by what its
-    suppression gives, in a loop over the samples for the most part.
+    It is looked for through what only picks, pads and stacks rows. The boxes of a detector are mostly gathered by what
+    its suppression gives, in a loop over the samples.
     """
     seen: set[tuple[Tensor, bool]] = set()
     waiting = [(tensor, False)]

@@ -166,7 +166,7 @@ class Dataset:
 
 
 def pack(dataset: Dataset, calibration: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Give what :func:`unpack` makes a dataset of again elsewhere.
+    """Members from which :func:`unpack` makes the dataset again elsewhere.
 
     That is arrays (uint8 pixels, int64 labels) and a JSON-able rest: all test samples, and the first ``calibration``
     training samples without their labels.
@@ -192,7 +192,7 @@ def pack(dataset: Dataset, calibration: int) -> tuple[dict[str, NDArray[Any]], d
 def unpack(
     path: Path, rest: Mapping[str, Any], input_name: str, value_range: tuple[float, float] = (0.0, 1.0)
 ) -> Dataset:
-    """Give the dataset that :func:`pack` packed; its arrays are in the .npz file ``path``, read when asked for."""
+    """Dataset that :func:`pack` packed; its arrays are in the .npz file ``path``, read when asked for."""
 
     @functools.cache
     def arrays() -> dict[str, NDArray[Any]]:

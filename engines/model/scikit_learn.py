@@ -1,4 +1,4 @@
-"""TODO engines.model.scikit_learn."""
+"""The two datasets that scikit-learn brings along: crops of its photographs, and its digits."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def chains(
 ) -> dict[str, Chain]:
     """The chain of each model under test, by the model's name: every bundled one where none is named.
 
-    Each argument is what the option of its name gives; ``engines`` are the files of ``--onnx`` and ``--tflite``, and
+    Each argument is what the option of its name gives. ``engines`` are the files of ``--onnx`` and ``--tflite``,
     ``settings`` the values of the formats' own options. An ONNX file alone, without any model, is a model itself.
     Raises EngineError where options exclude each other, a file is no good, or the data lack an input of the model.
     """

@@ -30,7 +30,7 @@ OUTPUT_DTYPES = ("float32", "int8", "uint8", "int16", "int32", "uint32", "int64"
 OUTPUT_KINDS = ("probabilities", "logits", "values", "scores", "integers", "ranked", "constant")
 
 KINDS_OF_CLASSES = ("probabilities", "logits")
-"""The kinds of outputs (batch, classes) of which one class is the answer."""
+"""The kinds of outputs (batch, …, classes) of which one class is the answer, in every row along the last axis."""
 
 ARCHITECTURES = ("vgg",)
 
@@ -55,11 +55,15 @@ class InputSpec:
 class OutputSpec:
     """One named output.
 
-    ``kind`` says how it is judged: ``probabilities`` (rows sum to one), ``scores`` (each in [0, 1], with a decision of
-    its own at ``threshold``), ``logits`` (softmax taken first for class decisions), ``values`` (no classes),
-    ``integers`` (ids and counts), ``ranked`` (rows of top-k or NMS: several outputs belong together), ``constant``
-    (without a batch axis: the shape does not start with it). ``why`` says what it was taken for that by; it is empty
-    where the user said so.
+    ``why`` is what it was taken for its kind by; empty where the user chose it. ``kind`` is how it is judged:
+
+    - ``probabilities``: rows sum to one
+    - ``scores``: each in [0, 1], with a decision of its own at ``threshold``
+    - ``logits``: softmax is taken first for class decisions
+    - ``values``: no classes
+    - ``integers``: ids and counts
+    - ``ranked``: rows of top-k or NMS, where several outputs belong together
+    - ``constant``: without a batch axis, so that the shape does not start with it
     """
 
     name: str
@@ -84,7 +88,7 @@ class Weights:
 class Training:
     """How the bundled architecture is trained, reproducibly.
 
-    ``learning_rate`` is the peak of a cosine schedule; ``dropout`` is the share dropped before the dense layers;
+    ``learning_rate`` is the peak of a cosine schedule; ``dropout`` is the share dropped before the dense layers.
     ``shift`` is by how many pixels training images are moved at most, ``flip`` whether they are mirrored.
     ``weight_decay`` is AdamW's, ``label_smoothing`` the share of each label that is spread over all classes.
     """
@@ -122,7 +126,7 @@ class BatchProfile:
     max: int
 
     def __str__(self) -> str:
-        """Give the short form used in variant ids: ``b1.16.32``."""
+        """Short form used in variant ids: ``b1.16.32``."""
         return f"b{self.min}.{self.opt}.{self.max}"
 
 
@@ -212,8 +216,8 @@ class ModelSpec:
 
     @property
     def probabilities(self) -> OutputSpec | None:
-        """The first output that holds class scores, or None: the one whose accuracy is measured."""
-        return next((o for o in self.outputs if o.kind in KINDS_OF_CLASSES), None)
+        """The first output (batch, classes) that holds class scores, or None: the one whose accuracy is measured."""
+        return next((o for o in self.outputs if o.kind in KINDS_OF_CLASSES and len(o.shape) == 2), None)
 
     @property
     def constants(self) -> frozenset[str]:

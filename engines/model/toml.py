@@ -259,8 +259,8 @@ def _output(table: Table) -> OutputSpec:
 def check_kind(output: OutputSpec, what: str) -> None:
     """Refuse a kind that no output of such a shape or dtype has; ``what`` names where that was said."""
     kind, shape = output.kind, output.shape
-    if kind in KINDS_OF_CLASSES and (len(shape) != 2 or not isinstance(shape[1], int) or shape[1] < 2):
-        raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", classes] for kind {kind!r}')
+    if kind in KINDS_OF_CLASSES and (len(shape) < 2 or not isinstance(shape[-1], int) or shape[-1] < 2):
+        raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", …, classes ≥ 2] for kind {kind!r}')
     if kind == "ranked" and len(shape) < 2:
         raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", rows, …] for kind {kind!r}')
     if (output.dtype != "float32") != (kind == "integers") and kind not in {"ranked", "constant"}:

@@ -55,7 +55,9 @@ def _input(item: InputSpec) -> Iterator[str]:
 def _output(item: OutputSpec) -> Iterator[str]:
     yield from _tensor(item)
     others = " | ".join(kind for kind in OUTPUT_KINDS if kind != item.kind)
-    yield f"kind = {_toml(item.kind)}  # as its values look; also {others}"
+    yield f"kind = {_toml(item.kind)}  # {' '.join(item.why.split()) or 'as was said'}; also {others}"
+    if item.kind == "scores":
+        yield f"threshold = {item.threshold}"
 
 
 def _dimensions(spec: ModelSpec) -> Iterator[str]:

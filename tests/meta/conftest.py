@@ -9,7 +9,7 @@ from fixtures.chain import CHAINS
 
 @pytest.fixture(scope="session")
 def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier."""
+    """Chain of the bundled digits classifier."""
     chain = pytestconfig.stash[CHAINS].get("digits_vgg")
     if chain is None:
         pytest.skip("digits_vgg is not under test")

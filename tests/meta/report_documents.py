@@ -180,7 +180,7 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
 
 
 def with_supplied_file(made, path="/data/classifier v7.onnx", variant="onnx-fp32"):
-    """Give a document with one variant as a user's own file: its artifact is a copy that nobody built."""
+    """Document with one variant as a user's own file: its artifact is a copy that nobody built."""
     made = copy.deepcopy(made)
     for row in made["variants"]:
         if row["variant"] == variant:
@@ -192,7 +192,7 @@ def with_supplied_file(made, path="/data/classifier v7.onnx", variant="onnx-fp32
 
 
 def with_wrong_answers_everywhere(made, variant="onnx-fp32"):
-    """Give a document in which the speed tests of a variant failed too, before they timed anything."""
+    """Document in which the speed tests of a variant failed too, before they timed anything."""
     made = copy.deepcopy(made)
     made["benchmarks"] = [b for b in made["benchmarks"] if b["variant"] != variant]
     row = next(v for v in made["variants"] if v["variant"] == variant)
@@ -219,7 +219,7 @@ FAILING = [
 
 
 def with_every_variant_broken(made, variant="onnx-fp32"):
-    """Give a document in which every variant is as broken as the one, each with all its messages."""
+    """Document in which every variant is as broken as the one, each with all its messages."""
     made = copy.deepcopy(made)
     own = {"model": made["models"][0]["name"], "variant": variant}
     names = [{"model": v["model"], "variant": v["variant"]} for v in made["variants"]]

@@ -1,7 +1,8 @@
 """Stands in for the C++ programs where there is no GPU: a real program that keeps their contract with ONNX Runtime.
 
-Run as a program, it takes an ONNX file for its plan; ``STAND_IN_FAULT`` plants a fault, and with :data:`LIES` behind
-its name the program says that it fed the file's own bytes whatever it fed. stand_in_plugin.py has the suite run it.
+Run as a program, it takes an ONNX file for its plan, and ``STAND_IN_FAULT`` plants a fault. With :data:`LIES` behind
+the fault's name the program reports that it fed the file's own bytes, whatever it fed. stand_in_plugin.py has the suite
+run it.
 """
 
 from __future__ import annotations

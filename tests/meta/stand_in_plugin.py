@@ -1,7 +1,7 @@
 """Has the suite run the stand-in for the C++ programs (``-p tests.meta.stand_in_plugin``), without any driver.
 
-The ``cpp8`` variants take the ONNX artifact for their plan, each test runs once with each fault that
-``STAND_IN_FAULTS`` names, and ``STAND_IN_ONNX`` names a fault for the ONNX runner.
+The ``cpp8`` variants take the ONNX artifact for their plan. Each test runs once with each fault that
+``STAND_IN_FAULTS`` names; ``STAND_IN_ONNX`` names a fault for the ONNX runner.
 """
 
 from __future__ import annotations

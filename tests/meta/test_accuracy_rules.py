@@ -41,18 +41,18 @@ def exact_tail(successes, trials, probability):
 
 
 def balanced(count=1000):
-    """Give labels that have every class equally often."""
+    """Labels that have every class equally often."""
     return np.arange(count) % CLASSES
 
 
 def answering(labels, correct, classes=CLASSES):
-    """Give outputs whose top class is right for exactly the first ``correct`` samples."""
+    """Outputs whose top class is right for exactly the first ``correct`` samples."""
     classes_answered = np.where(np.arange(len(labels)) < correct, labels, (labels + 1) % classes)
     return np.eye(classes, dtype=np.float32)[classes_answered]
 
 
 def constant(count, answer, classes=CLASSES):
-    """Give the outputs of a classifier that always answers the same."""
+    """Outputs of a classifier that always answers the same."""
     return np.eye(classes, dtype=np.float32)[np.full(count, answer)]
 
 

@@ -35,13 +35,13 @@ def lines(script):
 
 
 def service_lines(service):
-    """List the command lines of a service."""
+    """Command lines of a service."""
     command = SERVICES[service]["command"]
     return lines(command[-1]) if command[:2] == ["sh", "-ec"] else [shlex.join(command)]
 
 
 def workflow_lines():
-    """List the command lines of all workflows, with the step that each belongs to."""
+    """Command lines of all workflows, with the step that each belongs to."""
     for path in WORKFLOWS:
         for job in YAML(typ="safe").load(path)["jobs"].values():
             for step in job["steps"]:
@@ -220,7 +220,7 @@ def test_a_night_whose_report_is_unfinished_is_not_green(tmp_path, end):
 
 
 def pytest_words(line):
-    """Give the words behind ``pytest`` in a command line, the shell's variables left out."""
+    """Words behind ``pytest`` in a command line, the shell's variables left out."""
     _, _, rest = re.sub(r"\s\$\{BASELINE:.*?\}$", " --baseline=conformance.json", line).partition("pytest")
     return [word for word in shlex.split(rest) if not word.startswith(("--artifacts=", "--report=", "--baseline="))]
 

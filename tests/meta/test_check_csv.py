@@ -65,7 +65,7 @@ class Exchange:
         return output, report
 
     def words(self, predictions: Path, *more: object, variant: str = "onnx-fp32") -> list[str]:
-        """Give the words of the command that judges predictions."""
+        """Words of the command that judges predictions."""
         words = [self.model, predictions, f"--variant={variant}", f"--artifacts={self.artifacts}"]
         return [str(word) for word in [*words, f"--samples={COUNT}", *self.data, *more]]
 
@@ -93,13 +93,13 @@ def exchanged(pytestconfig, tmp_path_factory) -> Callable[[str], Exchange]:
 
 @pytest.fixture(scope="session")
 def digits(exchanged):
-    """Give the digits, which have labels on every machine."""
+    """The digits, which have labels on every machine."""
     return exchanged("digits_vgg")
 
 
 @pytest.fixture
 def sound(digits):
-    """Give the program's own answers, and nothing else."""
+    """The program's own answers, and nothing else."""
     return exchange.read_results(digits.answer()[0], CLASSES)
 
 
@@ -116,7 +116,7 @@ def judge(capsys):
 
 
 def of_scores(scores):
-    """Give the results of a program that answers with these scores."""
+    """Results of a program that answers with these scores."""
     classes = scores.argmax(axis=1)
     confidences = np.take_along_axis(scores, classes[:, None], axis=1)[:, 0]
     return exchange.Results(np.arange(len(scores)), classes, confidences, np.ascontiguousarray(scores))
@@ -382,14 +382,14 @@ class Copied:
         return self.artifacts / self.digits.model
 
     def words(self, *more):
-        """Give the words of the command on this copy, without --samples."""
+        """Words of the command on this copy, without --samples."""
         words = [self.digits.model, str(self.digits.answer()[0]), "--variant=onnx-fp32"]
         return [*words, f"--artifacts={self.artifacts}", *more]
 
 
 @pytest.fixture
 def copied(digits, tmp_path):
-    """Give a copy of the artifacts."""
+    """Copy of the artifacts."""
     return Copied(digits, tmp_path)
 
 
@@ -435,7 +435,7 @@ def test_an_export_of_other_data_is_refused(copied, judge, monkeypatch, what):
 
 
 def reversed_(samples):
-    """Give the samples in reverse order."""
+    """Samples in reverse order."""
     return replace(samples, inputs={name: array[::-1] for name, array in samples.inputs.items()})
 
 

@@ -182,7 +182,7 @@ def test_margin_is_the_lead_of_the_top_two(logits):
 
 
 def needed(actual, reference, kind="probabilities", **known):
-    """Give the figures of a comparison by name."""
+    """Figures of a comparison by name."""
     (output,) = compare({"p": actual}, {"p": reference}, WIDE, {"p": kind}, **known).outputs
     return {f.name: f.needed for f in output.figures}
 

@@ -57,7 +57,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Give a function that saves one of the models; it gives the SavedModel and its description."""
+    """Function that saves one of the models; it gives the SavedModel and its description."""
     tf, known = tensorflow(), {}
 
     def call(name):
@@ -75,7 +75,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def onnx_fp32(saved, tmp_path_factory):
-    """Give a function that converts one of the models to ONNX; it gives the file and the description."""
+    """Function that converts one of the models to ONNX; it gives the file and the description."""
     known = {}
 
     def call(name):

@@ -32,7 +32,7 @@ def make(monkeypatch):
 
 
 def threads():
-    """List the copier threads of this module that are alive."""
+    """Copier threads of this module that are alive."""
     return sorted(t.name for t in threading.enumerate() if t.name.startswith("test ") and " copier " in t.name)
 
 
@@ -53,11 +53,11 @@ class Held:
         self.go = threading.Event()
 
     def __getitem__(self, rows):
-        """Give all rows as they are."""
+        """All rows as they are."""
         return self
 
     def __array__(self, dtype=None, copy=None):
-        """Give the number 7 once it may be read."""
+        """The number 7, once it may be read."""
         assert self.go.wait(PATIENCE)
         return np.array(7.0)
 

@@ -28,7 +28,7 @@ ANSWERS = {"dense_1": np.linspace(0, 1, 40, dtype=np.float32).reshape(4, 10)}
 
 @pytest.fixture
 def store(tmp_path):
-    """Give a store with a plan."""
+    """Store with a plan."""
     result = Store(tmp_path / "build")
     write_plan(result, b"plan")
     return result

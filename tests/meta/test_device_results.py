@@ -66,7 +66,7 @@ def test_as_many_samples_are_timed_as_a_batch_needs(given, batch, expected):
 
 
 def fresh(**changes):
-    """Give results without rows."""
+    """Results without rows."""
     results = {"model": "m", "data": "d", "machine": {"GPU": "g"}, "engines": {}, "rows": []}
     return {**results, **changes}
 
@@ -136,7 +136,7 @@ def test_what_failed_is_marked_and_gives_no_floors():
 
 @pytest.fixture(scope="session")
 def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier, in the artifact folder of this run."""
+    """Chain of the bundled digits classifier, in the artifact folder of this run."""
     spec = load_model(find_model("digits_vgg"))
     store = next(iter(pytestconfig.stash[CHAINS].values())).store
     return Chain(spec, datasets.locate(spec.dataset, input_name=spec.inputs[0].name), store)

@@ -30,17 +30,17 @@ WIDE = Tolerance(max=0.3, mean=5e-3, kl=4e-3, margin=0.15, flips=0.08, sum=1e-5)
 
 
 def logits(weights=WEIGHTS):
-    """Give a model of pixels in [0, 1] that has no softmax."""
+    """Model of pixels in [0, 1] that has no softmax."""
     return lambda pixels: (pixels.reshape(len(pixels), -1).astype(np.float64) - 0.5) @ weights * 4
 
 
 def scores(weights=WEIGHTS):
-    """Give the same model with a softmax."""
+    """The same model with a softmax."""
     return lambda pixels: softmax(logits(weights)(pixels))
 
 
 def of_table(table):
-    """Give a model of a table that knows the units of its columns."""
+    """Model of a table that knows the units of its columns."""
     return softmax((table / UNITS - 0.5) @ TABLE_WEIGHTS)
 
 
@@ -54,7 +54,7 @@ class Engine:
         self.actual = self(self.inputs)
 
     def asked(self, inputs):
-        """Give the reference's outputs."""
+        """The reference's outputs."""
         return {"y": self.model(inputs["x"]).astype(np.float32)}
 
     def __call__(self, inputs, size=None):

@@ -30,7 +30,7 @@ EXTREMES = np.array(
 
 
 def bits(array):
-    """Give the bits of float32 values, which tell 0.0 from -0.0."""
+    """Bits of float32 values, which tell 0.0 from -0.0."""
     return np.ascontiguousarray(array).view(np.uint32)
 
 
@@ -249,7 +249,7 @@ def test_bad_results_are_refused_by_place(tmp_path, row, message):
 
 @pytest.fixture(scope="session")
 def store(pytestconfig):
-    """Give the artifact folder of this run as an option of the command line."""
+    """Artifact folder of this run as an option of the command line."""
     return f"--artifacts={artifact_folder(pytestconfig)}"
 
 

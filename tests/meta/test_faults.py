@@ -35,7 +35,7 @@ ONNX, TFLITE = Variant("onnx", "fp32"), Variant("tflite", "fp32")
 
 
 def chain_of(spec, config):
-    """Give a model's chain in the artifact folder of this run, on samples that need no CIFAR-10."""
+    """Chain of a model in the artifact folder of this run, on samples that need no CIFAR-10."""
     store = next(iter(config.stash[CHAINS].values())).store
     data = "photographs" if spec.dataset == "cifar10" else spec.dataset
     return Chain(spec, datasets.locate(data, input_name=INPUT), store)
@@ -43,19 +43,19 @@ def chain_of(spec, config):
 
 @pytest.fixture(scope="session")
 def cifar(pytestconfig):
-    """Give the chain of the bundled CIFAR-10 classifier."""
+    """Chain of the bundled CIFAR-10 classifier."""
     return chain_of(load_model(find_model("cifar10_vgg")), pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier."""
+    """Chain of the bundled digits classifier."""
     return chain_of(load_model(find_model("digits_vgg")), pytestconfig)
 
 
 @pytest.fixture(scope="session")
 def other_training(pytestconfig, tmp_path_factory):
-    """Give the chain of the digits classifier trained again from another seed, under a name of its own."""
+    """Chain of the digits classifier trained again from another seed, under a name of its own."""
     text = find_model("digits_vgg").read_text(encoding="utf-8")
     # Training runs in a process of its own that reads the file, so it is the file that says what is different.
     for old, new in (
@@ -90,7 +90,7 @@ def other_opsets(cifar, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sound(cifar):
-    """Give the path of the sound ONNX that the faulty ones are made from."""
+    """Path of the sound ONNX that the faulty ones are made from."""
     return cifar.file(ONNX)
 
 
@@ -141,7 +141,7 @@ def swap_channels_of_the_weights(model):
 
 
 def leave_out_softmax(model):
-    """Give the logits as the output."""
+    """The logits as the output."""
     softmax = node(model, "Softmax", last=True)
     logits = softmax.input[0]
     model.graph.node.remove(softmax)
@@ -259,7 +259,7 @@ class Verdict:
         self.comparison = compare_of(runner, self.outputs, self.rule)
 
     def likely(self):
-        """Give the diagnosis, as for a failure: it runs the engine again and again."""
+        """Diagnosis, as for a failure: it runs the engine again and again."""
         return cause(self.runner, self.outputs, self.rule).text
 
 
@@ -375,13 +375,13 @@ class Command:
 
 @pytest.fixture(scope="session")
 def cifar_command(cifar, tmp_path_factory):
-    """Give the command on the CIFAR-10 classifier."""
+    """Command on the CIFAR-10 classifier."""
     return Command(cifar, tmp_path_factory.mktemp("cifar"))
 
 
 @pytest.fixture(scope="session")
 def digits_command(digits, tmp_path_factory):
-    """Give the command on the digits classifier."""
+    """Command on the digits classifier."""
     return Command(digits, tmp_path_factory.mktemp("digits"))
 
 

@@ -69,25 +69,25 @@ CAUSES = {
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory):
-    """Give the stand-in as an executable."""
+    """The stand-in as an executable."""
     return stand_in.program(tmp_path_factory.mktemp("program"))
 
 
 def store_of(config):
-    """Give the artifact store of this run."""
+    """Artifact store of this run."""
     return next(iter(config.stash[CHAINS].values())).store
 
 
 @pytest.fixture(scope="session")
 def cifar(pytestconfig):
-    """Give the chain of the bundled CIFAR-10 classifier, on samples that need no data set."""
+    """Chain of the bundled CIFAR-10 classifier, on samples that need no data set."""
     spec = load_model(find_model("cifar10_vgg"))
     return Chain(spec, datasets.locate("photographs", input_name=INPUT), store_of(pytestconfig))
 
 
 @pytest.fixture(scope="session")
 def inputs(cifar):
-    """Give a hundred samples, which leave four behind three full batches."""
+    """A hundred samples, which leave four behind three full batches."""
     return cifar.dataset.test(COUNT).inputs
 
 
@@ -263,7 +263,7 @@ LIED_ABOUT = ("NCHW", "npy header", "dropped remainder")
 
 
 def causes_by_test(output):
-    """Give what the run says of each failed test, by the fault that was planted in it."""
+    """What the run says of each failed test, by the fault that was planted in it."""
     _, *parts = re.split(r"^_+ test_agrees_with_the_reference_on_samples\[(.*)\] _+$", output, flags=re.M)
     return dict(zip(parts[::2], parts[1::2], strict=True))
 

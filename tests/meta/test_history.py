@@ -34,14 +34,14 @@ BATCHES = (1, 32, 64, 128)
 
 
 def rounds(batch, factor=1.0, count=40, seed=0):
-    """Give seconds of rounds that scatter by a few per cent, with a heavy tail."""
+    """Seconds of rounds that scatter by a few per cent, with a heavy tail."""
     generator = np.random.default_rng([seed, batch])
     noise = np.exp(generator.normal(0, 0.02, count)) + 0.05 * generator.pareto(3, count)
     return (1e-5 * batch * factor * noise).tolist()
 
 
 def results():
-    """Give the results of a run that passed, as pytest --report writes them: one model, six variants."""
+    """Results of a run that passed, as pytest --report writes them: one model, six variants."""
     names = [{"model": "m", "variant": v} for v in VARIANTS]
     counts = {"failed": 0, "skipped": 0, "xfailed": 0}
     return {
@@ -149,7 +149,7 @@ def results():
 
 
 def entries(document, section, variant="onnx-int8"):
-    """Give a variant's entries of a section, to be changed in place."""
+    """Entries of a variant in a section, to be changed in place."""
     return [entry for entry in document[section] if entry["variant"] == variant]
 
 
@@ -161,7 +161,7 @@ def slow_down(document, factor, variant="onnx-int8", batches=BATCHES):
 
 
 def slowed(document, factor, batches=BATCHES):
-    """Give results with INT8 slower, and leave the others' as they are."""
+    """Results with INT8 slower, and all others as they are."""
     benchmarks = [dict(entry) for entry in document["benchmarks"]]
     changed = {**document, "benchmarks": benchmarks}
     slow_down(changed, factor, batches=batches)
@@ -212,6 +212,24 @@ def fail(document, test="tests/test_consistency.py::test_agrees[m-onnx-int8]"):
     entries(document, "variants")[0]["verdict"] = "failed"
 
 
+def leave_unjudged(document, variant="onnx-int8"):
+    entry = entries(document, "variants", variant)[0]
+    entry.update(verdict="not judged", reason="tf2onnx does not know Lgamma")
+    for check in entry["checks"].values():
+        check["not_judged"], check["passed"] = check["passed"], 0
+    reason = {"model": "m", "variant": variant, "reason": entry["reason"]}
+    document["not_judged"] = [{**reason, "tests": 8}]
+    for section in ("accuracy", "comparisons", "batching", "benchmarks", "artifacts"):
+        document[section] = [entry for entry in document[section] if entry["variant"] != variant]
+
+
+def fail_to_build(document):
+    leave_unjudged(document)
+    entries(document, "variants")[0].update(verdict="failed", reason=None)
+    fail(document, "tests/test_consistency.py::test_builds[m-onnx-int8]")
+    document["failures"][0]["unusable"] = "built"
+
+
 def know(document):
     test = "tests/test_consistency.py::test_agrees[m-onnx-int8]"
     known = {"test": test, "model": "m", "variant": "onnx-int8", "reason": "issue 1", "outcome": "failed as known"}
@@ -243,6 +261,8 @@ WORSE = {
     "batches that cannot be compared": (lambda d: unbatch(d, None), "less accurate"),
     "a variant skipped": (skip, "newly skipped"),
     "a test failing": (fail, "newly failing"),
+    "a variant not judged": (leave_unjudged, "newly not judged"),
+    "a variant that is not built, all that hangs on it left out": (fail_to_build, "newly failing"),
     "a test declared a known failure": (know, "newly a known failure"),
     "a variant gone": (drop_variant, "missing"),
     "a test gone": (drop_tests, "missing"),
@@ -264,7 +284,8 @@ def test_a_planted_regression_is_found(fault):
 
 
 @pytest.mark.parametrize(
-    "fault", [name for name, (_, what) in WORSE.items() if what in {"slower", "larger", "newly failing"}]
+    "fault",
+    [name for name, (_, what) in WORSE.items() if what in {"slower", "larger", "newly failing", "newly not judged"}],
 )
 def test_the_reverse_of_a_regression_is_better(fault):
     """What is a regression one way is an improvement the other way, and does not fail."""
@@ -847,7 +868,7 @@ def written(folder, name, document):
 
 
 def edited(*path, to):
-    """Give results with one value replaced, or removed where ``to`` is ellipsis."""
+    """Results with one value replaced, or removed where ``to`` is ellipsis."""
     document = inner = results()
     for key in path[:-1]:
         inner = inner[key]
@@ -1004,10 +1025,10 @@ def test_holm_steps_down():
 def simulated(generator, recorded=True):
     """Measure all engines once on a shared machine, as 2 cores behaved: drift, heavy tails, disturbed stretches.
 
-    The whole run drifts by up to 4 %, each measurement by 1 %; rounds scatter by 2 %, wander, and one in twenty is
-    much longer. Others take a core during one measurement in eight or more, and then often during the next: it takes
-    1.4 to 1.9 times as long from beginning to end, or nothing comes of it. Now and then the two threads of ONNX
-    Runtime share a core: all batches but the smallest take 1.2 to 1.7 times as long, and nothing was recorded.
+    The whole run drifts by up to 4 %, each measurement by 1 %; rounds scatter by 2 %, wander, and one in twenty is much
+    longer. Others take a core during one measurement in eight or more, and then often during the next. It takes 1.4 to
+    1.9 times as long from beginning to end, or nothing comes of it. Now and then the two threads of ONNX Runtime share
+    a core. All batches but the smallest then take 1.2 to 1.7 times as long, and nothing was recorded.
     """
     measured, busy, count = [], False, 100
     drift = np.exp(generator.uniform(-0.02, 0.02))
@@ -1031,14 +1052,14 @@ RUNS = 120
 
 @cache
 def simulated_runs(recorded=True):
-    """Give the results of :data:`RUNS` simulated runs."""
+    """Results of :data:`RUNS` simulated runs."""
     generator = np.random.default_rng(20)
     return [simulated(generator, recorded) for _ in range(RUNS)]
 
 
 @cache
 def simulated_speeds(recorded=True, factor=1.0, batches=BATCHES):
-    """Give the measurements of each of those runs; with INT8 ``factor`` times as slow."""
+    """Measurements of each of those runs; with INT8 ``factor`` times as slow."""
     return [read_speeds(slowed(document, factor, batches)) for document in simulated_runs(recorded)]
 
 
@@ -1051,7 +1072,7 @@ def drawn(counts):
 
 
 def slower_found(old, new, kind="absolute"):
-    """Say which variants a comparison of speeds alone finds slower."""
+    """Which variants a comparison of speeds alone finds slower."""
     basis = Basis(kind, MARGIN if kind == "absolute" else MARGIN_OF_RATIOS, (), True)
     found = compare_speeds(together(old), together(new), basis, {"m": "savedmodel-fp32"})
     return {f.subject for f in found if f.kind == REGRESSION}
@@ -1080,7 +1101,7 @@ def test_a_slower_machine_hardly_ever_makes_variants_seem_slower(reports):
 
 
 def twice_as_long(document):
-    """Give results of a machine on which everything takes twice as long."""
+    """Results of a machine on which everything takes twice as long."""
     return {
         **document,
         "benchmarks": [
@@ -1114,7 +1135,7 @@ def test_a_slowdown_is_found_on_a_disturbed_machine(factor, batches, reports, le
 
 @pytest.fixture(scope="module")
 def run(request):
-    """Give a function that runs a few quick tests in a process of its own, with options."""
+    """Function that runs a few quick tests in a process of its own, with options."""
     folder = artifact_folder(request.config).resolve()
 
     def call(*options):

@@ -294,10 +294,10 @@ def test_a_run_that_ends_before_anything_is_batched_has_no_figure(pytestconfig, 
 @pytest.mark.usefixtures("digits")
 def test_the_example_that_is_shown_is_one_that_fails(pytestconfig, tmp_path):
     """What an earlier example found does not fail a later one: the partition in the message has the fault itself."""
-    fault = "if len(next(iter(inputs.values()))) == 5: outputs = {n: a + np.float32(1e-3) for n, a in outputs.items()}"
+    fault = "if len(next(iter(inputs.values()))) == 4: outputs = {n: a + np.float32(1e-3) for n, a in outputs.items()}"
     code, output = planted_run(tmp_path, pytestconfig, "__call__", fault, "any_partition")
     assert code == pytest.ExitCode.TESTS_FAILED, output
-    assert "  5 of 12 samples differ: " in output
+    assert "  4 of 12 samples differ: " in output
 
 
 LATE = {

@@ -336,7 +336,7 @@ link = "https://example.org/2"
 
 @pytest.fixture(scope="session")
 def narrow(tmp_path_factory):
-    """Give a description of the digits classifier with a tolerance that its FP16 ONNX does not keep."""
+    """Description of the digits classifier with a tolerance that its FP16 ONNX does not keep."""
     text = (ROOT / "fixtures" / "models" / "digits_vgg.toml").read_text(encoding="utf-8")
     text += textwrap.dedent(
         """

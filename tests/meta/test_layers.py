@@ -43,7 +43,7 @@ HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "ai_edge_liter
 
 
 def imported(path: Path) -> set[str]:
-    """List the top-level packages that a module imports anywhere in it."""
+    """Top-level packages that a module imports anywhere in it."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

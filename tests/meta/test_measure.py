@@ -32,7 +32,7 @@ VARIANTS = ["onnx-int8", "tensorrt-int8+fp16"]
 
 
 def seen_at(factor, variant="onnx-int8"):
-    """Give figures that are this many times what the table allows a variant."""
+    """Figures that are this many times what the table allows a variant."""
     return {k: {f: factor * getattr(row(variant, k).tolerance, f) for f in FIGURES} for k in INPUT_KINDS}
 
 

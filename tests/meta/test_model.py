@@ -94,7 +94,7 @@ MISTAKES = {
     "a dynamic dimension without sizes": ("height = [24, 32]", "width = [24, 32]", "dimensions.height"),
     "an unknown dtype": ('name = "age"', 'name = "age"\ndtype = "float23"', "float32"),
     "an unknown kind": ('kind = "logits"', 'kind = "softmax"', r"probabilities \| logits \| values"),
-    "class scores of rank three": ('kind = "values"', 'kind = "logits"', r'\["batch", classes\]'),
+    "class scores of one class": ('7, 4]\nkind = "values"', '7, 1]\nkind = "logits"', r'\["batch", …, classes ≥ 2\]'),
     "a name twice": ('name = "age"', 'name = "left"', "given twice"),
     "an inverted range": ("range = [-1.0, 1.0]", "range = [1.0, -1.0]", "low < high"),
     "a boolean for a number": ("samples = 64", "samples = true", "samples ≥ 1"),

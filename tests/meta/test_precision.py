@@ -95,7 +95,7 @@ class Graph:
         return self.node("DequantizeLinear", self.node("QuantizeLinear", name, *scale), *scale)
 
     def model(self):
-        """Give the whole model."""
+        """The whole model."""
         from onnx import TensorProto, helper
 
         graph = helper.make_graph(
@@ -348,7 +348,7 @@ def test_the_weights_of_a_tflite_decide(tmp_path):
 
 @pytest.fixture(scope="session")
 def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier, in the artifact folder of this run."""
+    """Chain of the bundled digits classifier, in the artifact folder of this run."""
     spec = load_model(find_model("digits_vgg"))
     store = next(iter(pytestconfig.stash[CHAINS].values())).store
     return Chain(spec, datasets.locate(spec.dataset, input_name=spec.inputs[0].name), store)

@@ -68,7 +68,7 @@ def on_terminal(*command, cwd=ROOT):
 
 
 def screen(text):
-    """Give the lines that a terminal shows after ``text``, for the few sequences that the live line uses."""
+    """Lines that a terminal shows after ``text``, for the few sequences that the live line uses."""
     rows, row, column = [""], 0, 0
     for piece in re.findall(r"\x1b\[\d*[A-Za-z]|[^\x1b]", text):
         if piece == "\n":
@@ -105,7 +105,7 @@ def test_without_a_terminal_there_is_no_line():
 
 @pytest.fixture
 def logged(monkeypatch, caplog):
-    """Give the messages that are logged of progress, which stay out of what this run prints."""
+    """Messages that are logged of progress, which stay out of what this run prints."""
     logger = logging.getLogger(progress.__name__)
     monkeypatch.setattr(logger, "propagate", False)
     monkeypatch.setattr(logger, "handlers", [caplog.handler])
@@ -162,7 +162,7 @@ def test_without_a_reporter_there_is_no_line(tmp_path):
 
 
 class Echo(Runner):
-    """Gives its input's sums, and notes the sizes of the batches that it was given."""
+    """Answers with its input's sums, and notes the sizes of the batches that it was given."""
 
     def __init__(self, spec, batch_size):
         super().__init__(spec, REFERENCE, batch_size)

@@ -63,23 +63,23 @@ class Page(HTMLParser):
             assert self.open.pop()["tag"] == tag
 
     def handle_data(self, data):
-        """Give text to all that it stands in."""
+        """Add text to all that it stands in."""
         for element in self.open:
             element["text"] += data
 
     def all(self, *tags):
-        """Give the elements of these names."""
+        """The elements of these names."""
         return [e for e in self.elements if e["tag"] in tags]
 
 
 @pytest.fixture(scope="module")
 def broken():
-    """Give a document of a run in which one of 18 variants is broken."""
+    """Document of a run in which one of 18 variants is broken."""
     return document()
 
 
 def undescribed(value, part, path=""):
-    """List the keys of a document that its schema does not know."""
+    """Keys of a document that its schema does not know."""
     found = []
     for option in [part, *part.get("oneOf", [])]:
         if isinstance(value, dict) and "properties" in option:
@@ -154,7 +154,7 @@ def test_a_good_run_passes_and_says_how_many():
 
 
 def with_tests(made, **counts):
-    """Give the counts of a document's tests, with others."""
+    """Counts of a document's tests, with others."""
     return {"tests": made["tests"] | counts}
 
 
@@ -186,7 +186,7 @@ def test_an_interrupted_run_that_failed_has_failed(broken):
 
 
 def with_known_failures(made, *variants, wrong=False):
-    """Give a good document in which a test of these variants failed as known; with wrong answers, or right ones."""
+    """Good document in which a test of these variants failed as known; with wrong answers, or right ones."""
     made = copy.deepcopy(made)
     for row in made["variants"]:
         if row["variant"] in variants:
@@ -263,7 +263,7 @@ def test_a_finding_says_what_where_how_badly_why_and_how_to_see_it_again(broken)
 
 
 def failing_otherwise(kind, **changes):
-    """Give a document in which a variant gives the reference's answers, but fails by a row of another kind."""
+    """Document in which a variant gives the reference's answers, but fails by a row of another kind."""
     made = document()
     made["comparisons"] = [c | {"passed": True} for c in made["comparisons"]]
     made["accuracy"] = [row | {"correct": 888, "passed": True} for row in made["accuracy"]]
@@ -749,7 +749,7 @@ def test_an_empty_run_is_a_page_too(empty):
 
 
 def tiles(found):
-    """Give the tiles of a page or a part of it: pairs of a value and what it is."""
+    """Tiles of a page or a part of it: pairs of a value and what it is."""
     labels, values = ([e["text"] for e in found.all(name)] for name in ("dt", "dd"))
     return list(zip(values, labels, strict=True))
 
@@ -821,7 +821,7 @@ def test_what_is_made_from_a_users_onnx_is_said_to_be():
 
 
 def without_a_run(made, variant):
-    """Give a document in which no test of a broken variant got as far as running it."""
+    """Document in which no test of a broken variant got as far as running it."""
     made = copy.deepcopy(made)
     for section in ("artifacts", "comparisons", "batching", "accuracy", "benchmarks", "pictures"):
         made[section] = [row for row in made[section] if row["variant"] != variant]
@@ -898,7 +898,7 @@ def test_figures_on_the_judged_samples_where_no_more_were_run(broken):
 
 
 def with_a_broken_second_output(made):
-    """Give a document of a model with boxes beside its scores: the charts are of the scores, which are sound."""
+    """Document of a model with boxes beside its scores: the charts are of the scores, which are sound."""
     made = copy.deepcopy(made)
     made["models"][0]["outputs"].append({"name": "boxes", "kind": "logits"})
     sound = next(p for p in made["pictures"] if p["variant"] == "onnx-int8")

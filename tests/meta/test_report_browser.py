@@ -130,7 +130,7 @@ def look(folder, text, scheme):
 
 @pytest.fixture(scope="module")
 def broken():
-    """Give the page of a run of two models in which one variant is broken."""
+    """Page of a run of two models in which one variant is broken."""
     return page(document(models=("cifar10_vgg", "a_model_with_a_rather_long_name_of_its_own")))
 
 

@@ -27,7 +27,7 @@ from fixtures.records import Compared, Picture, sent
 
 @pytest.fixture
 def chain(tmp_path):
-    """Give the chain of the digits classifier with an ONNX of a user, in a store of its own."""
+    """Chain of the digits classifier with an ONNX of a user, in a store of its own."""
     spec = load_model(find_model("digits_vgg"))
     data = datasets.locate(spec.dataset, input_name=spec.inputs[0].name)
     return Chain(spec, data, Store(tmp_path / "store"), {"onnx": tmp_path / "mine.onnx"})
@@ -43,7 +43,7 @@ def put(chain, name, made_from):
 
 
 def variant(chain, name):
-    """Give the variant of an id."""
+    """Variant of an id."""
     return next(v for v in chain.variants if str(v) == name)
 
 
@@ -82,7 +82,7 @@ class Run:
             self.ledger.pytest_runtest_logreport(report)
 
     def document(self):
-        """Give the document of what was taken in."""
+        """Document of what was taken in."""
         return Document(self.config, self.ledger).made(0)
 
 

@@ -77,13 +77,13 @@ def read(folder):
 
 @pytest.fixture(scope="session")
 def command(pytestconfig):
-    """Give the command."""
+    """The command."""
     return Command(pytestconfig)
 
 
 @pytest.fixture
 def before(tmp_path):
-    """Give a folder in which the green report of an earlier run stands."""
+    """Folder in which the green report of an earlier run stands."""
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "report.html").write_text("✓ Passed", encoding="utf-8")
@@ -238,7 +238,7 @@ def test_a_run_that_is_ended_leaves_no_green_report(command, before, sign, finis
 
 @pytest.fixture(scope="session")
 def damaged(pytestconfig, tmp_path_factory):
-    """Give an ONNX of the digits classifier with its last two classes exchanged."""
+    """An ONNX of the digits classifier with its last two classes exchanged."""
     import onnx
     from onnx import numpy_helper
 
@@ -264,7 +264,7 @@ WORDS = ("tests/test_consistency.py", "tests/test_accuracy.py", "-k", "not tflit
 
 @pytest.fixture(scope="session")
 def alone(command, damaged, tmp_path_factory):
-    """Give exit code, folder and document of a run on the damaged engine, in one process."""
+    """Exit code, folder and document of a run on the damaged engine, in one process."""
     folder = tmp_path_factory.mktemp("alone")
     words = (*WORDS, f"--onnx={damaged}", f"--junit-xml={folder / 'junit.xml'}")
     code, _, document = command.run(folder, *words)
@@ -322,7 +322,7 @@ SELECTED = ("consistency.py", "batching.py", "accuracy.py")
 
 
 def differences(one, other, place="document"):
-    """List the fields in which two documents differ, with both values."""
+    """Fields in which two documents differ, with both values."""
     if type(one) is not type(other) or not isinstance(one, (dict, list)):
         return [] if one == other else [f"{place}: {one!r} and {other!r}"]
     if isinstance(one, dict):

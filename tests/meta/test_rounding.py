@@ -32,7 +32,7 @@ FP32, FP16 = Variant("onnx", "fp32"), Variant("onnx", "fp16")
 
 @pytest.fixture(scope="module")
 def steep(tmp_path_factory):
-    """Give a function that saves a model, with samples, whose layers cancel values as large as told."""
+    """Function that saves a model, with samples, whose layers cancel values as large as told."""
     tf, known = tensorflow(), {}
     generator = np.random.default_rng(3)
     first, second = (generator.normal(size=size).astype(np.float32) for size in ((8, 16), (16, 4)))

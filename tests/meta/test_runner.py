@@ -26,7 +26,7 @@ TAKES = r"takes input_1: float32 \(N, 10, 8, 1\)"
 
 @pytest.fixture(scope="session")
 def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier, in the artifact folder of this run."""
+    """Chain of the bundled digits classifier, in the artifact folder of this run."""
     spec = load_model(find_model("digits_vgg"))
     store = next(iter(pytestconfig.stash[CHAINS].values())).store
     return Chain(spec, datasets.locate(spec.dataset, input_name=spec.inputs[0].name), store)
@@ -34,7 +34,7 @@ def digits(pytestconfig):
 
 @pytest.fixture(scope="session", params=["savedmodel-fp32", "onnx-fp32", "onnx-int8", "tflite-fp32", "tflite-int8"])
 def opened(request, digits):
-    """Give a real runner of each format, with what is special about it: integers inside, or at its edges."""
+    """A real runner of each format, with what is special about it: integers inside, or at its edges."""
     variant = Variant(*request.param.split("-"))
     if reason := registry.find(variant.format).unavailable():
         pytest.skip(reason)

@@ -27,7 +27,7 @@ def toml(tmp_path):
 
 @pytest.fixture
 def store(tmp_path):
-    """Give an empty artifact folder."""
+    """An empty artifact folder."""
     return Store(tmp_path / "build")
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class Counting:
     """Stands for a chain, and notes what is asked of it."""
+
+    spec = SimpleNamespace(reference=REFERENCE)
 
     def __init__(self):
         self.calls = []

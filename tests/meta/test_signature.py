@@ -87,6 +87,15 @@ def models(tf):
             {"ids": ids},
             {"serving_default": lambda tf, ids: {"scores": tf.nn.softmax(tf.reduce_mean(tf.gather(TABLE, ids), 1))}},
         ),
+        "anchored": (
+            {"ids": ids},
+            {
+                "serving_default": lambda tf, ids: {
+                    "scores": tf.nn.softmax(tf.reduce_mean(tf.gather(TABLE, ids), 1)),
+                    "boxes": tf.constant(TABLE[:3]),
+                }
+            },
+        ),
         "text": ({"text": ((None,), tf.string)}, {"serving_default": lambda tf, text: {"n": tf.strings.length(text)}}),
         "half": ({"x": ((None, 6), tf.float16)}, {"serving_default": lambda tf, x: {"y": tf.cast(x, tf.float32)}}),
     }
@@ -373,6 +382,18 @@ def test_what_the_reference_stops_at_is_left_out_and_named(saved, tmp_path):
     assert "the SavedModel stops at indices" in found.left_out[0]
     with pytest.raises(DataError, match=r"the SavedModel stops at indices.* on all 2 made-up inputs of 'ids' \(int32"):
         bearable(chain, "drawn", ["b", "d"], {"ids": ids[[1, 3]]})
+
+
+def test_an_output_without_a_batch_is_kept_whole_beside_inputs_that_are_left_out(saved, tmp_path):
+    """Boxes that are the same for all samples have no row to leave out."""
+    ids = np.int32([[1, 2, 3, 4], [50, 0, 0, 0], [5, 5, 5, 5]])
+    samples = npz(tmp_path / "mine.npz", ids=SAMPLES["ids"])
+    (chain,) = chains(Store(tmp_path / "b"), saved_model=saved("anchored"), samples=samples).values()
+    assert chain.spec.constants == {"boxes"}
+    found = bearable(chain, "contrast", ["a", "b", "c"], {"ids": ids})
+    assert found.names == ("a", "c")
+    assert found.reference["boxes"].shape == (3, 6)
+    assert len(found.reference["scores"]) == 2
 
 
 # Samples.

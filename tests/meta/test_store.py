@@ -78,7 +78,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 
 
 def hidden(root: Path) -> list[str]:
-    """List what builds left behind."""
+    """What builds left behind."""
     return sorted(path.name for path in (root / MODEL).glob(".*"))
 
 
@@ -508,7 +508,7 @@ def test_kill_between_the_renames_leads_to_a_build(built: Artifact, store: Store
 
 @pytest.fixture
 def locked_away() -> Iterator[Store]:
-    """Give a store with one artifact, in folders that neither owner nor others may write."""
+    """Store with one artifact, in folders that neither owner nor others may write."""
     # Not tmp_path: pytest keeps its parents to their owner, so that no other user gets there.
     base = Path(tempfile.mkdtemp(dir="/tmp"))
     store = Store(base / "build")

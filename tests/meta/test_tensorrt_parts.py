@@ -131,7 +131,7 @@ OURS = {*vars(context), "push", "pop", "min", "opt", "max"}
 
 
 def used_names(source):
-    """List what a module uses of TensorRT: dotted names below ``trt``, and attributes of objects by their class."""
+    """What a module uses of TensorRT: dotted names below ``trt``, and attributes of objects by their class."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Attribute) or ".__" in ast.unparse(node):

@@ -238,7 +238,7 @@ MACHINE = {"name": "a machine, 2 cores", "flags": ["avx2"], "device": None}
 
 @pytest.fixture(scope="session")
 def throughput():
-    """Give the module of the throughput tests, loaded for itself so that its figures can be shortened here."""
+    """Module of the throughput tests, loaded for itself so that its figures can be shortened here."""
     spec = importlib.util.spec_from_file_location("throughput_under_test", THROUGHPUT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -248,7 +248,7 @@ def throughput():
 
 @pytest.fixture(scope="session")
 def digits(pytestconfig):
-    """Give the chain of the bundled digits classifier, in the artifact folder of this run."""
+    """Chain of the bundled digits classifier, in the artifact folder of this run."""
     spec = load_model(find_model("digits_vgg"))
     store = next(iter(pytestconfig.stash[CHAINS].values())).store
     return Chain(spec, datasets.locate(spec.dataset, input_name=spec.inputs[0].name), store)
@@ -268,7 +268,7 @@ class Slowed:
 
 @pytest.fixture
 def keep():
-    """Give what stands for ``record``; ``records`` holds what it was given."""
+    """What stands for ``record``; ``records`` holds what it was given."""
 
     def call(value):
         assert isinstance(value, FloorFound)

@@ -307,7 +307,7 @@ GRAPHS = {
 
 
 def parts(name):
-    """Give the text of a graph, what it stores, and what it is fed."""
+    """Text of a graph, what it stores, and what it is fed."""
     text, values = GRAPHS[name]
     inputs = re.findall(r"(\w+)(?=[,)])", text.split("=>")[0]) if text.startswith("(") else ["x"]
     everything = {**X, **values}

@@ -16,8 +16,8 @@ ONNX, TFLITE = VARIANTS[:3], VARIANTS[3:]
 """The variants of each format: what its converter cannot do, none of them can."""
 
 KINDS = ("probabilities", "scores", "logits", "values", "integers", "ranked", "constant")
-"""What an output may be: rows that sum to one; numbers in [0, 1] that decide one by one; what a softmax follows; other
-numbers; class ids and counts; lists in the order of their scores; and what has no batch axis."""
+"""What an output may be, in order: rows that sum to one, numbers in [0, 1] that decide one by one, what a softmax
+follows. Then: other numbers, class ids and counts, lists in the order of their scores, what has no batch axis."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ UNKNOWN = (
 
 
 def mistake(samples: NDArray[np.float32], fed_sha256: str, batch: int) -> str:
-    """Say which usual mistake turns samples (N, …) into bytes of this hash; ``batch`` is the size of full batches."""
+    """Which usual mistake turns samples (N, …) into bytes of this hash; ``batch`` is the size of full batches."""
     for sentence, content in _mistakes(samples, batch):
         if hashlib.sha256(content).hexdigest() == fed_sha256:
             return sentence
@@ -27,7 +27,7 @@ def mistake(samples: NDArray[np.float32], fed_sha256: str, batch: int) -> str:
 
 
 def _mistakes(samples: NDArray[np.float32], batch: int) -> Iterator[tuple[str, bytes]]:
-    """Give what each mistake feeds; made one at a time, for samples may be large."""
+    """What each mistake feeds; made one at a time, for samples may be large."""
     count = len(samples)
     flat = samples.reshape(count, -1)
     raw = samples.tobytes()
@@ -68,7 +68,7 @@ def _mistakes(samples: NDArray[np.float32], batch: int) -> Iterator[tuple[str, b
 
 
 def _npy_header(samples: NDArray[Any]) -> bytes:
-    """Give the bytes that ``numpy.save`` writes before the samples."""
+    """Bytes that ``numpy.save`` writes before the samples."""
     file = io.BytesIO()
     np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(samples))
     return file.getvalue()

@@ -66,7 +66,7 @@ class Program:
         return Path(os.environ.get(self.variable) or FOLDER / self.name)
 
     def unavailable(self) -> str | None:
-        """Say why the program cannot run here; None where it can.
+        """Why the program cannot run here; None where it can.
 
         A program that the environment variable names is asked for, so that its absence is an error of the runner.
         """
@@ -79,7 +79,7 @@ class Program:
         return driver.problem(told_of.cuda * 1000) if told_of else None
 
     def version(self) -> str:
-        """Give the version of its TensorRT, which library that is, and where the program is."""
+        """Version of its TensorRT, which library that is, and where the program is."""
         told_of = told(self.path)
         return f"{told_of.tensorrt} ({told_of.library}, {self.path})" if told_of else f"{self.tensorrt} ({self.path})"
 

@@ -50,9 +50,9 @@ EXITS = {
 class NativeRunner(Runner):
     """Runs a plan with a C++ program, in a process of its own for each call.
 
-    ``report`` is what the program said of the last call (its JSON), ``copies`` the transfers of that call.
-    Raises RunnerError where the program is missing, fails or is killed, was fed anything but the samples that it was
-    given, and where its results are not one row for each sample, in order.
+    ``report`` is what the program said of the last call (its JSON), ``copies`` the transfers of that call. Raises
+    RunnerError where the program is missing, fails or is killed, or was fed anything but the samples that it was given.
+    So it does where the results are not one row for each sample, in order.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class NativeRunner(Runner):
 
     @property
     def runtime(self) -> str:
-        """Name what ran the last call, as results do: ``cpp-trt8.6.0``, ``cpp-lean10.16.1``."""
+        """What ran the last call, as results name it: ``cpp-trt8.6.0``, ``cpp-lean10.16.1``."""
         return f"cpp-{LIBRARIES[self.report['library']]}{self.report['tensorrt']}"
 
     def timed(self, inputs: Arrays, repeat: int) -> Mapping[str, Any]:

@@ -144,7 +144,7 @@ def _name_nodes(path: Path) -> None:
 
 
 def _left_in_fp32(path: Path) -> list[str]:
-    """Name the quantizable nodes that stay in FP32: those of several matrices of weights, and the first ones.
+    """Names of the quantizable nodes that stay in FP32: those of several matrices of weights, and the first ones.
 
     The first are those that an input reaches without passing another one; they are quantized where there are no others.
     """

@@ -1,8 +1,8 @@
 """What becomes of an ONNX graph's answers where it keeps values in FP16 that do not fit there.
 
-Running it on a CPU does not tell: ONNX Runtime computes most of FP16 in FP32 there and leaves out the casts in between,
-so that a value beyond FP16's range, infinite on a GPU, goes through as it is. Here the graph is widened to FP32, which
-every machine computes alike, and limited: with infinity in place of each value that FP16 could not have kept.
+Running it on a CPU does not tell: ONNX Runtime computes most of FP16 in FP32 there and leaves out the casts in between.
+So a value beyond FP16's range, infinite on a GPU, goes through as it is. Here the graph is widened to FP32, which every
+machine computes alike. Then it is limited: infinity takes the place of each value that FP16 could not have kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Overflow:
 
 
 def kept_in_fp16(path: Path) -> list[str]:
-    """Name the tensors that a graph computes and keeps in FP16, in its order; not those inside of loops and branches.
+    """Names of the tensors that a graph computes and keeps in FP16, in its order, but for those in loops and branches.
 
     Which type an operator gives is ONNX Runtime's word: onnx itself knows the standard operators only.
     """
@@ -57,7 +57,7 @@ def kept_in_fp16(path: Path) -> list[str]:
 
 
 def widened(path: Path) -> Any:
-    """Give the model with FP32 wherever it has FP16, and the same weights."""
+    """Model with FP32 wherever it has FP16, and the same weights."""
     from onnx import TensorProto, numpy_helper
 
     model = _load(path)
@@ -80,7 +80,7 @@ def widened(path: Path) -> Any:
 
 
 def rounded(path: Path) -> Any:
-    """Give an FP32 model with its weights rounded to FP16, and every value that it computes outside of loops.
+    """FP32 model with its weights rounded to FP16, and every value that it computes outside of loops.
 
     That is what sound FP16 does, but for sums inside of an operator: those stay in FP32, as engines take them that can.
     """
@@ -121,7 +121,7 @@ def _rounded(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def limited(model: Any, tensors: Collection[str]) -> Any:
-    """Give a widened model with infinity, of its sign, in place of each value of ``tensors`` that FP16 cannot hold."""
+    """The widened model with infinity, of its sign, in place of each value of ``tensors`` that FP16 cannot hold."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -173,7 +173,7 @@ class InFp16(AbstractContextManager["InFp16"]):
             self._opened = opened.pop_all()
 
     def overflows(self, inputs: Arrays) -> list[Overflow]:
-        """List the tensors that do not fit FP16 on ``inputs``, in the order of the graph.
+        """Tensors that do not fit FP16 on ``inputs``, in the order of the graph.
 
         All of them are kept at once, so that the inputs are best a single sample. Values that are infinite in FP32
         too, such as a mask, are none that FP16 made so.
@@ -223,7 +223,7 @@ def _session(model: Any) -> Any:
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
-    """Give a graph and all that are inside of its nodes."""
+    """A graph, and all that are inside of its nodes."""
     yield graph
     for node in graph.node:
         for body in bodies(node):

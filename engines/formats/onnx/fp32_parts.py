@@ -1,7 +1,8 @@
 """What of an ONNX model stays in FP32 where the rest is converted to FP16, and what its constants are clamped to.
 
-It is found from the graph alone. In FP32 stay: operators that ONNX defines for FP32 only; what ends in integers, as ids
-and shapes do; arithmetic on the inputs before the first weights; and norms, whose squares leave FP16's range first.
+It is found from the graph alone. In FP32 stay operators that ONNX defines for FP32 only, and what ends in integers, as
+ids and shapes do. So do arithmetic on the inputs before the first weights, and norms, whose squares leave FP16's range
+first.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class View:
         return self.nodes.get(self.makers.get(tensor, ""))
 
     def floats(self, names: Any) -> list[str]:
-        """List those of these tensors that are FP32."""
+        """Those of these tensors that are FP32."""
         return [name for name in names if self.types.get(name) == WIDE]
 
     def known(self, node: Any) -> bool:
@@ -416,7 +417,7 @@ class _Push:
         return tensor in self.view.outputs
 
     def _pushed(self, tensor: str, factor: float) -> list[float] | None:
-        """List the factors by which a pushed tensor reaches softmaxes; None where it reaches anything else."""
+        """Factors by which a pushed tensor reaches softmaxes; None where it reaches anything else."""
         if self._seen(tensor):
             return None
         factors: list[float] = []

@@ -1,4 +1,4 @@
-"""TODO engines.formats.onnx.inspection."""
+"""What an ONNX file made elsewhere is: whether it is the model's, and the precision that it is judged as."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ PASSED_ON_BY = (*QUANTIZERS, "Cast", "Identity", "Transpose", "Reshape", "Squeez
 
 
 def layers(path: Path) -> list[Layer]:
-    """List the layers that have weights, those inside of loops, branches and functions among them.
+    """Layers that have weights, those inside of loops, branches and functions among them.
 
-    The weights of an operator are its largest constant input of two dimensions or more; an operator without any, such
-    as the product of two activations, is no such layer. They are INT8 where they are stored in 8 bits or less or pass
-    a quantization, FP16 where they are stored in 16 bits, as BF16 is, or cast to them.
+    The weights of an operator are its largest constant input of two dimensions or more. An operator without any, such
+    as the product of two activations, is no such layer. Weights are INT8 where they are stored in 8 bits or less or
+    pass a quantization. They are FP16 where they are stored in 16 bits, as BF16 is, or cast to them.
     """
     import onnx
     from onnx import inliner
@@ -33,7 +33,7 @@ def layers(path: Path) -> list[Layer]:
 
 
 def bodies(node: Any) -> list[Any]:
-    """List the graphs inside a node: the branches of an If, the body of a Loop or Scan."""
+    """Graphs inside a node: the branches of an If, the body of a Loop or Scan."""
     return [graph for a in node.attribute for graph in ([a.g] if a.HasField("g") else a.graphs)]
 
 

@@ -14,12 +14,12 @@ PACKAGES = {
 
 
 def unavailable() -> str | None:
-    """Say why ONNX models cannot be run here; None where they can."""
+    """Why ONNX models cannot be run here; None where they can."""
     if util.find_spec("onnxruntime") is None:
         return "ONNX Runtime is not installed (pip install -r requirements.txt)"
     return None
 
 
 def version() -> str | None:
-    """Give ONNX Runtime's version, without importing it; None where it is not installed."""
+    """ONNX Runtime's version, without importing it; None where it is not installed."""
     return installed_version(*PACKAGES["onnxruntime"])

@@ -61,8 +61,10 @@ def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[
             stop = min(start + REFERENCE_BATCH, count)
             feeds = {i.signature_name: np.ascontiguousarray(inputs[i.name][start:stop]) for i in spec.inputs}
             try:
-                parts.append(session.run([o.signature_name for o in spec.outputs], feeds))
+                outputs = session.run([o.signature_name for o in spec.outputs], feeds)
             except Exception as error:  # ONNX Runtime raises a dozen unrelated types
                 raise RunnerError(f"the ONNX stops at {said(error)}") from error
+            parts.append({o.name: np.asarray(array) for o, array in zip(spec.outputs, outputs, strict=True)})
             advance(stop - start)
-    return {o.name: np.concatenate([part[n] for part in parts]) for n, o in enumerate(spec.outputs)}
+    # An output without a batch axis is one array, whatever the batch.
+    return {n: a if n in spec.constants else np.concatenate([part[n] for part in parts]) for n, a in parts[0].items()}

@@ -27,7 +27,7 @@ CPU, CUDA = providers.CPU, providers.CUDA
 
 
 def output_grids(path: Path) -> dict[str, Grid]:
-    """Say of which outputs of an ONNX file are dequantized integers, by name: quantizers treat a softmax so, too."""
+    """Grids of an ONNX file's outputs that are dequantized integers, by name; quantizers treat a softmax so, too."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
@@ -46,10 +46,10 @@ def output_grids(path: Path) -> dict[str, Grid]:
 class OnnxRunner(Runner):
     """Runs an ONNX file with ONNX Runtime.
 
-    Settings, stated in ``settings``: the execution provider asked for, with its ``provider_options``, and no other
-    (ONNX Runtime would fall back to the CPU without a word), deterministic compute, all graph optimizations, as a
-    deployment would have them.
-    Raises RunnerError where the file cannot be loaded, is not the spec's model, or another provider is in use.
+    ``settings`` states the execution provider asked for, with its ``provider_options``, and no other: ONNX Runtime
+    would fall back to the CPU without a word. Compute is deterministic, and all graph optimizations are on, as a
+    deployment would have them. Raises RunnerError where the file cannot be loaded, is not the spec's model, or another
+    provider is in use.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class OnnxRunner(Runner):
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
 
     def feeds(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Give inputs by the names that the file has for them."""
+        """Inputs by the names that the file has for them."""
         return {self._names.inputs[name]: array for name, array in inputs.items()}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -35,8 +35,8 @@ class Converted:
 def to_fp16(model: Any) -> Converted:
     """Return an FP32 ONNX model (onnx.ModelProto, not changed) in FP16 inside, with FP32 inputs and outputs.
 
-    Integers stay integers. Raises ConversionError that names the node, the operator and the constant where a constant
-    does not fit FP16 and does more than push the input of a softmax away or bound a value.
+    Integers stay integers. Raises ConversionError where a constant does not fit FP16 and does more than push the input
+    of a softmax away or bound a value. It names the node, the operator and the constant.
     """
     view = View(_prepared(model))
     wide = kept_wide(view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from engines.formats.base import Job, Keep
     from engines.model.spec import ModelSpec
-    from engines.runner import Runner
+    from engines.runner import Arrays, Runner
     from engines.store import Recipe
     from engines.variant import Variant
 
@@ -66,6 +66,12 @@ class SavedModelFormat(Format):
         from engines.formats.savedmodel.reference import reference_outputs
 
         return reference_outputs(spec, path, inputs)
+
+    def calls(self, spec: ModelSpec, path: Path) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
+        """The signature of a SavedModel that is loaded now."""
+        from engines.formats.savedmodel.calls import loaded_calls
+
+        return loaded_calls(spec, path)
 
 
 FORMAT = SavedModelFormat()

@@ -12,14 +12,14 @@ PACKAGES = {"tensorflow": ("tensorflow-cpu", "tensorflow"), "keras": ("keras",)}
 
 
 def unavailable() -> str | None:
-    """Say why SavedModels cannot be made or run here; None where they can."""
+    """Why SavedModels cannot be made or run here; None where they can."""
     if util.find_spec("tensorflow") is None:
         return "TensorFlow is not installed (pip install -r requirements.txt)"
     return None
 
 
 def version() -> str | None:
-    """Give TensorFlow's version, without importing it; None where it is not installed."""
+    """TensorFlow's version, without importing it; None where it is not installed."""
     return installed_version(*PACKAGES["tensorflow"])
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class SavedModelRunner(Runner):
     """Runs a SavedModel folder on the CPU with TensorFlow, through the signature under test.
 
-    Raises RunnerError where the folder is no SavedModel or its tensors are not the spec's, SpecError where it lacks
-    the signature or the spec calls inputs or outputs otherwise.
+    Raises RunnerError where the folder is no SavedModel or its tensors are not the spec's. Raises SpecError where it
+    lacks the signature or the spec calls inputs or outputs otherwise.
     """
 
     def __init__(self, spec: ModelSpec, path: Path, batch_size: int | None = None) -> None:

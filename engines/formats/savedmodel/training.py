@@ -179,7 +179,7 @@ def read_weights(model: Any, path: Path) -> None:
 
 
 def backend() -> str:
-    """Name Keras, its version and its backend with the devices it uses."""
+    """Keras, its version and its backend with the devices it uses."""
     import keras
 
     name = keras.backend.backend()

@@ -216,13 +216,13 @@ def census(layers: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def is_convolution(layer: Mapping[str, Any]) -> bool:
-    """Tell whether a layer of the inspector convolves (fused activations included)."""
+    """Whether a layer of the inspector convolves (fused activations included)."""
     kind = f"{layer.get('ParameterType', '')} {layer.get('LayerType', '')}".lower()
     return "conv" in kind and "reformat" not in kind
 
 
 def layer_precision(layer: Mapping[str, Any]) -> str:
-    """Name the precision of a layer of the inspector: that of its weights, else of its first input.
+    """Precision of a layer of the inspector: that of its weights, else of its first input.
 
     The weights' type is what the kernel multiplies with; other layers compute in what they read.
     """

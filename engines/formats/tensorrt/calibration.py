@@ -44,7 +44,7 @@ def write_cache(path: Path, key: CacheKey, content: bytes) -> None:
 
 
 def read_cache(path: Path, key: CacheKey) -> bytes | None:
-    """Give the cached calibration when it is whole and was made from just this; else None, and a line that says why."""
+    """Cached calibration when it is whole and was made from just this; else None, and a line that says why."""
     try:
         line, _, content = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
@@ -143,11 +143,11 @@ def entropy_calibrator(feed: Feed, key: CacheKey, target: Path, caches: Iterable
             self.failure: BaseException | None = None
 
         def get_batch_size(self) -> int:
-            """Give the samples of a batch."""
+            """Samples of a batch."""
             return feed.batch
 
         def get_batch(self, names: list[str]) -> list[int] | None:
-            """Give the device addresses of the next batch, None after the last."""
+            """Device addresses of the next batch, None after the last."""
             try:
                 return feed.next(names)
             except BaseException as error:  # noqa: BLE001 - nothing passes through TensorRT; the build raises it
@@ -155,7 +155,7 @@ def entropy_calibrator(feed: Feed, key: CacheKey, target: Path, caches: Iterable
                 return None
 
         def read_calibration_cache(self) -> bytes | None:
-            """Give a cache that was made from just this, or None."""
+            """Cache that was made from just this, or None."""
             try:
                 for path in caches:
                     if content := read_cache(path, key):

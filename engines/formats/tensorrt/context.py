@@ -24,7 +24,7 @@ def primary() -> Any:
 
 
 def cuda_error() -> type[Exception]:
-    """Give the class of PyCUDA's errors."""
+    """Class of PyCUDA's errors."""
     cuda = driver()
 
     error: type[Exception] = cuda.Error
@@ -32,7 +32,7 @@ def cuda_error() -> type[Exception]:
 
 
 def explained(error: Exception) -> str:
-    """Say what an error of PyCUDA means; the context has to be current."""
+    """What an error of PyCUDA means; the context has to be current."""
     cuda = driver()
 
     if isinstance(error, cuda.MemoryError):

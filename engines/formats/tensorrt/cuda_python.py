@@ -103,7 +103,7 @@ class Stream:
         return int(status) == 0
 
     def __del__(self) -> None:
-        """Give it back; a process that ends has nothing to give back any more."""
+        """Return it to the driver; a process that ends has nothing to give back any more."""
         if stream := getattr(self, "_stream", None):
             driver.cuStreamDestroy(stream)
 
@@ -118,7 +118,7 @@ class DeviceMemory:
         return int(self._address)
 
     def free(self) -> None:
-        """Give it back."""
+        """Return it to the driver."""
         _asked(driver.cuMemFree, self._address)
 
 
@@ -140,7 +140,7 @@ class HostMemory:
         }
 
     def free(self) -> None:
-        """Give it back; no array on it may be used any more."""
+        """Return it to the driver; no array on it may be used any more."""
         _asked(driver.cuMemFreeHost, self._address)
 
 

@@ -21,7 +21,7 @@ _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAP
 
 
 def problem(needed: int, load: Callable[[str], Any] = ctypes.CDLL) -> str | None:  # noqa: PLR0911 - one a reason
-    """Say why there is no GPU to use, or None where there is one.
+    """Why there is no GPU to use, or None where there is one.
 
     ``needed`` is the oldest driver, as the CUDA version it supports (1000 * major + 10 * minor).
     """
@@ -49,7 +49,7 @@ def problem(needed: int, load: Callable[[str], Any] = ctypes.CDLL) -> str | None
 
 @cache
 def device() -> dict[str, str]:
-    """Name device 0 and its compute capability; raises UnavailableError where there is none."""
+    """Name of device 0, and its compute capability; raises UnavailableError where there is none."""
     if reason := problem(0):
         raise UnavailableError(reason)
     cuda = ctypes.CDLL(LIBRARY)
@@ -72,7 +72,7 @@ class Device:
 
 
 def devices(load: Callable[[str], Any] = ctypes.CDLL) -> tuple[Device, ...]:
-    """List the devices that CUDA shows to this process, in its own order.
+    """Devices that CUDA shows to this process, in its own order.
 
     What CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER hold, whatever it is, is thereby read as CUDA reads it.
     Raises UnavailableError where there is none.
@@ -92,7 +92,7 @@ def devices(load: Callable[[str], Any] = ctypes.CDLL) -> tuple[Device, ...]:
 
 
 def pci_bus_id() -> str:
-    """Say where device 0 is on the PCI bus, such as ``0000:19:00.0``: other tools may number devices in another order.
+    """Where device 0 is on the PCI bus, such as ``0000:19:00.0``: other tools may number devices in another order.
 
     Raises UnavailableError where there is none.
     """

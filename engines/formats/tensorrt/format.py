@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class TensorRTFormat(Format):
     """TensorRT plans, built for a batch profile and for the GPU that they are built on.
 
-    ``int8`` is calibrated, its layers without INT8 kernels in FP32; ``int8+fp16`` may use FP16 for those; ``int8-qdq``
+    ``int8`` is calibrated, its layers without INT8 kernels in FP32; ``int8+fp16`` may use FP16 for those. ``int8-qdq``
     takes its scales from the Q/DQ nodes of the ONNX INT8 artifact.
     """
 

@@ -55,13 +55,13 @@ class Said:
             return [(is_error, text) for number, is_error, text in self._logger.kept if number > self._start]
 
     def errors(self) -> str:
-        """Give the errors, indented, the last twelve of them; warnings where there are no errors."""
+        """Errors, indented, the last twelve of them; warnings where there are no errors."""
         said = self._messages()
         chosen = [text for is_error, text in said if is_error] or [text for _, text in said]
         return "\n".join(f"    {text}" for text in chosen[-12:]) or "    (TensorRT gave no message)"
 
     def warnings(self) -> list[str]:
-        """Give the warnings, each once."""
+        """Warnings, each once."""
         return list(dict.fromkeys(text for is_error, text in self._messages() if not is_error))
 
 

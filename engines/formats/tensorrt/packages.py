@@ -18,7 +18,7 @@ PACKAGES = {
 
 
 def unavailable() -> str | None:
-    """Say why TensorRT engines cannot be built or run here; None where they can.
+    """Why TensorRT engines cannot be built or run here; None where they can.
 
     Looked for in this order: the packages, NVIDIA's driver, its age, a device.
     """
@@ -26,7 +26,7 @@ def unavailable() -> str | None:
 
 
 def cannot_run() -> str | None:
-    """Say why plans from elsewhere cannot be run here, version-compatible ones at least; None where they can."""
+    """Why plans from elsewhere cannot be run here, version-compatible ones at least; None where they can."""
     return (
         versions.problem()
         or versions.too_new(version() or "")
@@ -36,7 +36,7 @@ def cannot_run() -> str | None:
 
 
 def cannot_build(format_: str) -> str | None:
-    """Say why plans of a format cannot be built here; None where they can.
+    """Why plans of a format cannot be built here; None where they can.
 
     Version-compatible ones are built by the oldest TensorRT only: all others run what that one built.
     """
@@ -70,17 +70,17 @@ def _polygraphy() -> str | None:
 
 
 def unsupported(precision: str) -> str | None:
-    """Say why the TensorRT that is installed cannot build a precision; None where it can."""
+    """Why the TensorRT that is installed cannot build a precision; None where it can."""
     return versions.unsupported(precision, version() or "")
 
 
 def version() -> str | None:
-    """Give TensorRT's version, without importing it; None where it is not installed."""
+    """TensorRT's version, without importing it; None where it is not installed."""
     return versions.installed()
 
 
 def device() -> dict[str, str]:
-    """Name the GPU that engines are built for and run on, and its compute capability; plans fit no other.
+    """GPU that engines are built for and run on, with its compute capability; plans fit no other.
 
     Raises UnavailableError without a driver or device.
     """

@@ -1,16 +1,16 @@
 """Run a TensorRT engine: several execution contexts and streams, host copies, transfers and kernels all at once.
 
-How samples travel, for each batch: a copier thread (copiers.py) copies them into page-locked memory; the batch's
-stream copies them to the device, runs the engine and copies the outputs back; the calling thread collects them. The
-slots (slots.py: one execution context, stream and set of buffers each) are bound into groups, whose page-locked memory
-is one piece, so that one copy fills a group. While some groups are filled, others run.
+How the samples of a batch travel: a copier thread (copiers.py) copies them into page-locked memory. The batch's stream
+copies them to the device, runs the engine and copies the outputs back. The calling thread collects them. The slots
+(slots.py: one execution context, stream and set of buffers each) are bound into groups. A group's page-locked memory is
+one piece, so that one copy fills it. While some groups are filled, others run.
 
-A full batch is one CUDA graph (both transfers and the engine), captured once a slot; the remainder is enqueued
-plainly on a slot of its own, for a context whose graph is to stay valid must not see another shape. It goes last, so
-that the host enqueues its kernels one by one while the device is busy with the others.
+A full batch is one CUDA graph (both transfers and the engine), captured once a slot. The remainder is enqueued plainly
+on a slot of its own: a context whose graph is to stay valid must not see another shape. It goes last, so that the host
+enqueues its kernels one by one while the device is busy with the others.
 
-The first batch of a call, where it is large, is sent to the device piece by piece as the copiers fill it, followed by
-a graph without the inputs' transfer: until that batch has arrived, the device has nothing to do.
+A large first batch of a call is sent to the device piece by piece, as the copiers fill it. A graph without the inputs'
+transfer follows. Until that batch has arrived, the device has nothing to do.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ class Copies:
 class TensorRTRunner(Runner):
     """Runs a TensorRT plan on device 0.
 
-    ``streams`` is how many batches may be on the device at once, ``graphs`` whether full batches are CUDA graphs,
-    ``copiers`` how many threads copy samples into page-locked memory. ``copies`` tells the transfers of the last call.
-    ``allow_host_code`` lets version-compatible plans run the host code that they carry: code of whoever made the plan.
-    Raises RunnerError, with TensorRT's own message, where the plan cannot be loaded or is not the spec's model, for a
-    batch outside the plan's profile, and where the device is out of memory.
+    ``streams`` is how many batches may be on the device at once, ``graphs`` whether full batches are CUDA graphs.
+    ``copiers`` is how many threads copy samples into page-locked memory. ``copies`` tells the transfers of the last
+    call. ``allow_host_code`` lets version-compatible plans run the host code that they carry: code of whoever made the
+    plan. Raises RunnerError, with TensorRT's own message, where the plan cannot be loaded or is not the spec's model.
+    So it does for a batch outside the plan's profile, and where the device is out of memory.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class TensorRTRunner(Runner):
         }
 
     def batch_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Give the shapes of the inputs for a batch, by the engine's names."""
+        """Shapes of the inputs for a batch, by the engine's names."""
         return {t.name: (batch, *t.shape) for t in self._inputs}
 
     def new_group(self, size: int, batch: int) -> Group:
@@ -201,7 +201,7 @@ class TensorRTRunner(Runner):
         return tuple(tensors)
 
     def profile_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
-        """Give the smallest, tuned-for and largest shape of each input, by the spec's names, as the plan has them."""
+        """Smallest, tuned-for and largest shape of each input, by the spec's names, as the plan has them."""
         return {
             t.item.name: tuple(tuple(shape) for shape in self.engine.get_tensor_profile_shape(t.name, 0))
             for t in self.tensors
@@ -290,7 +290,7 @@ class TensorRTRunner(Runner):
         return self._rest_group().slots[0]
 
     def _single_group(self) -> Group:
-        """Give the slot of calls with one sample, with a graph of its own: for those latency is all that counts."""
+        """Slot of calls with one sample, with a graph of its own: for those latency is all that counts."""
         if self._single is None:
             self._single = self.new_group(1, 1)
             self._single.prepare(self.batch_shapes(1), graphs=self.graphs)
@@ -313,8 +313,8 @@ class TensorRTRunner(Runner):
     def _pipeline(self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int, rest: int) -> None:
         """Run ``full`` batches and the remainder: while copiers fill groups, the device works on those filled before.
 
-        Waves of batches are staged, launched and collected in order. Staging goes as far ahead as there are groups,
-        and a wave that is done is collected only when its group is wanted again: nothing that is ready waits for it.
+        Waves of batches are staged, launched and collected in order. Staging goes as far ahead as there are groups. A
+        wave that is done is collected only when its group is wanted again: nothing that is ready waits for it.
         """
         size, batch = self._group_size, self.batch_size
         waves = [(first, min(size, full - first)) for first in range(0, full, size)]
@@ -369,11 +369,11 @@ class TensorRTRunner(Runner):
         slot.enqueue(rest)
 
     def _is_done(self, waves: list[tuple[int, int]], wave: int, groups: int) -> bool:
-        """Say whether a launched wave's outputs have arrived; asks only, and waits for nothing."""
+        """Whether a launched wave's outputs have arrived; asks only, and waits for nothing."""
         return all(slot.stream.is_done() for slot in self._group(wave % groups).slots[: waves[wave][1]])
 
     def _group(self, index: int) -> Group:
-        """Give a group of slots, set up (contexts made, graphs captured) when it is first needed."""
+        """Group of slots, set up (contexts made, graphs captured) when it is first needed."""
         while index >= len(self._groups):
             group = self.new_group(self._group_size, self.batch_size)
             # Kept first, so that closing frees it whatever happens now.
@@ -444,7 +444,7 @@ class TensorRTRunner(Runner):
             cuda.Context.synchronize()
 
     def raw(self) -> Slot:
-        """Give the slot of the remainders, for what only a bare context shows; use it inside ``context.current()``."""
+        """Slot of the remainders, for what only a bare context shows; use it inside ``context.current()``."""
         return self._rest_slot()
 
     def _drain(self) -> None:

@@ -267,7 +267,7 @@ def _shaped(tensor: Tensor, memory: NDArray[Any]) -> NDArray[Any]:
 
 
 def checked(result: Any) -> Any:
-    """Give what a call of cuda-python returned beside its status; raises RunnerError where the status is an error."""
+    """What a call of cuda-python returned beside its status; raises RunnerError where the status is an error."""
     status, *rest = result
     if int(status) != 0:
         raise RunnerError(f"CUDA failed: {status.name} ({int(status)})")

@@ -54,7 +54,7 @@ def _timed(runner: TensorRTRunner, inputs: dict[str, Any]) -> float:
 
 
 def _candidates(runner: TensorRTRunner) -> Iterator[dict[str, Any]]:
-    """List what is tried: with fewer contexts where the device's free memory would not bear more."""
+    """What is tried: with fewer contexts where the device's free memory would not bear more."""
     cuda = driver()
 
     with context.current():

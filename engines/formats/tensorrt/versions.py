@@ -50,9 +50,9 @@ CALIBRATED = ("int8", "int8+fp16")
 DRIVER_CUDA = {12: 12000, 13: 13000}
 """The oldest driver, as the CUDA version it supports (1000 * major + 10 * minor), by the CUDA that a wheel is made for.
 
-The wheels of 8.6.0, and those of 10 and 11 named -cu12, are built with CUDA 12, which needs a driver of 12.0 or later
-(CUDA's minor version compatibility); driver 525.60 is the first. Those named -cu13, which the plain name stands for
-in 10.16, need a driver of 13.0 or later.
+The wheels of 8.6.0, and those of 10 and 11 named -cu12, are built with CUDA 12. That needs a driver of 12.0 or later
+(CUDA's minor version compatibility); driver 525.60 is the first. Those named -cu13, which the plain name stands for in
+10.16, need a driver of 13.0 or later.
 """
 
 
@@ -68,7 +68,7 @@ class Route:
 
 
 def problem() -> str | None:
-    """Say why there are no TensorRT bindings to use; None where there are. Nothing is imported."""
+    """Why there are no TensorRT bindings to use; None where there are. Nothing is imported."""
     chosen = os.environ.get(CHOICE)
     if chosen and chosen not in MODULES:
         return f"{CHOICE} is {chosen!r}; allowed: {', '.join(MODULES)}"
@@ -80,7 +80,7 @@ def problem() -> str | None:
 
 
 def module() -> str | None:
-    """Name the module of the bindings to use: the chosen one, or the first that is installed; None without any."""
+    """Name of the module of the bindings to use: the chosen one, or the first that is installed; None without any."""
     if chosen := os.environ.get(CHOICE):
         return chosen if chosen in MODULES and util.find_spec(chosen) else None
     return next((name for name in MODULES if util.find_spec(name) is not None), None)
@@ -99,52 +99,52 @@ def bindings() -> Any:
 
 
 def kind() -> str | None:
-    """Tell the runtime that is installed: ``full``, ``lean`` or ``dispatch``; None without any."""
+    """Runtime that is installed: ``full``, ``lean`` or ``dispatch``; None without any."""
     return MODULES.get(module() or "")
 
 
 def installed() -> str | None:
-    """Give TensorRT's version, without importing it; None where it is not installed."""
+    """TensorRT's version, without importing it; None where it is not installed."""
     name = module()
     return installed_version(name, *(_wheel(name, cuda) for cuda in DRIVER_CUDA)) if name else None
 
 
 def wheel_cuda() -> int:
-    """Give the major version of CUDA that the installed wheel is made for: 12, unless its name says otherwise."""
+    """Major version of CUDA that the installed wheel is made for: 12, unless its name says otherwise."""
     return 13 if installed_version(_wheel(module() or "tensorrt", 13)) else 12
 
 
 def _wheel(name: str, cuda: int) -> str:
-    """Name the distribution of a module that is made for a version of CUDA: ``tensorrt_lean_cu12_bindings``."""
+    """Name of the distribution of a module that is made for a version of CUDA: ``tensorrt_lean_cu12_bindings``."""
     base = name.removesuffix("_bindings")
     return f"{base}_cu{cuda}{name.removeprefix(base)}"
 
 
 def runtime_id() -> str:
-    """Name the runtime that is installed, as results do: ``trt8.6.0``, ``lean10.16.1``, ``dispatch10.16.1``."""
+    """Runtime that is installed, as results name it: ``trt8.6.0``, ``lean10.16.1``, ``dispatch10.16.1``."""
     version = ".".join(str(installed()).split(".")[:3])
     return f"{'trt' if kind() == 'full' else kind()}{version}"
 
 
 def major(version: str) -> int:
-    """Give the major number of a version such as ``8.6.0``; 0 for an empty one."""
+    """Major number of a version such as ``8.6.0``; 0 for an empty one."""
     return int(version.split(".", maxsplit=1)[0]) if version else 0
 
 
 def driver_needed(cuda: int) -> int:
-    """Give the oldest driver, as the CUDA version it supports, for wheels made for a major version of CUDA."""
+    """Oldest driver, as the CUDA version it supports, for wheels made for a major version of CUDA."""
     return DRIVER_CUDA[cuda]
 
 
 def unsupported(precision: str, version: str) -> str | None:
-    """Say why a version cannot build a precision; None where it can."""
+    """Why a version cannot build a precision; None where it can."""
     if major(version) >= 11 and precision in CALIBRATED:
         return f"TensorRT {version} has no INT8 calibration (removed in 11): int8-qdq is its INT8"
     return None
 
 
 def route(precision: str, version: str) -> Route:
-    """Say how a version builds a precision; raises ConversionError where it cannot.
+    """How a version builds a precision; raises ConversionError where it cannot.
 
     TensorRT 11 knows only strongly typed networks: the ONNX itself says which tensor is FP16 or quantized. Before,
     FP16 is a permission that the builder uses where it pays (deprecated in 10.12, and still there in 10.16).
@@ -163,7 +163,7 @@ def route(precision: str, version: str) -> Route:
 
 
 def too_new(version: str) -> str | None:
-    """Say why a version cannot run the version-compatible plans of :data:`OLDEST`; None where it can."""
+    """Why a version cannot run the version-compatible plans of :data:`OLDEST`; None where it can."""
     if major(version) > NEWEST_MAJOR:
         return f"TensorRT {version} refuses plans of TensorRT {OLDEST}: it runs those of 10 and later"
     return None
@@ -177,7 +177,7 @@ def deserialize(trt: Any, logger: Any, content: bytes, allow_host_code: bool) ->
 
 
 def refusal_hint(said: str) -> str:
-    """Say what to do about a plan that TensorRT refused with these words; empty where they say it themselves."""
+    """What to do about a plan that TensorRT refused with these words; empty where they say it themselves."""
     if "EngineHostCodeAllowed" in said:
         return (
             "\nit is version-compatible, and carries code that runs on the host: TensorRTRunner(..., "
@@ -189,7 +189,7 @@ def refusal_hint(said: str) -> str:
 
 
 def preview_features(trt: Any) -> list[Any] | None:
-    """Give the preview features to ask for; None leaves TensorRT's own choice.
+    """Preview features to ask for; None leaves TensorRT's own choice.
 
     In 8.6 one optimization profile serves one execution context at a time, unless PROFILE_SHARING_0806 is on; later
     versions share always. Naming one feature switches the unnamed off, DISABLE_EXTERNAL_TACTIC_SOURCES_FOR_CORE_0805
@@ -199,7 +199,7 @@ def preview_features(trt: Any) -> list[Any] | None:
 
 
 def scratch_bytes(engine: Any) -> int:
-    """Give the device memory that each execution context of an engine takes, in bytes."""
+    """Device memory that each execution context of an engine takes, in bytes."""
     # TensorRT 11 dropped the older name, 8.6 does not have the newer one.
     size = getattr(engine, "device_memory_size_v2", None)
     return int(engine.device_memory_size if size is None else size)

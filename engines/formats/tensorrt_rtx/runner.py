@@ -1,7 +1,7 @@
 """Run plans of TensorRT for RTX as those of TensorRT are run, with the kernels that it compiles kept in the store.
 
-A plan holds no kernels that are ready: they are compiled for the GPU at hand when a context first needs them, into a
-runtime cache, which spares that from the second process on. Not run: see docs/rtx.md.
+A plan holds no kernels that are ready: they are compiled for the GPU at hand when a context first needs them. They go
+into a runtime cache, which spares that from the second process on. Not run: see docs/rtx.md.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def load(path: Path) -> Any:
 class RTXRunner(TensorRTRunner):
     """Runs a plan of TensorRT for RTX on device 0, otherwise as :class:`TensorRTRunner` does.
 
-    No kernel is specialized for a shape: in TensorRT's default one takes another's place while calls go on, so that a
-    sample's answer might hang on when, and beside how many others, it was asked for.
-    Raises RunnerError where the plan cannot be loaded: it says which other TensorRT made it, or what is wrong with it.
+    No kernel is specialized for a shape: in TensorRT's default one takes another's place while calls go on. A sample's
+    answer might then hang on when, and beside how many others, it was asked for. Raises RunnerError where the plan
+    cannot be loaded: it says which other TensorRT made it, or what is wrong with it.
     """
 
     def _library(self) -> Any:

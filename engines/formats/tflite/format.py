@@ -65,10 +65,12 @@ class TFLiteFormat(Format):
     def open(
         self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, keep: Keep | None = None
     ) -> Runner:
-        """Runner with LiteRT's interpreter."""
+        """Runner with LiteRT's interpreter and its default delegate; beside it, one without that delegate."""
         from engines.formats.tflite.runner import TFLiteRunner
 
-        return TFLiteRunner(spec, variant, path, batch_size)
+        runner = TFLiteRunner(spec, variant, path, batch_size)
+        runner.beside = (TFLiteRunner(spec, variant, path, batch_size, built_in=True),)
+        return runner
 
 
 FORMAT = TFLiteFormat()

@@ -48,7 +48,7 @@ TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
 
 
 def clamped(content: bytes) -> list[str]:
-    """Name the FP16 constants at FP16's ends, but for masks and bounds: TFLite's converter moves there what is beyond.
+    """Names of the FP16 constants at FP16's ends, where TFLite's converter moves what is beyond; not masks and bounds.
 
     Each comes with the operator that takes it: ``'head/kernel' of FULLY_CONNECTED``.
     """

@@ -10,12 +10,12 @@ PACKAGES = {"ai-edge-litert": ("ai-edge-litert",)}
 
 
 def unavailable() -> str | None:
-    """Say why TFLite models cannot be run here; None where they can."""
+    """Why TFLite models cannot be run here; None where they can."""
     if util.find_spec("ai_edge_litert") is None:
         return "LiteRT is not installed (pip install -r requirements.txt)"
     return None
 
 
 def version() -> str | None:
-    """Give LiteRT's version, without importing it; None where it is not installed."""
+    """LiteRT's version, without importing it; None where it is not installed."""
     return installed_version(*PACKAGES["ai-edge-litert"])

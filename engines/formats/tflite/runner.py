@@ -22,21 +22,40 @@ PROBABILITIES = grid(np.dtype(np.int8), 1 / 256, -128)
 """What an INT8 softmax or logistic can say: TFLite's specification of 8-bit quantization fixes scale and zero point."""
 
 
+BUILT_IN = "LiteRT's built-in kernels"
+"""The way to run a file that a device without XNNPACK has."""
+
+
 class TFLiteRunner(Runner):
-    """Runs a TFLite file with LiteRT's interpreter (XNNPACK kernels, one allocation per batch size).
+    """Runs a TFLite file with LiteRT's interpreter, one allocation per batch size.
+
+    The kernels are XNNPACK's, or LiteRT's ``built_in`` ones, which a device without XNNPACK runs: in INT8 they round
+    otherwise.
 
     Where an input or output is integer, its scale and zero point are applied, so that callers see the spec's floats.
     Raises RunnerError where the file cannot be loaded or is not the spec's model.
     """
 
     def __init__(
-        self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, threads: int | None = None
+        self,
+        spec: ModelSpec,
+        variant: Variant,
+        path: Path,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        *,
+        built_in: bool = False,
     ) -> None:
         super().__init__(spec, variant, batch_size)
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if built_in else OpResolverType.AUTO
+        self.way = BUILT_IN if built_in else ""
 
         try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            self._interpreter = Interpreter(
+                model_path=str(path), num_threads=threads, experimental_op_resolver_type=kernels
+            )
             signatures = self._interpreter.get_signature_list()
             if spec.signature not in signatures:
                 raise RunnerError(
@@ -66,7 +85,7 @@ class TFLiteRunner(Runner):
         stepped = {item: t for item, t in tensors.items() if t.integer and np.dtype(item.dtype).kind == "f"}
         self.steps = {item.name: float(tensor.scale) for item, tensor in stepped.items()}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "XNNPACK"}
+        self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "built in" if built_in else "XNNPACK"}
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         feeds = {self._names.inputs[name]: array for name, array in inputs.items()}
