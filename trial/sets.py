@@ -24,6 +24,10 @@ DRAWN = 64
 """The Hypothesis examples of a set of draws, as many as are stored for the tests."""
 
 
+RESIZED = "samples at another size"
+"""Name of the sets of samples that are cut, or repeated, to another size of the dynamic dimensions."""
+
+
 class Set(NamedTuple):
     """Inputs (N, …) by input name and what the reference answers; ``kind`` is ``samples`` or ``stress``."""
 
@@ -64,8 +68,8 @@ class Sets:
         """Samples at each further size of the dynamic dimensions."""
         spec, inputs = self.chain.spec, self.chain.samples.inputs
         sets = [at_size(spec, inputs, size) for size in range(1, spec.sizes)]
-        name = "samples at another size"
-        return [Set(name, "stress", found, self.chain.reference(f"size-{n}", found)) for n, found in enumerate(sets, 1)]
+        answers = [self.chain.reference(f"size-{n}", found) for n, found in enumerate(sets, 1)]
+        return [Set(RESIZED, "stress", *both) for both in zip(sets, answers, strict=True)]
 
     def _made_up(self) -> list[tuple[str, Bearable]]:
         """Contrast set and draws, without what the reference does not answer."""

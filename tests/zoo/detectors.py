@@ -103,5 +103,6 @@ ENTRIES = (
         suppressed,
         {"boxes": "ranked", "scores": "ranked", "count": "integers"},
         expected=dict.fromkeys(TFLITE, Cannot("CombinedNonMaxSuppression")),
+        quick=True,
     ),
 )

@@ -169,6 +169,7 @@ ENTRIES = (
         price,
         {"price": "values"},
         expected=dict.fromkeys(("onnx-fp16", "tflite-fp16"), Cannot("65504")),
+        quick=True,
     ),
     Entry(
         "listing",
@@ -183,7 +184,8 @@ ENTRIES = (
         visits,
         {"sort": "probabilities"},
         # tf2onnx does not know the operator.
-        expected=dict.fromkeys(ONNX, Cannot("Log1p")),
+        expected=dict.fromkeys(ONNX, Cannot("Log1p"))
+        | {"tflite-int8": Fails("counts of up to thousands share one input step, in which the small ones are alike")},
     ),
     Entry("towers", "two towers of ids", towers, {"match": "scores"}),
     Entry("switches", "boolean inputs", switches, {"heat": "values"}),
