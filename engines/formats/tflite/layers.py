@@ -43,6 +43,9 @@ def layers(path: Path) -> list[Layer]:
 PUSHED_BY = PASSED_ON_BY | {"ADD", "SUB", "MUL", "NEG", "SELECT", "SELECT_V2", "BROADCAST_TO", "TILE", "EXPAND_DIMS"}
 """The operators by which a mask reaches the softmax whose input it pushes away."""
 
+BIAS = 2
+"""The place of the bias among the inputs of a layer."""
+
 TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
 """The operators to which a mask or a bound at FP16's end is as good as one beyond it."""
 
@@ -68,16 +71,20 @@ def _of_clamped(graph: _Graph) -> Iterator[tuple[str, str]]:
 
 def _matters(graph: _Graph, constant: int) -> bool:
     """Whether anything takes a constant otherwise than as a mask or a bound."""
-    operators, tensors = _reached(graph, constant, PUSHED_BY)
+    operators, tensors = _reached(graph, constant, PUSHED_BY, biases=True)
     return bool(operators - TAKE_CLAMPED) or not graph.outputs.isdisjoint(tensors)
 
 
-def _reached(graph: _Graph, constant: int, through: frozenset[str]) -> tuple[set[str], list[int]]:
-    """Operators that a constant reaches through others, those not among them, and the tensors on the way."""
+def _reached(graph: _Graph, constant: int, through: frozenset[str], biases: bool = False) -> tuple[set[str], list[int]]:
+    """Operators that a constant reaches through others, those not among them, and the tensors on the way.
+
+    ``biases`` says whether it goes through those that add it to what they compute, too.
+    """
     operators, tensors = set(), [constant]
     for number in tensors:
         for name, inputs, made in graph.operators:
-            if number in inputs and name in through:
+            added = biases and number in inputs[BIAS : BIAS + 1] and any(part in name for part in WEIGHTED_OPERATORS)
+            if number in inputs and (name in through or added):
                 tensors += [m for m in made if m not in tensors]
             elif number in inputs:
                 operators.add(name)
