@@ -8,6 +8,7 @@ import pytest
 from engines.errors import ConversionError
 from engines.formats.onnx.build import FILE, build_fp32, build_int8
 from engines.formats.onnx.build_fp16 import build_fp16
+from engines.formats.onnx.fp16 import rounded
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.savedmodel.runner import SavedModelRunner
@@ -42,7 +43,22 @@ def listed(tf, x):
     return tf.reduce_sum(steps.stack(), axis=0) @ WIDE
 
 
+def compiled(tf, x):
+    """Call a function that XLA compiles, as Keras does with a grouped convolution."""
+    return tf.function(lambda y: tf.tanh(y @ WIDE), jit_compile=True)(x)
+
+
+def matrices(tf, x):
+    """Multiply two parts by a matrix each, between two layers."""
+    parts = tf.reshape(tf.tanh(x @ WIDE @ WIDE.T), (-1, 2, 1, 3))
+    return tf.reshape(parts @ tf.constant(np.stack([WIDE[:3], WIDE[3:]])), (-1, 6)) @ WIDE
+
+
 MODELS = {
+    "compiled": compiled,
+    "matrices": matrices,
+    "a large value": lambda tf, x: 25_000 * tf.tanh(x @ WIDE) + 300_000,
+    "a bound": lambda tf, x: tf.minimum(x @ WIDE, 1e9),
     "gelu": gelu,
     "lgamma": lambda tf, x: tf.math.lgamma(x + 1) @ WIDE,
     "recurrent": recurrent,
@@ -104,6 +120,15 @@ def test_an_operator_that_tf2onnx_does_not_know_is_named(saved, tmp_path):
         build_fp32(folder, spec, tmp_path)
 
 
+def test_a_call_that_xla_compiles_is_inlined(saved, onnx_fp32):
+    """What such a function computes is converted like any other part."""
+    folder, spec = saved("compiled")
+    with SavedModelRunner(spec, folder) as runner:
+        expected = runner(INPUTS)["scores"]
+    with OnnxRunner(spec, Variant("onnx", "fp32"), onnx_fp32("compiled")[0]) as runner:
+        np.testing.assert_allclose(runner(INPUTS)["scores"], expected, atol=1e-6)
+
+
 def test_what_tflites_converter_met_is_said(saved, tmp_path):
     """The converter's own reason is in the message, and what to leave out."""
     folder, spec = saved("listed")
@@ -120,6 +145,16 @@ def test_int8_quantizes_the_first_layer_where_there_is_no_other(onnx_fp32, tmp_p
     details = build_int8(path, spec, INPUTS, CALIBRATION, tmp_path)
     assert len(details["left_in_fp32"]) == left
     assert details["operators"]["DequantizeLinear"] >= 2
+
+
+def test_int8_leaves_a_batch_of_matrices_in_fp32(onnx_fp32, tmp_path):
+    """ONNX Runtime raises at such weights on every run: the file that is built runs, and has other layers in INT8."""
+    path, spec = onnx_fp32("matrices")
+    details = build_int8(path, spec, INPUTS, CALIBRATION, tmp_path)
+    assert len(details["left_in_fp32"]) == 2
+    assert details["operators"]["DequantizeLinear"] >= 2
+    with OnnxRunner(spec, Variant("onnx", "int8"), tmp_path / FILE) as runner:
+        assert runner(INPUTS)["scores"].shape == (32, 3)
 
 
 @pytest.mark.parametrize("name", ["recurrent", "no weights"])
@@ -165,15 +200,25 @@ def test_layers_inside_of_a_loop_of_a_tflite_are_found(saved, tmp_path):
     assert described(layers(tmp_path / "model.tflite")) == "layers with weights: 1 FP32"
 
 
-def test_weights_that_tflite_moves_to_fp16s_ends_are_refused(saved, tmp_path):
-    """Weights beyond 65504 are named: the converter clamps them without a word."""
-    folder, spec = saved("large weights")
-    with pytest.raises(ConversionError, match=r"weights '.+' reach beyond FP16's largest value 65504"):
+@pytest.mark.parametrize("name", ["large weights", "a large value"])
+def test_constants_that_tflite_moves_to_fp16s_ends_are_refused(saved, tmp_path, name):
+    """Weights and others beyond 65504 are named with their operator: the converter clamps them without a word."""
+    folder, spec = saved(name)
+    with pytest.raises(ConversionError, match=r"constants '.+' of [A-Z_]+ reach beyond FP16's largest value 65504"):
         build_tflite(folder, spec, "fp16", tmp_path)
 
 
-def test_a_mask_beyond_fp16_is_no_weight(saved, tmp_path):
-    """A constant that only has to be far below everything else is sound where it stands."""
-    folder, spec = saved("a mask")
+@pytest.mark.parametrize("name", ["a mask", "a bound"])
+def test_a_mask_or_a_bound_beyond_fp16_is_no_weight(saved, tmp_path, name):
+    """A constant that only has to be far beyond everything else is sound where it stands."""
+    folder, spec = saved(name)
     assert build_tflite(folder, spec, "fp16", tmp_path) == {}
     assert (tmp_path / "model.tflite").is_file()
+
+
+def test_a_mask_leaves_no_infinity_where_fp16s_rounding_is_measured(onnx_fp32):
+    """The model that is rounded for comparison keeps it as it is: infinite times zero would tell nothing."""
+    from onnx import numpy_helper
+
+    stored = rounded(onnx_fp32("a mask")[0]).graph.initializer
+    assert min(float(numpy_helper.to_array(t).min()) for t in stored if t.data_type == 1) == -1e9

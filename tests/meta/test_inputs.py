@@ -10,8 +10,10 @@ import pytest
 from engines.chain import Chain
 from engines.model.brought import read_samples
 from engines.model.datasets import locate
+from engines.model.ranges import Ends
 from engines.model.toml import parse_model
 from engines.store import Store
+from trial.bearable import nudged
 from trial.contrast import contrast_set
 from trial.draws import drawn_inputs
 
@@ -63,3 +65,13 @@ def test_columns_of_a_table_keep_their_own_ranges(tmp_path, count):
         assert (np.ptp(array, axis=0) >= 0.5 * (high - low)).all()
     np.testing.assert_array_equal([contrast["features"].min(axis=0), contrast["features"].max(axis=0)], [low, high])
     assert [contrast["image"].min(), contrast["image"].max()] == [0, 1]
+
+
+def test_a_nudge_moves_numbers_by_a_few_steps_and_leaves_whole_ones():
+    """Numbers stay what they are within FP32's rounding, zeros are told from nothing, and ids stay ids."""
+    ranges = {"x": Ends(0.0, 1.0, False), "ids": Ends(0.0, 9.0, True)}
+    x = np.float32([[0.0, 0.5, 1.0]])
+    moved = nudged(ranges, {"x": x, "ids": x})
+    assert (moved["x"] != x).all()
+    np.testing.assert_allclose(moved["x"], x, rtol=1e-6, atol=1e-17)
+    np.testing.assert_array_equal(moved["ids"], x)

@@ -81,8 +81,8 @@ def build_tflite(
         raise ConversionError(f"{spec.name}: TFLite took {taken} calibration samples; expected {calibration.samples}")
     if precision == "fp16" and (names := clamped(content)):
         raise ConversionError(
-            f"{saved_model}: weights {', '.join(names)} reach beyond FP16's largest value 65504, and were moved there; "
-            "leave fp16 out of this model's precisions, or rescale them"
+            f"{saved_model}: constants {', '.join(names)} reach beyond FP16's largest value 65504, and were moved "
+            "there; leave fp16 out of this model's precisions, or rescale them"
         )
     (folder / FILE).write_bytes(content)
     return {"calibration_samples": taken} if precision == "int8" else {}

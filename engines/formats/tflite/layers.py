@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ STORED = {
 
 
 def layers(path: Path) -> list[Layer]:
-    """Layers that have weights: the largest constant input of two dimensions or more of their operator.
+    """List the layers that have weights: the largest constant input of two dimensions or more of their operator.
 
     Weights that an FP32 graph takes from 8 bits (TFLite's dynamic range) or FP16 are INT8 or FP16.
     """
@@ -44,7 +44,7 @@ PUSHED_BY = PASSED_ON_BY | {"ADD", "SUB", "MUL", "NEG", "SELECT", "SELECT_V2", "
 """The operators by which a mask reaches the softmax whose input it pushes away."""
 
 BIAS = 2
-"""The place of the bias among the inputs of operators with weights."""
+"""The place of the bias among the inputs of a layer."""
 
 TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
 """The operators to which a mask or a bound at FP16's end is as good as one beyond it."""
@@ -53,9 +53,9 @@ TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
 def clamped(content: bytes) -> list[str]:
     """Names of the FP16 constants at FP16's ends, where TFLite's converter moves what is beyond; not masks and bounds.
 
-    Each comes with the operator that takes it: ``'head/kernel of FULLY_CONNECTED'``.
+    Each comes with the operator that takes it: ``'head/kernel' of FULLY_CONNECTED``.
     """
-    return [f"'{name} of {operator}'" for graph in _graphs(content) for name, operator in _of_clamped(graph)]
+    return [f"{name!r} of {operator}" for graph in _graphs(content) for name, operator in _of_clamped(graph)]
 
 
 def _of_clamped(graph: _Graph) -> Iterator[tuple[str, str]]:
@@ -71,25 +71,24 @@ def _of_clamped(graph: _Graph) -> Iterator[tuple[str, str]]:
 
 def _matters(graph: _Graph, constant: int) -> bool:
     """Whether anything takes a constant otherwise than as a mask or a bound."""
-    operators, tensors = _reached(graph, constant, PUSHED_BY)
+    operators, tensors = _reached(graph, constant, PUSHED_BY, biases=True)
     return bool(operators - TAKE_CLAMPED) or not graph.outputs.isdisjoint(tensors)
 
 
-def _reached(graph: _Graph, constant: int, through: frozenset[str]) -> tuple[set[str], list[int]]:
-    """Operators that a constant reaches through others, those not among them, and the tensors on the way."""
+def _reached(graph: _Graph, constant: int, through: frozenset[str], biases: bool = False) -> tuple[set[str], list[int]]:
+    """Operators that a constant reaches through others, those not among them, and the tensors on the way.
+
+    ``biases`` says whether it goes through those that add it to what they compute, too.
+    """
     operators, tensors = set(), [constant]
     for number in tensors:
         for name, inputs, made in graph.operators:
-            if number in inputs and (name in through or ("ADD" in through and _is_bias(name, inputs, number))):
+            added = biases and number in inputs[BIAS : BIAS + 1] and any(part in name for part in WEIGHTED_OPERATORS)
+            if number in inputs and (name in through or added):
                 tensors += [m for m in made if m not in tensors]
             elif number in inputs:
                 operators.add(name)
     return operators, tensors
-
-
-def _is_bias(name: str, inputs: Sequence[int], constant: int) -> bool:
-    """Whether an operator with weights adds a constant to its results."""
-    return any(part in name for part in WEIGHTED_OPERATORS) and inputs.index(constant) == BIAS
 
 
 class _Graph:
@@ -132,7 +131,7 @@ def _graphs(content: bytes) -> Iterator[_Graph]:
 
 
 def _names(numbers: type) -> dict[int, str]:
-    """Names of the values of one of the schema's enumerations."""
+    """Name the values of an enumeration of the schema."""
     return {value: name for name, value in vars(numbers).items() if isinstance(value, int)}
 
 
