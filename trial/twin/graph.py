@@ -35,7 +35,7 @@ class Graph:
 
     @classmethod
     def of(cls, model: Any) -> Graph:
-        """Copy a model, with its functions inlined and constants as initializers; raises TwinError where it cannot run."""
+        """Copy a model, with functions inlined and constants as initializers; raises TwinError where it cannot run."""
         import onnx
         from onnx import inliner, numpy_helper
 
@@ -139,7 +139,7 @@ def session(model: Any, *, optimized: bool = True) -> Any:
     options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED if optimized else levels.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
-    except Exception as error:  # noqa: BLE001 - a dozen unrelated types
+    except Exception as error:  # a dozen unrelated types
         raise TwinError(f"ONNX Runtime cannot load the FP32 graph: {first_line(error)}") from error
 
 

@@ -115,7 +115,7 @@ def _throughout(graph: Graph) -> list[str]:
     return list(dict.fromkeys([*inputs, *(n for n in made if n not in inside), *ends]))
 
 
-_LAYERS = frozenset("Conv ConvTranspose MatMul Gemm Add Sub Mul".split())
+_LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "Sub", "Mul"})
 """What TFLite computes in one with the activation behind it."""
 
 
@@ -191,7 +191,7 @@ def _ranges(
     for start in range(0, count - size + 1, size):
         try:
             found = opened.run(None, {n: calibration[n][start : start + size] for n in graph.inputs})
-        except Exception as error:  # noqa: BLE001 - as at loading
+        except Exception as error:  # as at loading
             raise TwinError(f"ONNX Runtime cannot run the calibration samples: {first_line(error)}") from error
         spans.append(np.asarray(found, np.float64).reshape(len(places), 2))
     stacked = np.clip(np.stack(spans, axis=1), -3e38, 3e38)

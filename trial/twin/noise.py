@@ -72,7 +72,8 @@ def _row_size(graph: Graph, name: str, raw: str, share: float) -> list[Any]:
 
     rank = len(graph.shapes.get(name, ()))
     axes = list(range(1, rank)) if rank > 1 else None
-    inputs, attributes = [f"{name}/square"], {"keepdims": 1}
+    inputs = [f"{name}/square"]
+    attributes: dict[str, Any] = {"keepdims": 1}
     if axes and graph.opset >= 18:
         inputs.append(graph.add_constant(f"{name}/axes", np.asarray(axes, np.int64)))
     elif axes:

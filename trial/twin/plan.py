@@ -33,7 +33,9 @@ def declared(graph: Graph) -> tuple[str, ...]:
     """
     kinds = {node.op_type for node in _everything(graph.model.graph)}
     if drawing := sorted(kinds & RANDOM):
-        raise TwinError(f"the model draws random numbers ({', '.join(drawing)}): its answers are no reference for noise")
+        raise TwinError(
+            f"the model draws random numbers ({', '.join(drawing)}): its answers are no reference for noise"
+        )
     here = {node.op_type for node in graph.nodes}
     inside = [f"{name}: its body is not looked into, its results are rounded once" for name in here & BODIES]
     loops = [f"{name}: rounded once, after its last step" for name in here & RECURRENT]
@@ -80,7 +82,7 @@ def lengths_of_sums(graph: Graph) -> dict[str, int]:
         if node.op_type in SUMS:
             found |= dict.fromkeys(node.output, length_of_sum(graph, node))
         elif node.op_type in FOLDED and any(name in graph.constants for name in node.input):
-            found |= {node.output[0]: found[name] for name in node.input if name in found}
+            found |= dict.fromkeys(node.output[:1], max(found.get(name, 0) for name in node.input))
     return found
 
 

@@ -96,7 +96,7 @@ class Twin:
         for feeds in self._batches(inputs):
             try:
                 parts.append(opened.run(list(self.outputs), {**drawn, **feeds}))
-            except Exception as error:  # noqa: BLE001 - as at loading
+            except Exception as error:  # as at loading
                 raise TwinError(f"ONNX Runtime cannot run the twin: {first_line(error)}") from error
         sizes = [len(feeds[next(iter(self.called.values()))]) for feeds in self._batches(inputs)]
         return {name: _joined([part[i] for part in parts], sizes) for i, name in enumerate(self.outputs)}
@@ -143,4 +143,6 @@ def _check_finite(runs: list[dict[str, NDArray[Any]]], precision: str) -> None:
     """Refuse runs that do not agree on where an answer is finite."""
     for name, first in runs[0].items() if runs else ():
         if first.dtype.kind == "f" and any((np.isfinite(r[name]) != np.isfinite(first)).any() for r in runs[1:]):
-            raise TwinError(f"output {name!r} is unstable in {precision}: NaN or infinite in some runs and not in others")
+            raise TwinError(
+                f"output {name!r} is unstable in {precision}: NaN or infinite in some runs and not in others"
+            )
