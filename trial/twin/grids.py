@@ -10,6 +10,7 @@ import numpy as np
 
 from trial.twin.errors import TwinError
 from trial.twin.graph import exact, first_line, session
+from trial.twin.operators import MOVING
 from trial.twin.plan import end_of_layer, products, rounded
 from trial.twin.weights import axes_of_channel
 
@@ -84,6 +85,8 @@ def add_grids(graph: Graph, precision: Precision, calibration: Mapping[str, NDAr
     if not places:
         raise TwinError("INT8 finds nothing to quantize in the model: no Conv, Gemm or MatMul with weights")
     ranges = _ranges(graph, places, calibration, batch)
+    if precision.throughout:
+        _join(graph, ranges)
     makers = {name: node.op_type for node in graph.nodes for name in node.output}
     fixed = {n: FIXED[makers[n]] for n in places if precision.throughout and makers.get(n) in FIXED}
     weights = _weights(graph, everywhere=precision.throughout)
@@ -121,6 +124,28 @@ _LAYERS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "Sub", "M
 
 def _follows(graph: Graph, node: Any, inside: Iterable[str]) -> bool:
     return any(name in set(inside) for name in node.input)
+
+
+def _join(graph: Graph, ranges: dict[str, NDArray[np.float64]]) -> None:
+    """Let what is concatenated share one grid, as TFLite asks for it: that of all of it together."""
+    makers = {name: node for node in graph.nodes for name in node.output}
+    for node in graph.nodes:
+        if node.op_type == "Concat":
+            parts = [p for name in node.input if (p := _place(name, ranges, makers))]
+            if parts:
+                low = np.min([ranges[p][:, 0] for p in parts], axis=0)
+                high = np.max([ranges[p][:, 1] for p in parts], axis=0)
+                ranges |= dict.fromkeys(parts, np.stack([low, high], axis=1))
+
+
+def _place(name: str, ranges: Mapping[str, Any], makers: Mapping[str, Any]) -> str | None:
+    """The tensor on a grid that a value is moved from; None where there is none."""
+    while name not in ranges:
+        node = makers.get(name)
+        if node is None or node.op_type not in MOVING or not node.input:
+            return None
+        name = node.input[0]
+    return name
 
 
 def _around_products(graph: Graph) -> list[str]:
