@@ -190,7 +190,8 @@ def _limit(name: str, seen: tuple[float, ...], factor: float, samples: int) -> L
         counts = [value * samples for value in seen]
         bound, most = (reached_count(counts, by) / samples for by in (1.0, factor))
         return Limit(name, seen, bound, min(1.0, most))
-    bound = reached(seen)
+    # A slope is one signed number, over its own spread: its logarithm is far from normal.
+    bound = quantile((1 + CONFIDENCE) / 2, len(seen)) if name == "slope" else reached(seen)
     allowed = max(bound * factor ** (2 if name in SQUARED else 1), FLOORS.get(name, 0.0))
     if name == "excess":
         allowed = max(allowed, factor * quantile(SAFE, len(seen)))

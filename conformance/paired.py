@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.compare import margins, softmax
+from conformance.compare import KL_FLOOR, margins, softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,9 @@ PRIOR = 4
 
 COLUMNS = 4096
 """Of outputs with more numbers a sample, the means over all but the last axis are looked at."""
+
+SHARES = 0.05
+"""Rows that sum to one within this are shares, those of eight bits among them."""
 
 ALIKE = 1e-12
 """The spread of a place is no less than this share of the largest magnitude: less is not in FP32."""
@@ -57,6 +60,29 @@ def shift(actual: Array, reference: Array, runs: Array) -> float:
     sampled = spreads(each.reshape(-1, origin.shape[1])) / len(origin) ** 0.5
     spread = np.sqrt(spreads(each.mean(axis=1)) ** 2 + sampled**2)
     return float((np.abs(found) / _some(spread, origin)).max())
+
+
+def slope(actual: Array, reference: Array, runs: Array) -> float:
+    """Change of how far answers reach from their middle, by regression on the reference's, in the runs' spread of it.
+
+    Probabilities count by their logarithms, so that a factor on a layer's values, like a temperature, is a slope.
+    """
+    origin = _centred(reference)
+    size = float((origin**2).sum())
+    if size == 0:
+        return 0.0
+    found = float(((_centred(actual) - origin) * origin).sum()) / size
+    each = np.stack([((_centred(run) - origin) * origin).sum() / size for run in runs])
+    return abs(found) / max(float(np.sqrt((each**2).mean())), ALIKE)
+
+
+def _centred(values: Array) -> NDArray[np.float64]:
+    """Numbers around the middle: of each sample's logarithms where they are shares, of all samples otherwise."""
+    flat = columns(values)
+    if flat.shape[1] > 1 and flat.min() >= 0 and np.allclose(flat.sum(axis=1), 1, atol=SHARES):
+        logs = np.log(np.maximum(flat, KL_FLOOR))
+        return np.asarray(logs - logs.mean(axis=1, keepdims=True), np.float64)
+    return np.asarray(flat - flat.mean(axis=0), np.float64)
 
 
 def worst(actual: Array, reference: Array, runs: Array) -> float:
@@ -100,10 +126,10 @@ def net(actual: Array, reference: Array, runs: Array) -> float:
     return float((np.abs(gained(actual) - before) / np.sqrt(spreads(each) ** 2 + 1)).max())
 
 
-OF_CLASSES: dict[str, Paired] = {"shift": shift, "worst": worst, "excess": excess, "net": net}
+OF_CLASSES: dict[str, Paired] = {"shift": shift, "slope": slope, "worst": worst, "excess": excess, "net": net}
 """Figures of probabilities; of logits after their softmax."""
 
-OF_NUMBERS: dict[str, Paired] = {"shift": shift, "worst": worst}
+OF_NUMBERS: dict[str, Paired] = {"shift": shift, "slope": slope, "worst": worst}
 """Figures of scores and values."""
 
 
