@@ -16,13 +16,12 @@ from commands import (
     export_csv,
     list_models,
     measure,
+    noise,
     train,
 )
 
-COMMANDS = tuple(
-    module.COMMAND
-    for module in (list_models, describe, train, build, export_csv, check_csv, measure, diff, device, cross_version)
-)
+MODULES = (list_models, describe, train, build, export_csv, check_csv, measure, noise, diff, device, cross_version)
+COMMANDS = tuple(module.COMMAND for module in MODULES)
 
 OLDER = """\
 These lines do the same:

@@ -83,6 +83,11 @@ class OnnxRunner(Runner):
             self.grids = {name: inside[called] for name, called in names.outputs.items() if called in inside}
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
 
+    @property
+    def output_names(self) -> dict[str, str]:
+        """Names that the file has for the model's outputs, by the model's."""
+        return dict(self._names.outputs)
+
     def feeds(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Inputs by the names that the file has for them."""
         return {self._names.inputs[name]: array for name, array in inputs.items()}

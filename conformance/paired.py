@@ -1,0 +1,185 @@
+"""Differences that no largest or mean one shows: of single samples, of classes, and of flips, each in its own noise.
+
+Every figure here is a ratio: a difference over the spread that runs of the model's twin have at that very place. A
+place that runs hardly move allows little. What a sound engine reaches is found by leaving one run out and asking the
+same of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformance.compare import KL_FLOOR, margins, softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Paired = Callable[[Array, Array, Array], float]
+
+PRIOR = 4
+"""The mean spread of all places counts in each as much as this many runs: few runs may agree by chance."""
+
+COLUMNS = 4096
+"""Of outputs with more numbers a sample, the means over all but the last axis are looked at."""
+
+SHARES = 0.05
+"""Rows that sum to one within this are shares, those of eight bits among them."""
+
+ALIKE = 1e-12
+"""The spread of a place is no less than this share of the largest magnitude: less is not in FP32."""
+
+
+def spreads(deviations: Array, axis: int = 0) -> NDArray[np.float64]:
+    """Root mean square over runs of deviations (K, places), each drawn to that of all places: (places,)."""
+    squares = (deviations.astype(np.float64) ** 2).mean(axis=axis)
+    runs = deviations.shape[axis]
+    return np.asarray(np.sqrt((runs * squares + PRIOR * squares.mean()) / (runs + PRIOR)), np.float64)
+
+
+def columns(values: Array) -> NDArray[np.float64]:
+    """Numbers of each sample, (N, …) as (N, columns) in float64."""
+    flat = values.reshape(len(values), -1)
+    if flat.shape[1] > COLUMNS:
+        flat = values.reshape(len(values), -1, values.shape[-1]).mean(axis=1)
+    return np.asarray(flat, np.float64)
+
+
+def shift(actual: Array, reference: Array, runs: Array) -> float:
+    """Largest change of a column's mean over the samples, such as of a class's share, in spreads of the runs'.
+
+    Arrays (N, …), ``runs`` (K, N, …). Rounding moves samples up and down; a wrong bias moves them all one way.
+    """
+    origin = columns(reference)
+    found = (columns(actual) - origin).mean(axis=0)
+    each = np.stack([columns(run) - origin for run in runs])
+    # Of few samples a mean hangs on which they are: what their own spread leaves of it is added.
+    sampled = spreads(each.reshape(-1, origin.shape[1])) / len(origin) ** 0.5
+    spread = np.sqrt(spreads(each.mean(axis=1)) ** 2 + sampled**2)
+    return float((np.abs(found) / _some(spread, origin)).max())
+
+
+def slope(actual: Array, reference: Array, runs: Array) -> float:
+    """Change of how far answers reach from their middle, by regression on the reference's, in the runs' spread of it.
+
+    Probabilities count by their logarithms, so that a factor on a layer's values, like a temperature, is a slope.
+    """
+    origin = _centred(reference)
+    size = float((origin**2).sum())
+    if size == 0:
+        return 0.0
+    found = float(((_centred(actual) - origin) * origin).sum()) / size
+    each = np.stack([((_centred(run) - origin) * origin).sum() / size for run in runs])
+    return abs(found) / max(float(np.sqrt((each**2).mean())), ALIKE)
+
+
+def _centred(values: Array) -> NDArray[np.float64]:
+    """Numbers around the middle: of each sample's logarithms where they are shares, of all samples otherwise."""
+    flat = columns(values)
+    if flat.shape[1] > 1 and flat.min() >= 0 and np.allclose(flat.sum(axis=1), 1, atol=SHARES):
+        logs = np.log(np.maximum(flat, KL_FLOOR))
+        return np.asarray(logs - logs.mean(axis=1, keepdims=True), np.float64)
+    return np.asarray(flat - flat.mean(axis=0), np.float64)
+
+
+def worst(actual: Array, reference: Array, runs: Array) -> float:
+    """Largest difference of a sample (root mean square of its numbers), in the runs' spread at that sample."""
+    origin = columns(reference)
+    each = np.stack([_size(columns(run) - origin) for run in runs])
+    return float((_size(columns(actual) - origin) / _some(spreads(each), origin)).max())
+
+
+def excess(actual: Array, reference: Array, runs: Array) -> float:
+    """Largest lead that a flip overcame, in the runs' spread of that lead; 0 without flips, for classes (N, K).
+
+    The lead is the reference's, of its class over the one that the engine took instead.
+    """
+    expected, found = reference.argmax(axis=1), actual.argmax(axis=1)
+    flipped = np.flatnonzero(expected != found)
+    if not flipped.size:
+        return 0.0
+    wide, all_runs = reference.astype(np.float64), runs.astype(np.float64)
+    place = (np.arange(len(wide)), found)
+    first = (np.arange(len(wide)), expected)
+    lead = wide[first] - wide[place]
+    each = all_runs[:, first[0], first[1]] - all_runs[:, place[0], place[1]] - lead
+    # Where the engine took the same class there is no other to lead over: the second one stands for it.
+    spread = np.sqrt((each[:, flipped] ** 2).mean(axis=0))
+    typical = _lead_spread(wide, all_runs)
+    drawn = np.sqrt((len(runs) * spread**2 + PRIOR * typical**2) / (len(runs) + PRIOR))
+    return float((lead[flipped] / _some(drawn, wide)).max())
+
+
+def net(actual: Array, reference: Array, runs: Array) -> float:
+    """Largest net gain or loss of samples by a class, in what the runs' gains and losses spread by."""
+    classes = reference.shape[1]
+
+    def gained(answers: Array) -> NDArray[np.float64]:
+        return np.bincount(answers.argmax(axis=1), minlength=classes).astype(np.float64)
+
+    before = gained(reference)
+    each = np.stack([gained(run) - before for run in runs])
+    # Counts are whole: one sample more or less is no finding.
+    return float((np.abs(gained(actual) - before) / np.sqrt(spreads(each) ** 2 + 1)).max())
+
+
+OF_CLASSES: dict[str, Paired] = {"shift": shift, "slope": slope, "worst": worst, "excess": excess, "net": net}
+"""Figures of probabilities; of logits after their softmax."""
+
+OF_NUMBERS: dict[str, Paired] = {"shift": shift, "slope": slope, "worst": worst}
+"""Figures of scores and values."""
+
+
+def figures_of(kind: str) -> dict[str, Paired]:
+    """Figures that an output of a kind has; none for integers, ranked lists and constants."""
+    if kind in {"probabilities", "logits"}:
+        return OF_CLASSES
+    return OF_NUMBERS if kind in {"scores", "values"} else {}
+
+
+def comparable(values: Array, kind: str) -> Array:
+    """Outputs as the figures take them: logits as probabilities."""
+    return softmax(values) if kind == "logits" else values
+
+
+def left_out(figure: Paired, reference: Array, runs: Sequence[Array]) -> tuple[float, ...]:
+    """Figure of every run as if it were the engine, among the others."""
+    stacked = np.stack(list(runs))
+    return tuple(figure(stacked[i], reference, np.delete(stacked, i, axis=0)) for i in range(len(stacked)))
+
+
+def unrelated(actual: Array, reference: Array) -> float | None:
+    """Share of the variance over samples that the answers do not follow, 1 - r²: 1 for a constant, or a negative one.
+
+    Each number is centred over the samples (N, …). None where the reference itself does not depend on them.
+    """
+    ours, theirs = columns(actual), columns(reference)
+    ours, theirs = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
+    own, other = float((ours**2).sum()), float((theirs**2).sum())
+    if len(theirs) < 2 or other <= (ALIKE * float(np.abs(reference).max()) ** 2) * theirs.size:
+        return None
+    if own == 0:
+        return 1.0
+    correlation = float((ours * theirs).sum()) / float(np.sqrt(own * other))
+    return 1.0 - max(correlation, 0.0) ** 2
+
+
+def _size(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt((values**2).mean(axis=1)), np.float64)
+
+
+def _some(spread: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Spreads that can be divided by."""
+    return np.maximum(spread, ALIKE * float(np.abs(reference).max()) + 1e-300)
+
+
+def _lead_spread(reference: NDArray[np.float64], runs: NDArray[np.float64]) -> float:
+    """Root mean square over runs and samples of what the lead of the first class over the second moves by."""
+    order = np.argsort(-reference, axis=1)[:, :2]
+    rows = np.arange(len(reference))
+    own = margins(reference)
+    each = runs[:, rows, order[:, 0]] - runs[:, rows, order[:, 1]] - own
+    return float(np.sqrt((each**2).mean()))

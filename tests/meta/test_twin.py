@@ -1,0 +1,239 @@
+"""The twin: random roundings in the model's own graph, the same for one seed, and what it says of what it cannot do."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from trial.twin import PRECISIONS, Precision, Twin, TwinError
+from trial.twin.weights import drawn_in_float, drawn_on_grid, nearest
+
+FLOATS, INTEGERS = TensorProto.FLOAT, TensorProto.INT64
+
+
+def value(name, shape, dtype=FLOATS):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def model_of(nodes, weights, outputs, inputs=(("x", ("n", 8)),), opset=17):
+    """Build a checked model from nodes, weights by name, and inputs and outputs as (name, shape[, type])."""
+    graph = helper.make_graph(
+        nodes,
+        "tested",
+        [value(*i) for i in inputs],
+        [value(*o) for o in outputs],
+        [numpy_helper.from_array(np.asarray(a), name) for name, a in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model
+
+
+def dense(opset=17):
+    """Two layers and a softmax, with a class as an integer beside it."""
+    generator = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["products"]),
+        helper.make_node("Add", ["products", "b"], ["sums"]),
+        helper.make_node("Relu", ["sums"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "v"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["p"], axis=1),
+        helper.make_node("ArgMax", ["p"], ["class"], axis=1, keepdims=0),
+    ]
+    weights = {
+        "w": generator.normal(size=(8, 16)).astype(np.float32),
+        "b": generator.normal(size=16).astype(np.float32),
+        "v": generator.normal(size=(16, 4)).astype(np.float32),
+    }
+    return model_of(nodes, weights, [("p", ("n", 4)), ("class", ("n",), INTEGERS)], opset=opset)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return {"x": np.random.default_rng(1).normal(size=(70, 8)).astype(np.float32)}
+
+
+def plain(model, inputs):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs), strict=True))
+
+
+def moved(model, precision, samples, **options):
+    """Mean difference of runs from the plain model's probabilities."""
+    twin = Twin.of(model, precision, calibration_inputs=samples, **options)
+    return np.mean([np.abs(run["p"] - plain(model, samples)["p"]).mean() for run in twin.runs(samples, 4)])
+
+
+@pytest.mark.parametrize("precision", sorted(PRECISIONS))
+def test_one_seed_gives_one_answer_and_runs_differ(precision, samples):
+    """Runs of a seed repeat bit by bit in another twin; runs among each other, and another seed's, are different."""
+    first = Twin.of(dense(), precision, calibration_inputs=samples).runs(samples, 3, seed=5)
+    again = Twin.of(dense(), precision, calibration_inputs=samples).runs(samples, 3, seed=5)
+    other = Twin.of(dense(), precision, calibration_inputs=samples).runs(samples, 1, seed=6)
+    for one, two in zip(first, again, strict=True):
+        assert np.array_equal(one["p"], two["p"])
+        assert np.array_equal(one["class"], two["class"])
+    assert not np.array_equal(first[0]["p"], first[1]["p"])
+    assert not np.array_equal(first[0]["p"], other[0]["p"])
+
+
+def test_no_noise_gives_the_answers_of_the_model(samples):
+    """Unit roundoffs of zero leave every bit, of all outputs and in all batches."""
+    twin = Twin.of(dense(), Precision("none"), batch=32)
+    (run,) = twin.runs(samples, 1)
+    for name, expected in plain(dense(), samples).items():
+        np.testing.assert_allclose(run[name], expected, rtol=1e-6, atol=1e-7)
+        assert run[name].dtype == expected.dtype
+
+
+def test_all_runs_share_one_session(samples, monkeypatch):
+    """Session is opened once for all runs and batches."""
+    twin = Twin.of(dense(), "fp16", batch=16)
+    opened = []
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: opened.append(1) or real(*a, **k))
+    assert len(twin.runs(samples, 5)) == 5
+    assert len(opened) == 1
+
+
+def test_coarser_precisions_move_answers_further(samples):
+    """Noise grows from FP32 over FP16 to BF16 about as the unit roundoff does; weights alone are less than all."""
+    fp32, weights, fp16, bf16 = (moved(dense(), p, samples) for p in ("fp32", "fp16-weights", "fp16", "bf16"))
+    assert 0 < fp32 < 1e-6
+    assert 1000 * fp32 < weights < fp16
+    assert 4 < bf16 / fp16 < 16
+
+
+def test_longer_sums_are_off_by_more():
+    """Error of a sum of 256 products is several times that of 4, relative to the results."""
+
+    def relative(terms):
+        weights = {"w": np.random.default_rng(0).normal(size=(terms, 8)).astype(np.float32)}
+        model = model_of(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])], weights, [("y", ("n", 8))], [("x", ("n", terms))]
+        )
+        x = {"x": np.random.default_rng(1).normal(size=(200, terms)).astype(np.float32)}
+        expected = plain(model, x)["y"]
+        (run,) = Twin.of(model, "fp32").runs(x, 1)
+        return np.sqrt(((run["y"].astype(np.float64) - expected) ** 2).mean() / (expected**2).mean())
+
+    assert relative(256) > 3 * relative(4)
+
+
+def test_what_lies_beyond_the_calibrated_range_saturates(samples):
+    """Hundred times the calibration samples gives the product of what the grid ends at, not a hundred times as much."""
+    weights = {"w": np.eye(8, dtype=np.float32)}
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], weights, [("y", ("n", 8))])
+    largest = np.abs(samples["x"]).max()
+    for precision in ("int8-symmetric", "int8-asymmetric"):
+        (run,) = Twin.of(model, precision, calibration_inputs=samples).runs({"x": samples["x"] * 100}, 1)
+        assert 0.5 * largest < np.abs(run["y"]).max() < 1.3 * largest
+
+
+def test_integer_grids_have_as_many_values_as_eight_bits():
+    """Result of a layer that is on a grid takes no more than 256 values in a run, zero among them."""
+    model = model_of(
+        [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])],
+        {"w": np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)},
+        [("y", ("n", 8))],
+    )
+    x = {"x": np.random.default_rng(2).normal(size=(500, 8)).astype(np.float32)}
+    x["x"][0] = 0
+    for precision in ("int8-symmetric", "int8-asymmetric"):
+        (run,) = Twin.of(model, precision, calibration_inputs=x).runs(x, 1)
+        assert 50 < len(np.unique(run["y"])) <= 256
+        assert (run["y"][0] == 0).all()
+
+
+def test_weights_are_rounded_to_their_precision_and_no_further():
+    """Random roundings stay within half a step, keep what the precision holds, and zeros on integer grids."""
+    generator, fp16 = np.random.default_rng(0), PRECISIONS["fp16"]
+    weights = np.concatenate([generator.normal(size=1000), [0, 1, -0.5, 2**-24, np.inf]]).astype(np.float32)
+    assert np.array_equal(nearest(weights, fp16), weights.astype(np.float16).astype(np.float64))
+    drawn = drawn_in_float(weights, fp16, generator)
+    assert np.array_equal(drawn[-5:-2], weights[-5:-2])
+    assert 0 < np.abs(drawn[:1000] / weights[:1000] - 1).max() <= 2**-10
+    grid = drawn_on_grid(weights[:1001].reshape(7, 143), (1,), generator)
+    assert (np.abs(grid - weights[:1001].reshape(7, 143)) <= np.abs(grid).max(axis=1, keepdims=True) / 200).all()
+    assert grid[-1, -1] == 0
+
+
+def test_what_it_does_not_see_into_is_declared(samples):
+    """Branch and an operator of another domain's name are named, and the model runs."""
+    branch = helper.make_graph([helper.make_node("Mul", ["x", "x"], ["inner"])], "b", [], [value("inner", ("n", 8))])
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["total"], keepdims=0),
+        helper.make_node("Greater", ["total", "zero"], ["positive"]),
+        helper.make_node("If", ["positive"], ["y"], then_branch=branch, else_branch=branch),
+        helper.make_node("BiasGelu", ["y", "bias"], ["z"], domain="com.microsoft"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tested",
+        [value("x", ("n", 8))],
+        [value("z", ("n", 8))],
+        [numpy_helper.from_array(np.float32(0), "zero"), numpy_helper.from_array(np.ones(8, np.float32), "bias")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    twin = Twin.of(helper.make_model(graph, opset_imports=opsets, ir_version=8), "fp16")
+    assert [sentence.split(":")[0] for sentence in twin.declared] == ["BiasGelu", "If"]
+    first, second = twin.runs(samples, 2)
+    assert not np.array_equal(first["z"], second["z"])
+
+
+def test_a_constant_beyond_fp16_stays_as_it_is_and_is_declared(samples):
+    """Offset of 300,000 moves no answer by FP16's largest number: the twin keeps it, and says so."""
+    nodes = [helper.make_node("Add", ["x", "offset"], ["y"])]
+    model = model_of(nodes, {"offset": np.full(8, 3e5, np.float32)}, [("y", ("n", 8))])
+    twin = Twin.of(model, "fp16-weights")
+    assert "offset" in twin.declared[0]
+    assert "65504" in twin.declared[0]
+    assert twin.runs(samples, 1)[0]["y"].min() > 2.9e5
+
+
+def test_models_without_a_twin_are_refused_in_one_line(samples):
+    """Random numbers, an unknown precision, INT8 without samples or products, an old opset, and an unknown operator."""
+    drawing = model_of([helper.make_node("RandomNormalLike", ["x"], ["y"])], {}, [("y", ("n", 8))])
+    adding = model_of([helper.make_node("Add", ["x", "x"], ["y"])], {}, [("y", ("n", 8))])
+    unknown = helper.make_node("Nothing", ["x"], ["y"], domain="nowhere")
+    broken = helper.make_model(
+        helper.make_graph([unknown], "g", [value("x", ("n", 8))], [value("y", ("n", 8))]),
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("nowhere", 1)],
+        ir_version=8,
+    )
+    for model, precision, words, given in (
+        (drawing, "fp32", "random numbers", None),
+        (dense(), "fp7", "allowed: fp32", None),
+        (dense(), "int8-symmetric", "calibration samples", None),
+        (adding, "int8-symmetric", "nothing to quantize", samples),
+        (dense(opset=10), "fp32", "opset 10", None),
+        (broken, "fp32", "ONNX Runtime cannot load", None),
+    ):
+        with pytest.raises(TwinError, match=words) as caught:
+            Twin.of(model, precision, given)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_unstable_model_is_refused_in_one_line():
+    """Logarithm of what rounding makes negative in some runs only is NaN there: the output is named."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("MatMul", ["x", "v"], ["b"]),
+        helper.make_node("Sub", ["a", "b"], ["c"]),
+        helper.make_node("Sqrt", ["c"], ["y"]),
+    ]
+    w = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+    model = model_of(nodes, {"w": w, "v": w}, [("y", ("n", 8))])
+    x = {"x": np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32)}
+    with pytest.raises(TwinError, match="'y' is unstable in fp16"):
+        Twin.of(model, "fp16").runs(x, 3)
+
+
+def test_inputs_that_do_not_fit_are_refused_in_one_line(samples):
+    """Samples of another width end in ONNX Runtime's first line, for INT8 at its calibration already."""
+    wrong = {"x": samples["x"][:, :5]}
+    with pytest.raises(TwinError, match="cannot run the twin"):
+        Twin.of(dense(), "fp32").runs(wrong, 1)
+    with pytest.raises(TwinError, match="cannot run the calibration samples"):
+        Twin.of(dense(), "int8-symmetric", wrong)

@@ -1,0 +1,97 @@
+"""Random relative errors, in place of floating-point roundings, as nodes of the graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trial.twin.graph import exact
+from trial.twin.plan import lengths_of_sums, products, rounded
+from trial.twin.precision import NEAREST, PER_SUM
+
+if TYPE_CHECKING:
+    from trial.twin.graph import Graph
+    from trial.twin.precision import Precision
+
+WIDTH = 3.0**0.5
+"""Half the width of a uniform distribution of unit variance."""
+
+
+def add_noise(graph: Graph, precision: Precision) -> None:
+    """Let every rounded tensor be off by a random error, anew in each run; of no unit at all nothing is added."""
+    after: dict[str, list[Any]] = {}
+    lengths = lengths_of_sums(graph)
+    for name in rounded(graph):
+        of_sum = precision.sums * PER_SUM * lengths.get(name, 0) ** 0.5
+        after[name] = _noisy(graph, name, precision.values * NEAREST, of_sum, precision)
+    if precision.operands:
+        for node in products(graph):
+            for name in node.input[:2]:
+                if graph.is_float(name) and name not in graph.constants:
+                    after[name] = _noisy(graph, name, precision.operands * NEAREST, 0.0, precision)
+    graph.insert({name: nodes for name, nodes in after.items() if nodes})
+
+
+def _noisy(graph: Graph, name: str, relative: float, of_sum: float, precision: Precision) -> list[Any]:
+    """Nodes that make a tensor from its exact form: x + u · (relative · |x| + of_sum · its row's root mean square).
+
+    u is uniform, of unit variance. What is below the smallest normal number is as coarse as that.
+    """
+    from onnx import helper
+
+    if not (relative or of_sum):
+        return []
+    raw, unit = exact(name), max(relative, of_sum)
+    scale = [helper.make_node("Abs", [raw], [f"{name}/size"])]
+    size = f"{name}/size"
+    if relative != unit:
+        share = graph.add_constant(f"{name}/share", np.float32(relative / unit))
+        scale.append(helper.make_node("Mul", [size, share], [f"{name}/part"]))
+        size = f"{name}/part"
+    if of_sum:
+        scale += _row_size(graph, name, raw, of_sum / unit)
+        scale.append(helper.make_node("Add", [size, f"{name}/row"], [f"{name}/scale"]))
+        size = f"{name}/scale"
+    if precision.smallest > 1e-30:
+        least = graph.add_constant(f"{name}/least", np.float32(precision.smallest))
+        scale.append(helper.make_node("Max", [size, least], [f"{name}/floored"]))
+        size = f"{name}/floored"
+    ends = {"low": -WIDTH * unit, "high": WIDTH * unit}
+    return [
+        *scale,
+        helper.make_node("RandomUniformLike", [raw], [f"{name}/draw"], seed=0.0, **ends),
+        helper.make_node("Mul", [f"{name}/draw", size], [f"{name}/error"]),
+        helper.make_node("Add", [raw, f"{name}/error"], [name]),
+    ]
+
+
+def _row_size(graph: Graph, name: str, raw: str, share: float) -> list[Any]:
+    """Nodes for ``share`` of the root mean square of every row, so that no answer hangs on others of its batch."""
+    from onnx import helper
+
+    rank = len(graph.shapes.get(name, ()))
+    axes = list(range(1, rank)) if rank > 1 else None
+    inputs = [f"{name}/square"]
+    attributes: dict[str, Any] = {"keepdims": 1}
+    if axes and graph.opset >= 18:
+        inputs.append(graph.add_constant(f"{name}/axes", np.asarray(axes, np.int64)))
+    elif axes:
+        attributes["axes"] = axes
+    constant = graph.add_constant(f"{name}/of_row", np.float32(share))
+    return [
+        helper.make_node("Mul", [raw, raw], [f"{name}/square"]),
+        helper.make_node("ReduceMean", inputs, [f"{name}/mean_square"], **attributes),
+        helper.make_node("Sqrt", [f"{name}/mean_square"], [f"{name}/rms"]),
+        helper.make_node("Mul", [f"{name}/rms", constant], [f"{name}/row"]),
+    ]
+
+
+def seeded(model: Any, seed: int) -> None:
+    """Set the seeds of all draws of a twin's graph, each another, from one."""
+    generator = np.random.default_rng([seed, 1])
+    for node in model.graph.node:
+        if node.op_type == "RandomUniformLike":
+            attribute = next(a for a in node.attribute if a.name == "seed")
+            # Whole numbers that FP32 holds; ONNX Runtime's generator starts alike for small ones.
+            attribute.f = float(generator.integers(2**20, 2**24))

@@ -1,0 +1,148 @@
+"""The twin itself: made once from a model's FP32 graph, run as often as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trial.twin.errors import TwinError
+from trial.twin.graph import Graph, exact, first_line, session
+from trial.twin.grids import Grids, add_grids
+from trial.twin.noise import add_noise, seeded
+from trial.twin.plan import declared
+from trial.twin.precision import Precision, find
+from trial.twin.weights import beyond, drawn_in_float, drawn_on_grid, stored_in_float
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+BATCH = 50
+"""Samples that are run at once: what bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """FP32 graph whose roundings are random ones of ``precision``.
+
+    ``declared`` are sentences on operators that it does not see into. ``called`` maps the model's inputs to those of
+    the twin's graph, and ``batch`` is how many samples one call takes: the model's own number where that is fixed.
+    """
+
+    precision: Precision
+    declared: tuple[str, ...]
+    model: Any
+    called: Mapping[str, str]
+    outputs: tuple[str, ...]
+    weights: Mapping[str, Callable[[np.random.Generator], NDArray[np.float32]]]
+    grids: Grids | None
+    batch: int
+
+    @classmethod
+    def of(
+        cls, model: Any, precision: str | Precision, calibration_inputs: Arrays | None = None, batch: int = BATCH
+    ) -> Twin:
+        """Make the twin of an onnx.ModelProto in FP32.
+
+        ``calibration_inputs``, arrays (N, …) by the graph's input names, are what INT8 finds its ranges with.
+        Raises TwinError where ONNX Runtime cannot run the model, it draws random numbers, or INT8 has no samples.
+        """
+        chosen = find(precision)
+        graph = Graph.of(model)
+        sentences = (*declared(graph), *beyond(graph, chosen))
+        inputs, size = graph.inputs, _batch(graph, batch)
+        grids = None
+        if chosen.bits:
+            if calibration_inputs is None:
+                raise TwinError(f"a twin in {chosen.name} needs calibration samples")
+            grids = add_grids(graph, chosen, calibration_inputs, size)
+        else:
+            add_noise(graph, chosen)
+        weights = _weights(graph, chosen, grids)
+        graph.feed(weights)
+        known = {i.name for i in graph.model.graph.input}
+        called = {name: name if name in known else exact(name) for name in inputs}
+        return cls(chosen, sentences, graph.model, called, tuple(graph.outputs), weights, grids, size)
+
+    def runs(self, inputs: Arrays, k: int, seed: int = 0) -> list[dict[str, NDArray[Any]]]:
+        """Outputs (N, …) by graph output name of ``k`` runs on ``inputs`` (N, …); the same for the same seed.
+
+        All runs share one session. Raises TwinError where ONNX Runtime cannot run the inputs, or answers that are
+        finite in one run are not in another.
+        """
+        opened = self._opened(seed)
+        found = [self._run(opened, inputs, np.random.default_rng([seed, 2, run])) for run in range(k)]
+        _check_finite(found, self.precision.name)
+        return found
+
+    def _opened(self, seed: int) -> Any:
+        import onnx
+
+        # A seed starts one stream for each draw of a session, which its runs go on with.
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        seeded(model, seed)
+        return session(model)
+
+    def _run(self, opened: Any, inputs: Arrays, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """One run: weights and grids are drawn once, as an engine has one of each, and errors for every sample."""
+        drawn = {name: draw(generator) for name, draw in self.weights.items()}
+        drawn |= self.grids.drawn(generator) if self.grids else {}
+        parts = []
+        for feeds in self._batches(inputs):
+            try:
+                parts.append(opened.run(list(self.outputs), {**drawn, **feeds}))
+            except Exception as error:  # as at loading
+                raise TwinError(f"ONNX Runtime cannot run the twin: {first_line(error)}") from error
+        sizes = [len(feeds[next(iter(self.called.values()))]) for feeds in self._batches(inputs)]
+        return {name: _joined([part[i] for part in parts], sizes) for i, name in enumerate(self.outputs)}
+
+    def _batches(self, inputs: Arrays) -> Iterator[dict[str, NDArray[Any]]]:
+        count = len(inputs[next(iter(self.called))])
+        for start in range(0, count, self.batch):
+            yield {inside: inputs[name][start : start + self.batch] for name, inside in self.called.items()}
+
+
+def _batch(graph: Graph, wanted: int) -> int:
+    """Samples of one call: the model's own number where its inputs fix one."""
+    fixed = [graph.shapes[name][0] for name in graph.inputs if graph.shapes.get(name)]
+    return next((size for size in fixed if size), wanted)
+
+
+def _weights(
+    graph: Graph, precision: Precision, grids: Grids | None
+) -> dict[str, Callable[[np.random.Generator], NDArray[np.float32]]]:
+    """How the weights of a run are drawn, by name."""
+    if grids:
+        return {name: _on_grid(graph.constants[name], axes) for name, axes in grids.weights.items()}
+    return {name: _in_float(graph.constants[name], precision) for name in stored_in_float(graph, precision)}
+
+
+def _on_grid(
+    values: NDArray[Any], axes: tuple[int, ...] | None
+) -> Callable[[np.random.Generator], NDArray[np.float32]]:
+    return lambda generator: drawn_on_grid(values, axes, generator)
+
+
+def _in_float(values: NDArray[Any], precision: Precision) -> Callable[[np.random.Generator], NDArray[np.float32]]:
+    return lambda generator: drawn_in_float(values, precision, generator)
+
+
+def _joined(parts: list[NDArray[Any]], sizes: list[int]) -> NDArray[Any]:
+    """Answers of all batches one after another; those of an output without a batch axis once."""
+    if any(not part.ndim or len(part) != size for part, size in zip(parts, sizes, strict=True)):
+        return parts[0]
+    return np.concatenate(parts)
+
+
+def _check_finite(runs: list[dict[str, NDArray[Any]]], precision: str) -> None:
+    """Refuse runs that do not agree on where an answer is finite."""
+    for name, first in runs[0].items() if runs else ():
+        if first.dtype.kind == "f" and any((np.isfinite(r[name]) != np.isfinite(first)).any() for r in runs[1:]):
+            raise TwinError(
+                f"output {name!r} is unstable in {precision}: NaN or infinite in some runs and not in others"
+            )
