@@ -99,7 +99,10 @@ class _Found:
             self.usage = max(self.usage, comparison.usage)
             self.wrong += [f"{given.name}{by}: {problem}" for problem in (*problems, *comparison.problems)]
             if not comparison.passed and not comparison.problems:
-                self.wide.append(f"{given.name}{by}: {comparison.describe()}")
+                spread = comparison.figure("spread")
+                # No row says what of the spread may be lost: answers that are nearly constant are wrong by themselves.
+                lost = spread is not None and not spread.passed
+                (self.wrong if lost else self.wide).append(f"{given.name}{by}: {comparison.describe()}")
         wrong, wide = moved_by_batching(chain, runner, sets.samples)
         self.wrong += wrong
         self.wide += wide
