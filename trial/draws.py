@@ -21,23 +21,31 @@ TEXTURES = ("flat", "noise", "blocks", "spikes")
 @st.composite
 def _samples(draw: st.DrawFn, item: InputSpec, ends: Ends, shape: tuple[int, ...]) -> NDArray[Any]:
     """Draw one input for all samples: a texture, its seed and the part of the range it fills, for each sample."""
-    (low, high), result = ends, np.empty(shape, np.float64)
+    result = np.empty(shape, item.dtype)
     # By number: the sample of an input of shape (N,) is a single number, which no view of an array can be.
     for i in range(len(result)):
-        first, second = draw(st.tuples(st.floats(0, 1), st.floats(0, 1)), label=f"{item.name}: part of the range")
+        part = draw(st.tuples(st.floats(0, 1), st.floats(0, 1)), label=f"{item.name}: part of the range")
         texture = draw(st.sampled_from(TEXTURES), label=f"{item.name}: texture")
-        generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1), label=f"{item.name}: seed"))
-        values = np.asarray(generator.random(shape[1:]))
-        if texture == "flat":
-            values[...] = 0.0
-        elif texture == "blocks":
-            values = np.round(values)
-        elif texture == "spikes":
-            values = np.where(values > 0.97, 1.0, 0.0)
-        result[i] = first + (second - first) * values
-    values = np.clip(low + (high - low) * result, low, high)
-    inputs: NDArray[Any] = np.where(ends.whole, np.rint(values), values).astype(item.dtype)
-    return inputs
+        seed = draw(st.integers(0, 2**32 - 1), label=f"{item.name}: seed")
+        result[i] = textured(ends, part, texture, seed, shape[1:])
+    return result
+
+
+def textured(
+    ends: Ends, part: tuple[float, float], texture: str, seed: int, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """One sample (…) of an input of one of TEXTURES, which fills a ``part`` of the range, in shares of it."""
+    (low, high), (first, second) = ends, part
+    values = np.asarray(np.random.default_rng(seed).random(shape))
+    if texture == "flat":
+        values[...] = 0.0
+    elif texture == "blocks":
+        values = np.round(values)
+    elif texture == "spikes":
+        values = np.where(values > 0.97, 1.0, 0.0)
+    filled = np.clip(low + (high - low) * (first + (second - first) * values), low, high)
+    values[...] = np.where(ends.whole, np.rint(filled), filled)
+    return values
 
 
 @st.composite

@@ -10,10 +10,10 @@ import numpy as np
 
 from conformance.compare import name_problems, structural_problems
 from conformance.ranked import aligned
-from conformance.tolerances import HEADROOM
 from engines.errors import ConversionError, RunnerError
 from engines.formats.onnx.fp16 import InFp16, kept_in_fp16
-from engines.variant import REFERENCE, Variant
+from engines.variant import REFERENCE
+from trial.examine import DEEPER
 from trial.overflow import lost_in_fp16
 from trial.rounding import own_rule
 from trial.rows import batching, row
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from engines.chain import Chain
     from engines.model.spec import ModelSpec
     from engines.runner import Runner
+    from engines.variant import Variant
     from trial.rules import Rule
     from trial.sets import Set, Sets
 
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 PASSES, CANNOT, WIDE, FAILS = "passes", "cannot", "wide", "fails"
 """What becomes of a variant: it agrees; it cannot be built or run; figures alone are beyond its row; or more."""
-
-FP32 = Variant("onnx", "fp32")
-"""Variant by whose row it is told whether FP32's rounding may have moved an answer with its batch."""
 
 HALF_STEP = 2.0**-10
 """What FP16's rounding may move it by: a step of the largest value, where an engine adds in another order."""
@@ -99,7 +97,10 @@ class _Found:
             self.usage = max(self.usage, comparison.usage)
             self.wrong += [f"{given.name}{by}: {problem}" for problem in (*problems, *comparison.problems)]
             if not comparison.passed and not comparison.problems:
-                self.wide.append(f"{given.name}{by}: {comparison.describe()}")
+                spread = comparison.figure("spread")
+                # No row says what of the spread may be lost: answers that are nearly constant are wrong by themselves.
+                lost = spread is not None and not spread.passed
+                (self.wrong if lost else self.wide).append(f"{given.name}{by}: {comparison.describe()}")
         wrong, wide = moved_by_batching(chain, runner, sets.samples)
         self.wrong += wrong
         self.wide += wide
@@ -159,7 +160,7 @@ def _bounds(chain: Chain, runner: Runner) -> tuple[float, float]:
     if runner.way and not precision.startswith("int8"):
         # Kernels that nobody measured: as much as TensorFlow's.
         allowed = max(allowed, batching(REFERENCE.row_name)[0])
-    return allowed, HALF_STEP if precision == "fp16" else HEADROOM * batching(FP32.row_name)[0]
+    return allowed, HALF_STEP if precision == "fp16" else DEEPER * batching(REFERENCE.row_name)[0]
 
 
 def different(actual: Arrays, alone: Arrays, spec: ModelSpec) -> list[str]:

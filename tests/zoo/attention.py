@@ -154,7 +154,7 @@ ENTRIES = (
         "GroupQueryAttention and RMSNormalization",
         grouped_queries,
         {"place": "probabilities"},
-        expected={"tflite-int8": Wide("kl 0.45 of 0.40 on drawn inputs")},
+        expected={"tflite-int8": Wide("kl 0.51 of 0.40 on drawn inputs")},
         layers=("GroupQueryAttention", "RMSNormalization"),
     ),
 )

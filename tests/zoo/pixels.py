@@ -220,7 +220,19 @@ ENTRIES = (
         {"place": "integers", "bright": "integers"},
         expected=dict.fromkeys(VARIANTS, Cannot("BitwiseAnd")),
     ),
-    Entry("contrast", "NaN on an even picture", contrast, {"place": "probabilities"}, quick=True),
+    Entry(
+        "contrast",
+        "NaN on an even picture",
+        contrast,
+        {"place": "probabilities"},
+        # A picture of little contrast is amplified, and its rounding too.
+        expected={
+            "onnx-fp32": Wide("max 1.6e-5 of 8.8e-6 on drawn inputs"),
+            "tflite-fp32": Wide("max 1.6e-5 of 6.6e-6 on drawn inputs"),
+            "tflite-int8": Wide("kl 2.0 of 0.40 on drawn inputs"),
+        },
+        quick=True,
+    ),
     Entry(
         "adaptive",
         "AdaptiveAveragePooling2D",
