@@ -11,6 +11,9 @@ plans of TensorRT for RTX 1.7.1.116. Numbers are little-endian; the header takes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from engines.errors import RunnerError
 
 SIZE = 64
 """Bytes of a header."""
@@ -81,3 +84,11 @@ def plan_of_rtx(content: bytes) -> str | None:
     if found is None:
         return None
     return f"it is a plan of TensorRT for RTX {found.version}, which that one alone runs (format tensorrt-rtx)"
+
+
+def plan_bytes(path: Path) -> bytes:
+    """Bytes of a plan's file; raises RunnerError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunnerError(f"{path}: the plan cannot be read: {error.strerror}; expected a TensorRT plan") from error

@@ -28,7 +28,7 @@ from engines.formats.tensorrt import context, header, versions
 from engines.formats.tensorrt.copiers import CHUNK_BYTES, Copiers
 from engines.formats.tensorrt.cuda import driver
 from engines.formats.tensorrt.messages import Said, logger
-from engines.formats.tensorrt.slots import Group, Loaded, Slot, Tensor
+from engines.formats.tensorrt.slots import DTYPES, Group, Loaded, Slot, Tensor
 from engines.model.spec import InputSpec, ModelSpec, OutputSpec
 from engines.runner import Arrays, Runner, check_signature
 
@@ -48,17 +48,6 @@ GROUP_BYTES = 2 << 20
 
 INLINE_BYTES = 1 << 19
 """Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
-
-DTYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "INT8": "int8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-    "UINT8": "uint8",
-}
-"""NumPy's names of TensorRT's data types."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,7 @@ class TensorRTRunner(Runner):
 
     def _load(self, path: Path) -> Any:
         """Deserialize a plan; raises RunnerError with what TensorRT says of it."""
-        trt, content = self._library(), plan_bytes(path)
+        trt, content = self._library(), header.plan_bytes(path)
         if not content:
             raise RunnerError(f"{path}: the plan is empty; expected a TensorRT {trt.__version__} plan")
         said = self._said()
@@ -473,11 +462,3 @@ class TensorRTRunner(Runner):
             self._teardown()
             with context.current():
                 self.engine = None
-
-
-def plan_bytes(path: Path) -> bytes:
-    """Bytes of a plan's file; raises RunnerError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise RunnerError(f"{path}: the plan cannot be read: {error.strerror}; expected a TensorRT plan") from error

@@ -24,6 +24,18 @@ POISON = 0xFF
 """Filled into buffers byte by byte, it makes every float a NaN."""
 
 
+DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "UINT8": "uint8",
+}
+"""NumPy's names of TensorRT's data types."""
+
+
 @dataclass(frozen=True)
 class Tensor:
     """An input or output of the engine: its name there, the spec's item, dtype, and the most bytes of one sample.

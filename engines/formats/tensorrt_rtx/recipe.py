@@ -15,7 +15,7 @@ from engines.formats.onnx.build import FILE as ONNX
 from engines.formats.onnx.recipe import as_named
 from engines.formats.tensorrt import build as building
 from engines.formats.tensorrt import driver, header
-from engines.formats.tensorrt.runner import DTYPES
+from engines.formats.tensorrt.slots import DTYPES
 from engines.formats.tensorrt_rtx import build_command, packages, refusals, targets
 from engines.runner import check_signature
 from engines.store import Recipe

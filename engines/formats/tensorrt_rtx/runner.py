@@ -15,9 +15,10 @@ import numpy as np
 from engines.errors import RunnerError
 from engines.formats.code import code
 from engines.formats.tensorrt import context, driver, header
+from engines.formats.tensorrt.header import plan_bytes
 from engines.formats.tensorrt.messages import Said, logger
 from engines.formats.tensorrt.opening import closed_on_error, tune
-from engines.formats.tensorrt.runner import TensorRTRunner, plan_bytes
+from engines.formats.tensorrt.runner import TensorRTRunner
 from engines.formats.tensorrt_rtx import packages
 from engines.store import Recipe, file_hash
 
