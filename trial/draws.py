@@ -44,8 +44,7 @@ def textured(
     elif texture == "spikes":
         values = np.where(values > 0.97, 1.0, 0.0)
     filled = np.clip(low + (high - low) * (first + (second - first) * values), low, high)
-    values[...] = np.where(ends.whole, np.rint(filled), filled)
-    return values
+    return np.asarray(np.where(ends.whole, np.rint(filled), filled))
 
 
 @st.composite

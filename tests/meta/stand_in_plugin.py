@@ -36,7 +36,7 @@ def pytest_configure():
         return Variant("onnx", "fp32") if registry.find(variant.format).artifact(variant) != variant else variant
 
     driver.problem = lambda *_: None
-    driver.device = lambda: {"GPU": "stand-in"}
+    driver.device = lambda: {"GPU": "stand-in", "compute capability": "9.0"}
     Chain.artifact = lambda self, variant: artifact(self, source(variant))
     Chain.file = lambda self, variant: file(self, source(variant))
     if os.environ.get("STAND_IN_ONNX") == "dropped remainder":
