@@ -44,7 +44,9 @@ def made(entry, folder):
     """Sets of the entry's inputs, and the chain that makes its variants; skips where this Keras lacks a layer."""
     if why := entry.unavailable():
         pytest.skip(why)
-    entry.write(folder / entry.name)
+    if not (folder / entry.name / "samples.npz").is_file():
+        # Made anew for another test, it would be built anew: a SavedModel is never the same twice, bit for bit.
+        entry.write(folder / entry.name)
     chains = selection.chains(
         Store(folder / "build"),
         saved_model=folder / entry.name / "model",
