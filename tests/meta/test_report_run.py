@@ -278,7 +278,7 @@ def test_a_damaged_engine_is_reported_with_all_that_is_needed_to_act(alone):
     assert code == pytest.ExitCode.TESTS_FAILED
     assert document["verdict"]["status"] == "failed"
     headline = document["verdict"]["sentences"][0]
-    assert headline.startswith("1 of 1 tested variant is broken: onnx-fp32 of digits_vgg. ")
+    assert headline.startswith("1 of 2 tested variants is broken: onnx-fp32 of digits_vgg. ")
     assert headline.endswith("not tested.")
     failure = next(f for f in document["failures"] if "on_samples" in f["test"])
     assert (failure["model"], failure["variant"], failure["phase"]) == ("digits_vgg", "onnx-fp32", "call")

@@ -1,23 +1,26 @@
 """The twin: random roundings in the model's own graph, the same for one seed, and what it says of what it cannot do."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from trial.twin import PRECISIONS, Precision, Twin, TwinError
 from trial.twin.weights import drawn_in_float, drawn_on_grid, nearest
 
-FLOATS, INTEGERS = TensorProto.FLOAT, TensorProto.INT64
+FLOATS, INTEGERS = 1, 7
+"""ONNX' numbers of float32 and int64: the package is imported where it is used."""
 
 
 def value(name, shape, dtype=FLOATS):
+    from onnx import helper
+
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
 def model_of(nodes, weights, outputs, inputs=(("x", ("n", 8)),), opset=17):
     """Build a checked model from nodes, weights by name, and inputs and outputs as (name, shape[, type])."""
+    import onnx
+    from onnx import helper, numpy_helper
+
     graph = helper.make_graph(
         nodes,
         "tested",
@@ -32,6 +35,8 @@ def model_of(nodes, weights, outputs, inputs=(("x", ("n", 8)),), opset=17):
 
 def dense(opset=17):
     """Two layers and a softmax, with a class as an integer beside it."""
+    from onnx import helper
+
     generator = np.random.default_rng(0)
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["products"]),
@@ -55,6 +60,8 @@ def samples():
 
 
 def plain(model, inputs):
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return dict(zip([o.name for o in session.get_outputs()], session.run(None, inputs), strict=True))
 
@@ -89,6 +96,8 @@ def test_no_noise_gives_the_answers_of_the_model(samples):
 
 def test_all_runs_share_one_session(samples, monkeypatch):
     """Session is opened once for all runs and batches."""
+    import onnxruntime
+
     twin = Twin.of(dense(), "fp16", batch=16)
     opened = []
     real = onnxruntime.InferenceSession
@@ -107,6 +116,7 @@ def test_coarser_precisions_move_answers_further(samples):
 
 def test_longer_sums_are_off_by_more():
     """Error of a sum of 256 products is several times that of 4, relative to the results."""
+    from onnx import helper
 
     def relative(terms):
         weights = {"w": np.random.default_rng(0).normal(size=(terms, 8)).astype(np.float32)}
@@ -123,6 +133,8 @@ def test_longer_sums_are_off_by_more():
 
 def test_what_lies_beyond_the_calibrated_range_saturates(samples):
     """Hundred times the calibration samples gives the product of what the grid ends at, not a hundred times as much."""
+    from onnx import helper
+
     weights = {"w": np.eye(8, dtype=np.float32)}
     model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], weights, [("y", ("n", 8))])
     largest = np.abs(samples["x"]).max()
@@ -133,6 +145,8 @@ def test_what_lies_beyond_the_calibrated_range_saturates(samples):
 
 def test_integer_grids_have_as_many_values_as_eight_bits():
     """Result of a layer that is on a grid takes no more than 256 values in a run, zero among them."""
+    from onnx import helper
+
     model = model_of(
         [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])],
         {"w": np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)},
@@ -161,6 +175,8 @@ def test_weights_are_rounded_to_their_precision_and_no_further():
 
 def test_what_it_does_not_see_into_is_declared(samples):
     """Branch and an operator of another domain's name are named, and the model runs."""
+    from onnx import helper, numpy_helper
+
     branch = helper.make_graph([helper.make_node("Mul", ["x", "x"], ["inner"])], "b", [], [value("inner", ("n", 8))])
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["total"], keepdims=0),
@@ -184,6 +200,8 @@ def test_what_it_does_not_see_into_is_declared(samples):
 
 def test_a_constant_beyond_fp16_stays_as_it_is_and_is_declared(samples):
     """Offset of 300,000 moves no answer by FP16's largest number: the twin keeps it, and says so."""
+    from onnx import helper
+
     nodes = [helper.make_node("Add", ["x", "offset"], ["y"])]
     model = model_of(nodes, {"offset": np.full(8, 3e5, np.float32)}, [("y", ("n", 8))])
     twin = Twin.of(model, "fp16-weights")
@@ -194,6 +212,8 @@ def test_a_constant_beyond_fp16_stays_as_it_is_and_is_declared(samples):
 
 def test_models_without_a_twin_are_refused_in_one_line(samples):
     """Random numbers, an unknown precision, INT8 without samples or products, an old opset, and an unknown operator."""
+    from onnx import helper
+
     drawing = model_of([helper.make_node("RandomNormalLike", ["x"], ["y"])], {}, [("y", ("n", 8))])
     adding = model_of([helper.make_node("Add", ["x", "x"], ["y"])], {}, [("y", ("n", 8))])
     unknown = helper.make_node("Nothing", ["x"], ["y"], domain="nowhere")
@@ -217,6 +237,8 @@ def test_models_without_a_twin_are_refused_in_one_line(samples):
 
 def test_an_unstable_model_is_refused_in_one_line():
     """Logarithm of what rounding makes negative in some runs only is NaN there: the output is named."""
+    from onnx import helper
+
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"]),
         helper.make_node("MatMul", ["x", "v"], ["b"]),
