@@ -39,10 +39,13 @@ def lost_in_fp16(
     if comparison.passed:
         return ""
     differences = [np.abs(limited[key] - array).reshape(len(samples), -1).max(axis=1) for key, array in plain.items()]
-    # A NaN is as far off as it gets, and the largest to argmax.
-    worst = int(samples[np.max(differences, axis=0).argmax()])
-    found = engine.overflows({key: array[worst : worst + 1] for key, array in inputs.items()})
-    if not found:
+    # A NaN is as far off as it gets.
+    apart = np.nan_to_num(np.max(differences, axis=0), nan=np.inf, posinf=np.inf)
+    worst_first = samples[np.argsort(-apart, kind="stable")]
+    for worst in map(int, worst_first):
+        if found := engine.overflows({key: array[worst : worst + 1] for key, array in inputs.items()}):
+            break
+    else:
         # A steep model is moved that far by FP32's rounding, as the one graph is not optimized as the other.
         return ""
     first, *others = found

@@ -14,6 +14,7 @@ import pytest
 
 from engines.chain import Chain
 from engines.formats.onnx.fp16 import InFp16, kept_in_fp16
+from engines.formats.onnx.runner import OnnxRunner
 from engines.model import datasets
 from engines.model.bundled import find_model
 from engines.model.toml import load_model, parse_model
@@ -190,6 +191,24 @@ def test_what_changes_answers_is_named(spec, tmp_path, overflow):
     assert "keep that part in FP32" in lost
     np.testing.assert_allclose(limited, real(path, samples()), atol=0.02)
     assert np.isfinite(plain).all()
+
+
+def test_an_overflow_is_found_behind_a_sample_that_rounding_moves_further(spec, tmp_path, monkeypatch):
+    """The sample that is furthest off may hold nothing beyond FP16: those behind it are looked at, too."""
+    body, large, _, _ = LOST["a variance, after which every class is as likely"]
+    path = written(tmp_path / "overflow.onnx", body, {"large": large, "four": 4, "mask": [0, 0, 0, -np.inf]})
+    with InFp16(spec, FP16, path, kept_in_fp16(path)) as engine:
+        run = OnnxRunner.__call__
+
+        def moved(runner, inputs):
+            answers = {name: array.copy() for name, array in run(runner, inputs).items()}
+            if runner is engine.limited:
+                # No rounding is so large on demand: another class, for certain, of a sample that fits.
+                answers["y"][0] = np.eye(CLASSES)[answers["y"][0].argmin()]
+            return answers
+
+        monkeypatch.setattr(OnnxRunner, "__call__", moved)
+        assert "on sample 3" in lost_in_fp16(engine, samples(), RULE, "samples")
 
 
 def test_answers_that_fp32_lacks_too_are_left_to_other_tests(spec, tmp_path):
