@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.command import DONE, FAILED, UNUSABLE, Call, Command, add_artifacts, add_model
+from commands.command import DONE, FAILED, UNUSABLE, Call, Command, add_artifacts, add_cifar10_dir, add_model
 from conformance.accuracy import measure_accuracy
 from conformance.compare import Comparison, Grid, compare
 from conformance.diagnose import diagnose_answers
@@ -330,12 +330,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="the program's --json: proves by its fed_sha256 that the exported samples were fed",
     )
     add_artifacts(parser, "the artifact folder of export-csv (default: %(default)s)")
-    parser.add_argument(
-        "--cifar10-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of CIFAR-10, python or binary layout (default: $CIFAR10_DIR)",
-    )
+    add_cifar10_dir(parser)
 
 
 def _work(options: argparse.Namespace, call: Call) -> int:

@@ -11,10 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from engines.chain import Chain
 from engines.errors import EngineError
 from engines.formats.registry import FormatError, formats
+from engines.model import selection
 from engines.model.bundled import bundled_names
 from engines.progress import Lines
+from engines.store import Store
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
 
@@ -95,19 +98,18 @@ def _run(parser: Callable[[], argparse.ArgumentParser], prog: str, words: Sequen
     return command.work(options, Call(options.parser, f"{prog} {shlex.join(words)}"))
 
 
-def told(work: Callable[[argparse.Namespace, Call], None]) -> Work:
-    """Work that prints what the engines' modules log, and one line in place of an EngineError."""
+def told(work: Callable[[argparse.Namespace, Call], int | None]) -> Work:
+    """Work that prints what the engines' modules log, and one line in place of an EngineError; None is DONE."""
 
     @functools.wraps(work)
     def run(options: argparse.Namespace, call: Call) -> int:
         logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
         logging.getLogger("engines").setLevel(logging.INFO)
         try:
-            work(options, call)
+            return work(options, call) or DONE
         except EngineError as error:
             print(f"error: {error}", file=sys.stderr)
             return FAILED
-        return DONE
 
     return run
 
@@ -117,14 +119,50 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file")
 
 
-def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where CIFAR-10 is."""
+def add_own_model(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses a model, bundled or one's own, and its samples: what :func:`chosen_chain` reads."""
+    parser.add_argument(
+        "model", nargs="?", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file"
+    )
+    parser.add_argument("--saved-model", type=Path, metavar="DIR", help="a SavedModel of your own")
+    parser.add_argument(
+        "--samples",
+        type=Path,
+        metavar="FILE.npz",
+        help="samples of your own: arrays by input name, and optional integer labels",
+    )
+    parser.add_argument("--format", help="only the variants of this format")
+    add_cifar10_dir(parser)
+    add_artifacts(parser)
+
+
+def chosen_chain(options: argparse.Namespace, call: Call) -> Chain:
+    """Chain of the model that the options of :func:`add_own_model` choose; ends the process where they choose none."""
+    if options.model is None and options.saved_model is None:
+        call.parser.error("there is no model; give a bundled model's name, a .toml file, or --saved-model=DIR")
+    (chain,) = selection.chains(
+        Store(options.artifacts),
+        models=[options.model] if options.model else (),
+        saved_model=options.saved_model,
+        samples=options.samples,
+        cifar10_dir=options.cifar10_dir,
+    ).values()
+    return chain
+
+
+def add_cifar10_dir(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says where CIFAR-10 is."""
     parser.add_argument(
         "--cifar10-dir",
         type=Path,
         metavar="DIR",
         help="folder of CIFAR-10, python or binary layout (default: $CIFAR10_DIR)",
     )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where CIFAR-10 is, and whether to fetch it."""
+    add_cifar10_dir(parser)
     parser.add_argument("--download", action="store_true", help="download CIFAR-10 (163 MiB) where it is not found")
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from commands.command import DONE, FAILED, Call, Command, add_artifacts
+from commands.command import DONE, FAILED, Call, Command, add_artifacts, add_cifar10_dir
 from commands.device_measure import Meter, measure_onnxruntime, measure_tensorrt, open_meter
 from commands.device_page import page, write_floors
 from conformance.tolerances import ToleranceError
@@ -157,7 +157,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         choices=[*ENGINES, "all"],
         help="what to measure (default: what can use the GPU in this environment)",
     )
-    parser.add_argument("--cifar10-dir", type=Path, metavar="DIR", help="folder of CIFAR-10 (default: $CIFAR10_DIR)")
+    add_cifar10_dir(parser)
     add_artifacts(parser, "default: %(default)s")
     parser.add_argument(
         "--floors",

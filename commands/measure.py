@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from commands.command import DONE, FAILED, Call, Command, add_artifacts
-from conformance.compare import ANY, FIGURES, Grid, Scale, compare
+from commands.command import DONE, FAILED, Call, Command, add_own_model, chosen_chain
+from conformance.compare import ANY, ANYTHING, FIGURES, Grid, Scale, compare
 from conformance.measured import toml_rows
 from conformance.tolerances import BATCHING
 from engines.chain import SAMPLE_COUNT, Chain
@@ -24,16 +24,13 @@ from engines.errors import EngineError
 from engines.formats.code import code_hash
 from engines.formats.registry import unavailable
 from engines.formats.savedmodel import packages as savedmodel_packages
-from engines.model import selection
-from engines.model.bundled import bundled_names
 from engines.model.samples import content_hash
 from engines.model.written import written
 from engines.outputs import taken
 from engines.progress import live
-from engines.store import Recipe, Store
+from engines.store import Recipe
 from engines.variant import REFERENCE, Variant
 from trial import contrast, draws
-from trial.rounding import ANYTHING
 from trial.rows import table
 from trial.rules import Outputs, compare_of, magnitude, output_kinds, output_scales, rule_of
 
@@ -202,46 +199,26 @@ def moved_by_batching(chain: Chain, variant: Variant, scales: Mapping[str, Scale
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", nargs="?", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file"
-    )
-    parser.add_argument("--saved-model", type=Path, metavar="DIR", help="a SavedModel of your own with one input")
-    parser.add_argument(
-        "--samples",
-        type=Path,
-        metavar="FILE.npz",
-        help="samples of your own: arrays by input name, and optional integer labels",
-    )
+    add_own_model(parser)
     parser.add_argument("--count", type=int, metavar="N", help="how many test samples (default: all there are)")
     parser.add_argument(
         "--drawn", type=int, default=DRAWN, metavar="N", help="Hypothesis examples (default: %(default)s)"
     )
-    parser.add_argument("--format", help="only the variants of this format")
-    parser.add_argument("--cifar10-dir", type=Path, metavar="DIR", help="folder of CIFAR-10 (default: $CIFAR10_DIR)")
-    add_artifacts(parser, "default: %(default)s")
 
 
 def _work(options: argparse.Namespace, call: Call) -> int:
-    if options.model is None and options.saved_model is None:
-        call.parser.error("there is no model; give a bundled model's name, a .toml file, or --saved-model=DIR")
     try:
-        _measure(options, call.line)
+        _measure(options, call)
     except EngineError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     return DONE
 
 
-def _measure(options: argparse.Namespace, command: str) -> None:
-    (chain,) = selection.chains(
-        Store(options.artifacts),
-        models=[options.model] if options.model else (),
-        saved_model=options.saved_model,
-        samples=options.samples,
-        cifar10_dir=options.cifar10_dir,
-    ).values()
+def _measure(options: argparse.Namespace, call: Call) -> None:
+    chain = chosen_chain(options, call)
     samples = chain.dataset.test(options.count)
-    expected, stress, expected_of_stress = reference_sets(chain, samples.inputs, options.drawn, command)
+    expected, stress, expected_of_stress = reference_sets(chain, samples.inputs, options.drawn, call.line)
     patterns = len(contrast.contrast_set(chain.spec, chain.ranges)[0])
     sets = (
         Set("samples", samples.inputs, expected, SAMPLE_COUNT, samples.labels),

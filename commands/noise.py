@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from commands.command import DONE, FAILED, Call, Command, add_artifacts, told
+from commands.command import DONE, FAILED, Call, Command, add_own_model, chosen_chain, told
 from engines.errors import EngineError
 from engines.formats.registry import unavailable
-from engines.model import selection
-from engines.model.bundled import bundled_names
 from engines.progress import live
-from engines.store import Store
 from engines.variant import REFERENCE
 from trial.own_noise import OwnNoise, beyond, share
 from trial.twin import TwinError
@@ -21,36 +17,21 @@ COUNT = 100
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", nargs="?", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file"
-    )
-    parser.add_argument("--saved-model", type=Path, metavar="DIR", help="a SavedModel of your own")
-    parser.add_argument("--samples", type=Path, metavar="FILE.npz", help="samples of your own: arrays by input name")
+    add_own_model(parser)
     parser.add_argument(
         "--count", type=int, default=COUNT, metavar="N", help="how many samples, at most (default: %(default)s)"
     )
-    parser.add_argument("--format", help="only the variants of this format")
-    parser.add_argument("--cifar10-dir", type=Path, metavar="DIR", help="folder of CIFAR-10 (default: $CIFAR10_DIR)")
-    add_artifacts(parser)
 
 
 def _noise(options: argparse.Namespace, call: Call) -> int:
-    if options.model is None and options.saved_model is None:
-        call.parser.error("there is no model; give a bundled model's name, a .toml file, or --saved-model=DIR")
     if options.count < 1:
         call.parser.error(f"--count={options.count}; allowed: 1 or more")
-    return DONE if _judged(options) else FAILED
+    return DONE if _judged(options, call) else FAILED
 
 
-def _judged(options: argparse.Namespace) -> bool:
+def _judged(options: argparse.Namespace, call: Call) -> bool:
     """Print every variant's figures beside the model's own noise; returns whether all that were judged are within."""
-    (chain,) = selection.chains(
-        Store(options.artifacts),
-        models=[options.model] if options.model else (),
-        saved_model=options.saved_model,
-        samples=options.samples,
-        cifar10_dir=options.cifar10_dir,
-    ).values()
+    chain = chosen_chain(options, call)
     samples = chain.dataset.test(min(options.count, chain.dataset.test_count))
     # The tests' own samples have stored answers.
     name = "samples" if len(samples) == len(chain.samples) else f"noise-{len(samples)}"
@@ -83,12 +64,6 @@ def _judged(options: argparse.Namespace) -> bool:
     return sound
 
 
-def _work(options: argparse.Namespace, call: Call) -> int:
-    codes: list[int] = []
-    failed = told(lambda o, c: codes.append(_noise(o, c)))(options, call)
-    return failed or codes[0]
-
-
 COMMAND = Command(
     "noise",
     "tell a model's own noise, and which variants go beyond it",
@@ -96,5 +71,5 @@ COMMAND = Command(
     "compare every variant with what these runs differ by (docs/noise.md). It is a second opinion: the tests judge by "
     "the rows of their tables. Exit code 1 where a variant is beyond it.",
     _options,
-    _work,
+    told(_noise),
 )

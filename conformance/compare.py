@@ -108,6 +108,10 @@ class Tolerance:
                 raise ValueError(f"tolerance {name} is {value!r}; allowed: a finite number ≥ 0")
 
 
+ANYTHING = Tolerance(max=ANY, mean=ANY, kl=ANY, margin=ANY, flips=ANY, sum=ANY, why="measuring")
+"""Allows anything finite, where only what is needed is of interest."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """One figure of a comparison: what the outputs would have needed, and what is allowed."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.compare import ANY, FIGURES, Comparison, Figure, Tolerance, compare
+from conformance.compare import ANY, ANYTHING, FIGURES, Comparison, Figure, Tolerance, compare
 from conformance.paired import comparable, figures_of, left_out, unrelated
 from conformance.student import quantile
 
@@ -57,9 +57,6 @@ MOST_UNRELATED = 0.5
 
 SAFE = 0.9999
 """A flip whose lead is beyond this quantile of its own spread is no noise, whatever flips the runs have."""
-
-ANYTHING = Tolerance(max=ANY, mean=ANY, kl=ANY, margin=ANY, flips=ANY, sum=ANY, why="measuring")
-"""Allows anything finite, where only what is needed is of interest."""
 
 
 @dataclass(frozen=True)
