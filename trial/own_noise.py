@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from conformance.compare import Figure, Grid, compare
 from conformance.noise import Noise, noise_of, runs_needed
 from engines.formats.onnx.runner import OnnxRunner
-from engines.variant import Variant
-from trial.rules import output_kinds, output_scales
+from trial.rounding import FP32
+from trial.rules import output_kinds, output_scales, output_thresholds
 from trial.twin import Twin, TwinError
 
 if TYPE_CHECKING:
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from engines.chain import Chain
     from engines.runner import Runner
+    from engines.variant import Variant
 
     Arrays = Mapping[str, NDArray[Any]]
-
-FP32 = Variant("onnx", "fp32")
 
 TWINS: Mapping[tuple[str, str], str] = {
     ("onnx", "fp32"): "fp32",
@@ -53,7 +52,7 @@ class OwnNoise:
         self.chain, self.inputs = chain, inputs
         self.kinds = {name: kind for name, kind in output_kinds(chain.spec).items() if kind in JUDGED}
         self.reference = {name: reference[name] for name in self.kinds}
-        self.scales = output_scales(chain)
+        self.scales, self.thresholds = output_scales(chain), output_thresholds(chain.spec)
         self._found: dict[str, Noise] = {}
 
     def of(self, variant: Variant) -> Noise:
@@ -85,7 +84,7 @@ class OwnNoise:
             {name: run[graph_names[name]] for name in self.kinds} for run in twin.runs(inputs, runs_needed() + 1, SEED)
         ]
         try:
-            return noise_of(self.reference, runs, self.kinds, precision, scales=self.scales)
+            return noise_of(self.reference, runs, self.kinds, precision, scales=self.scales, thresholds=self.thresholds)
         except ValueError as error:
             raise TwinError(f"{self.chain.spec.name} in {precision}: {error}") from error
 
@@ -97,16 +96,16 @@ class OwnNoise:
         noise = self.of(runner.variant)
         figures: dict[str, tuple[Figure, ...]] = {}
         problems: list[str] = []
+        grids = {name: Grid(*found) for name, found in runner.grids.items()}
         for name, kind in self.kinds.items():
-            grids = {n: Grid(*found) for n, found in runner.grids.items()}
-            answered = {name: actual[name]} if name in actual else {}
             comparison = compare(
-                answered,
+                {name: actual[name]} if name in actual else {},
                 {name: self.reference[name]},
                 noise.tolerance(name),
                 {name: kind},
                 scales=self.scales,
                 grids=grids,
+                thresholds=self.thresholds,
             )
             problems += comparison.problems
             if not comparison.problems:

@@ -78,6 +78,11 @@ def output_kinds(spec: ModelSpec) -> dict[str, str]:
     return {o.name: o.kind for o in spec.outputs}
 
 
+def output_thresholds(spec: ModelSpec) -> dict[str, float]:
+    """Where the scores of each output of a model decide."""
+    return {o.name: o.threshold for o in spec.outputs}
+
+
 def output_scales(chain: Chain) -> dict[str, Scale]:
     """Magnitudes of outputs that have no scale of their own: those of the reference's on the samples."""
     names = [o.name for o in chain.spec.outputs if o.kind not in OWN_SCALE]
@@ -141,5 +146,5 @@ def compare_of(runner: Runner, given: Outputs, rule: Rule) -> Comparison:
         output_kinds(runner.spec),
         scales=rule.scales,
         grids=grids,
-        thresholds={o.name: o.threshold for o in runner.spec.outputs},
+        thresholds=output_thresholds(runner.spec),
     )

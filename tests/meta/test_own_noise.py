@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,19 @@ def test_a_temperature_that_the_table_allows_is_beyond_the_noise(own):
     rule = rule_of(own.chain, FP16, "samples")
     assert compare(sure, own.reference, rule.tolerance, output_kinds(own.chain.spec)).passed
     assert any("slope" in line for line in beyond(own.of(FP16), figures))
+
+
+def test_scores_are_judged_where_they_decide(own):
+    """A score that crosses the threshold of its output is a flip, wherever that threshold is."""
+    (output,) = own.chain.spec.outputs
+    spec = replace(own.chain.spec, outputs=(replace(output, kind="scores", threshold=0.2),))
+    scores = OwnNoise(replace(own.chain, spec=spec), own.inputs, own.reference)
+    with scores.chain.runner(FP16) as runner:
+        actual = {output.name: own.reference[output.name].copy()}
+        sample, number = np.argwhere(actual[output.name] > 0.45)[0]
+        actual[output.name][sample, number] = 0.1
+        figures, _ = scores.needed(runner, actual)
+    assert next(f for f in figures[output.name] if f.name == "flips").needed > 0
 
 
 def test_answers_that_are_not_finite_are_a_problem(own):
