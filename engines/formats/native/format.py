@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.errors import ConversionError
 from engines.formats.base import Format
 from engines.formats.native.program import PROGRAMS, Program
 from engines.formats.tensorrt import build, versions
@@ -54,7 +55,7 @@ class NativeFormat(Format):
 
     def build(self, job: Job, folder: Path) -> Mapping[str, Any] | None:
         """Nothing is ever built for it: :meth:`artifact` names the plan of another format."""
-        raise NotImplementedError(f"{self.name} runs plans of {self.plans}")
+        raise ConversionError(f"{self.name} is built from nothing; build {self.plans}, whose plans it runs")
 
     def open(
         self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, keep: Keep | None = None
