@@ -174,12 +174,14 @@ def run(artifacts, program, *words, model="cifar10_vgg", **environment):
 
     What ``environment`` may name beside the program's own is in stand_in_plugin.py.
     """
-    names = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    # As a program it stands alone: nothing of the tests is on its path.
+    from tests.meta.apart import environment_apart
+
     command = [sys.executable, "-m", "pytest", "-p", "tests.meta.stand_in_plugin", "-p", "no:cacheprovider", *words]
     done = subprocess.run(
         [*command, f"--model={model}", f"--artifacts={artifacts}"],
         cwd=Path(__file__).resolve().parents[2],
-        env={**names, "TRT8_INFER": str(program), **environment},
+        env=environment_apart(TRT8_INFER=str(program), **environment),
         capture_output=True,
         text=True,
         timeout=300,

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.chain import artifact_folder
+from tests.meta.apart import environment_apart
 
 # Environments that only run TensorRT do without; so that they can still collect everything.
 YAML = pytest.importorskip("ruamel.yaml", reason="ruamel.yaml is not installed (pip install -r requirements.txt)").YAML
@@ -60,8 +61,7 @@ def validate(path, schema):
 
 def run(*words, **options):
     """Run a command in the project, apart from the run that it is started from."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE_"))}
-    environment = kept | options.pop("environment", {})
+    environment = environment_apart(**options.pop("environment", {}))
     settings = {"cwd": ROOT, **options}
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=False, **settings)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import shutil
@@ -37,6 +36,7 @@ from engines.model.toml import load_model
 from engines.store import Store
 from engines.variant import Variant
 from tests import test_consistency
+from tests.meta.apart import environment_apart
 from trial.rules import rule_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -736,7 +736,7 @@ def test_what_is_made_from_a_brought_onnx_uses_its_name_of_the_input(spec, tmp_p
 
 def suite(*words):
     """Run pytest on this project in a process of its own, without CIFAR-10; gives the exit code and the output."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_") and k != "CIFAR10_DIR"}
+    environment = environment_apart()
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stdout + done.stderr

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from engines.formats.savedmodel.packages import tensorflow
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extending.md"
@@ -56,7 +57,7 @@ def suite(packages, model):
     """Run of the suite on the small model, with the stranger's package installed."""
 
     def call(*words):
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE"))}
+        environment = environment_apart()
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--ignore=tests/meta"]
         command += [f"--saved-model={model / 'dense'}", f"--samples={model / 'mine.npz'}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -26,6 +25,7 @@ from engines.model.toml import load_model
 from engines.store import Store
 from engines.variant import REFERENCE, Variant
 from fixtures.chain import CHAINS, Shared
+from tests.meta.apart import environment_apart
 from trial.causes import cause
 from trial.rules import Outputs, compare_of, rule_of
 
@@ -349,7 +349,7 @@ class Command:
 
     def __init__(self, chain, folder):
         self.artifacts, self.model = folder / "build", chain.spec.name
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_") and k != "CIFAR10_DIR"}
+        self.environment = environment_apart()
         # Without a cache where CIFAR-10 could be, the photographs stand in for it on every machine.
         self.environment |= {"KERAS_HOME": str(folder / "keras"), "XDG_CACHE_HOME": str(folder / "cache")}
         source = chain.artifact(REFERENCE).folder

@@ -20,6 +20,7 @@ from engines.model.bundled import find_model
 from engines.model.toml import load_model, parse_model
 from engines.variant import Variant
 from fixtures.chain import CHAINS, Shared
+from tests.meta.apart import environment_apart
 from trial.overflow import lost_in_fp16
 from trial.rows import row
 from trial.rules import Rule
@@ -258,7 +259,9 @@ def test_the_command_fails_an_overflow(pytestconfig, tmp_path):
     shutil.copytree(store.root / spec.name, tmp_path / "build" / spec.name)
     words = ["-m", "consistency", "-k", "onnx and not drawn_inputs", "-p", "no:cacheprovider", f"--model={spec.name}"]
     command = [sys.executable, "-m", "pytest", *words, f"--onnx={path}", f"--artifacts={tmp_path / 'build'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment_apart(), capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     test = "tests/test_consistency.py::test_answers_survive_what_fp16_cannot_hold[digits_vgg-onnx-fp16]"
     # Where ONNX Runtime computes in FP16, other tests fail, too.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from conformance.gate import globs, required, unmatched
 from engines.formats.tensorrt import packages as tensorrt_packages
 from fixtures.chain import artifact_folder
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -38,8 +38,7 @@ def test_unmatched_globs_are_found():
 def pytest_run(*words, environment=None):
     """Run pytest on the digits classifier in a process of its own."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--model", "digits_vgg", *words]
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE"))}
-    inherited |= environment or {}
+    inherited = environment_apart(**environment or {})
     return subprocess.run(command, cwd=ROOT, env=inherited, capture_output=True, text=True, check=False)
 
 

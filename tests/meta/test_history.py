@@ -27,6 +27,7 @@ from conformance.history.speed import compare_speeds, read_speeds, together
 from conformance.history.statistics import holm, rank_test, share_bound, sign_test
 from conformance.report.document import SCHEMA_VERSION
 from fixtures.chain import artifact_folder
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 VARIANTS = ("savedmodel-fp32", "onnx-fp32", "onnx-fp16", "onnx-int8", "tflite-fp32", "tflite-int8")
@@ -1142,14 +1143,9 @@ def run(request):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--model=digits_vgg"]
         command += [f"--artifacts={folder}", "tests/test_consistency.py", "tests/test_accuracy.py"]
         command += ["-k", "onnx-fp32 and (agrees or chance) and not drawn", *options]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=clean_environment())
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment_apart())
 
     return call
-
-
-def clean_environment():
-    """Leave out what this run was started with, xdist above all."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GITHUB_"))}
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from fixtures.chain import Case, artifact_folder
 from fixtures.ledger import RECORDS, Ledger, properties
 from fixtures.records import Batching, Compared, sent
 from fixtures.reporting import Table
+from tests.meta.apart import environment_apart
 from trial.causes import SPREAD, cause
 from trial.rules import Outputs, Rule, compare_of, rule_of
 
@@ -248,8 +248,7 @@ FAULTS = {
 def planted_run(folder, config, method, fault, tests, file="tests/test_batching.py"):
     """Run tests of an ONNX with a fault in a method of its runner; gives the exit code and the output."""
     (folder / "planted.py").write_text(PLANTED.replace("{method}", method).replace("{fault}", fault), encoding="utf-8")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE"))}
-    environment["PYTHONPATH"] = str(folder)
+    environment = environment_apart(PYTHONPATH=str(folder))
     words = [*file.split(), "-k", f"onnx-fp32 and ({tests})", "-p", "planted", "-p", "no:cacheprovider"]
     words += ["--model=digits_vgg", f"--artifacts={artifact_folder(config)}", f"--report={folder}"]
     command = [sys.executable, "-m", "pytest", *words, f"--junit-xml={folder / 'junit.xml'}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 
 from conformance.known_failures import KnownFailureError, load
 from fixtures.chain import artifact_folder
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -86,9 +86,8 @@ def project(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_kinds.py").write_text(TESTS)
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CONFORMANCE"))}
     # Wide enough for what the summary says of each test.
-    environment |= {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    environment = environment_apart(PYTHONPATH=str(ROOT), COLUMNS="200")
 
     def run(known, *words):
         (tmp_path / "known_failures.toml").write_text(known)
@@ -353,7 +352,7 @@ def narrow(tmp_path_factory):
 @pytest.fixture
 def suite(narrow, request, tmp_path):
     """Run one comparison of this suite, on the model that does not keep its tolerance."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CONFORMANCE"))}
+    environment = environment_apart()
 
     def run(known, *words):
         path = tmp_path / "known.toml"

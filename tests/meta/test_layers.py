@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FORBIDDEN = {
@@ -80,7 +81,7 @@ def test_collecting_imports_no_framework():
         "sys.exit(f'imported: {loaded}' if loaded else int(code))\n"
     )
     # What this run was started with, xdist above all, is no business of the other.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = environment_apart()
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + done.stdout[-2000:]

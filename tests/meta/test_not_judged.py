@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from engines.formats.savedmodel.packages import tensorflow
 from engines.model import selection
 from engines.model.spec import OutputSpec
 from engines.store import Store
+from tests.meta.apart import environment_apart
 from trial.examine import ALONE, AXIS, BATCH, CALLS, DEEPER, FINITE, RUNS, examine, flaws
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -84,13 +84,12 @@ def run(saved):
 
     All runs share a store. ``words`` are pytest's; of ``--report`` and ``--junit-xml`` the names are beside the models.
     """
-    names = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE"))}
 
     def call(name, *words, folder=ROOT, tests=("tests/test_batching.py", "tests/test_consistency.py")):
         model = saved(name)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests, f"--saved-model={model}"]
         command += [f"--samples={model.parent / 'samples.npz'}", f"--artifacts={model.parent / 'build'}", *words]
-        environment = {**names, "PYTHONPATH": str(ROOT), "COLUMNS": "250"}
+        environment = environment_apart(PYTHONPATH=str(ROOT), COLUMNS="250")
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
         )

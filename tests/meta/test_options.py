@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.meta.apart import environment_apart
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -36,9 +38,8 @@ def installed(tmp_path_factory):
 
 def run(*words, packages=(), cwd=ROOT, **environment):
     """Run Python with words behind it, apart from this run, and with packages of one's own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE_"))}
     path = os.pathsep.join([*map(str, packages), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**kept, "PYTHONPATH": path, **environment}
+    environment = environment_apart(**{"PYTHONPATH": path, **environment})
     return subprocess.run(
         [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )

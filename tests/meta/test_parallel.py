@@ -18,6 +18,7 @@ from engines.formats.tensorrt.driver import Device
 from fixtures.chain import artifact_folder
 from fixtures.environment import environment
 from fixtures.parallel import REFUSED, Gpus, asks_for, shared_out
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 H200 = [Device(f"GPU-{i}", "NVIDIA H200") for i in range(8)]
@@ -117,10 +118,9 @@ def test_cuda_says_which_gpus_there_are():
 
 def run(folder, *words, **environment):
     """Run pytest with this suite's plugins in a folder."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE", "CUDA_"))}
-    inherited |= {"PYTHONPATH": str(ROOT), **environment}
+    apart = environment_apart(**{"PYTHONPATH": str(ROOT), **environment})
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
-    done = subprocess.run(command, cwd=folder, env=inherited, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=apart, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 

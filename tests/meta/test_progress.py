@@ -21,6 +21,7 @@ from engines.model.toml import load_model
 from engines.runner import Runner
 from engines.variant import REFERENCE
 from fixtures.live import PART, run_shown
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ERASED = "\r\x1b[K"
@@ -45,7 +46,7 @@ print("done")
 def on_terminal(*command, cwd=ROOT):
     """Run a command on a pseudo-terminal; gives its exit code and all that it wrote there."""
     leader, follower = pty.openpty()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"PYTHONPATH": str(ROOT)}
+    environment = environment_apart(PYTHONPATH=str(ROOT))
     process = subprocess.Popen(
         command, cwd=cwd, env=environment, stdin=follower, stdout=follower, stderr=follower, close_fds=True
     )

@@ -21,6 +21,7 @@ from conformance.report.document import schema
 from engines.variant import Variant
 from fixtures.chain import CHAINS
 from fixtures.report import replace_file
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 VALIDATOR = jsonschema.Draft202012Validator(schema(), format_checker=jsonschema.FormatChecker())
@@ -35,8 +36,7 @@ class Command:
         artifacts = next(iter(config.stash[CHAINS].values())).store.root.resolve()
         self.words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--model=digits_vgg"]
         self.words.append(f"--artifacts={artifacts}")
-        dropped = ("PYTEST_", "CIFAR10_DIR", "GITHUB_STEP_SUMMARY", "CONFORMANCE_")
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+        self.environment = environment_apart()
 
     def run(self, folder, *words, **environment):
         """Run pytest with a report; gives the exit code, the output, and the document (None: there is none)."""

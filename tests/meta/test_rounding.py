@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,6 +20,7 @@ from engines.model.bundled import find_model
 from engines.model.derive import derive_spec
 from engines.store import Store
 from engines.variant import Variant
+from tests.meta.apart import environment_apart
 from trial import rounding
 from trial.rounding import MOST, own_rule
 from trial.rows import row
@@ -161,7 +161,7 @@ def test_the_command_passes_a_sound_steep_model(steep):
     chain = steep(12)
     words = [f"--saved-model={chain.spec.saved_model}", f"--samples={chain.store.root.parent / 'mine.npz'}"]
     words += ["-m", "consistency", "-k", "fp16", f"--artifacts={chain.store.root}", "-p", "no:cacheprovider"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "CONFORMANCE"))}
+    environment = environment_apart()
     command = [sys.executable, "-m", "pytest", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr

@@ -28,6 +28,7 @@ from engines.model.spec import BATCH
 from engines.model.toml import load_model, parse_model
 from engines.store import Store
 from engines.variant import Variant
+from tests.meta.apart import environment_apart
 from trial.bearable import bearable
 from trial.contrast import contrast_set
 from trial.draws import drawn_inputs
@@ -629,7 +630,13 @@ def test_the_command_checks_an_onnx_alone(tmp_path):
     words = ["-m", "consistency", "--ignore=tests/meta", f"--onnx={tmp_path / 'ids.onnx'}", "-p", "no:cacheprovider"]
     words += [f"--samples={tmp_path / 'mine.npz'}", f"--artifacts={tmp_path / 'build'}", "--precisions=onnx=fp32,fp16"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "pytest", *words],
+        cwd=ROOT,
+        env=environment_apart(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
     assert "reference: onnx-fp32, the ONNX as it is written" in done.stdout
