@@ -18,6 +18,16 @@ FEW = 12
 """Samples of the drawn tests: enough for partitions of every kind, few enough for many examples."""
 
 
+@given(data=st.data())
+def test_any_partition_gives_the_same_outputs(data, spec, samples, ways, batched):
+    """However the samples are cut into batches, every one has the answer that it has alone."""
+    count = min(FEW, len(samples))
+    cuts = data.draw(partitions(count))
+    for way in ways:
+        outputs = [way.runner(samples.take(start, stop).inputs) for start, stop in cuts]
+        batched(joined(spec, outputs), taken(spec, way.singles, slice(count)), f"partition {cuts}", way.runner.way)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 16, 31, 32, 33, 100])
 def test_a_batch_gives_what_single_samples_give(chain, variant, runner, samples, ways, batched, batch):
     """Each of the samples, run in batches of this many, has the answer that it has alone."""
@@ -27,16 +37,6 @@ def test_a_batch_gives_what_single_samples_give(chain, variant, runner, samples,
             runner = opened.enter_context(chain.runner(variant, batch_size=batch))
         for one, way in zip((runner, *runner.beside), ways, strict=True):
             batched(one.in_batches(samples.inputs, batch), way.singles, f"batches of {batch}", one.way)
-
-
-@given(data=st.data())
-def test_any_partition_gives_the_same_outputs(data, spec, samples, ways, batched):
-    """However the samples are cut into batches, every one has the answer that it has alone."""
-    count = min(FEW, len(samples))
-    cuts = data.draw(partitions(count))
-    for way in ways:
-        outputs = [way.runner(samples.take(start, stop).inputs) for start, stop in cuts]
-        batched(joined(spec, outputs), taken(spec, way.singles, slice(count)), f"partition {cuts}", way.runner.way)
 
 
 @given(data=st.data())

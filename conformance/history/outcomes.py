@@ -174,7 +174,9 @@ def compare_presence(old: Document, new: Document, partial: bool) -> list[Findin
                 Finding(gone, word, name, variant["verdict"], "absent", "", "no such variant in the new run")
             )
             continue
-        findings += _missing_tests(name, kind, what, variant["checks"], after[key]["checks"], new)
+        # Of what cannot run, only a few tests tell; that it runs no more is a finding of its own.
+        if "skipped" not in {variant["verdict"], after[key]["verdict"]}:
+            findings += _missing_tests(name, kind, what, variant["checks"], after[key]["checks"], new)
     for key, variant in after.items():
         if key not in before:
             why = "no such variant in the old run"

@@ -6,6 +6,15 @@ import pytest
 
 from fixtures.chain import CHAINS
 
+NOT_HERE = {"consistency", "batching", "accuracy", "tensorrt"}
+"""Marks that no test of this folder has."""
+
+
+def pytest_ignore_collect(config):
+    """Leave this folder out where ``-m`` asks for what none of its tests is: to import it takes as long as the rest."""
+    words = config.getoption("markexpr").split()
+    return True if words and set(words) <= NOT_HERE | {"and", "or"} and set(words) & NOT_HERE else None
+
 
 @pytest.fixture(scope="session")
 def digits(pytestconfig):
