@@ -168,6 +168,6 @@ def _versions(values: Any, source: str) -> tuple[Requirement, ...]:
 
 
 def unlisted_models(entries: Iterable[KnownFailure], under_test: Iterable[str]) -> tuple[str, ...]:
-    """Name the models of entries that are not under test, so that nothing of theirs can be looked for."""
+    """Models of entries that are not under test, so that nothing of theirs can be looked for."""
     known = set(under_test)
     return tuple(dict.fromkeys(e.model for e in entries if e.model and e.model not in known))

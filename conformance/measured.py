@@ -15,7 +15,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def beyond(table: Table, variant: str, seen: Seen, moved: float) -> list[str]:
-    """Name the figures that are more than a variant's row of the table allows; ``moved`` is by what batching moved."""
+    """Figures that are more than a variant's row of the table allows; ``moved`` is by what batching moved."""
     found = []
     for kind, figures in seen.items():
         allowed = row(table, variant, kind).tolerance

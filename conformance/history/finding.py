@@ -27,7 +27,7 @@ class Finding:
 
 
 def named(model: str | None, variant: str | None) -> str:
-    """Name a variant of a model as everywhere, or the suite's own tests, which have none."""
+    """Name of a variant of a model as everywhere, or the suite's own tests, which have none."""
     return "-".join(part for part in (model, variant) if part) or "the suite's own tests"
 
 

@@ -12,7 +12,7 @@ from conformance.report.numbers import apart, number, percent, plural
 from conformance.report.samples import OnSamples, kinds, of_output, on_samples, picture_of, reaches
 from conformance.report.tested import file_name, of_variant
 from conformance.report.verdict import (
-    Finding,
+    Broken,
     agreeing,
     compared,
     depends_on_batch,
@@ -25,7 +25,7 @@ from conformance.report.verdict import (
 from conformance.report.wording import BROKEN, CHECKS
 
 
-def verdict_section(document: Document, found: Sequence[Finding], ids: Mapping[Any, str]) -> Markup:
+def verdict_section(document: Document, found: Sequence[Broken], ids: Mapping[Any, str]) -> Markup:
     """Write the section: a box for each finding, what was left out, and a few figures of what passed."""
     listed = set(skips(document))
     rest = [s for s in document["verdict"]["sentences"][1 + len(found) :] if s not in listed]
@@ -105,7 +105,7 @@ def _tile(value: object, label: object, kind: str | None = None) -> Markup:
 # A box for each finding.
 
 
-def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any, str]) -> Markup:
+def _finding(document: Document, finding: Broken, index: int, ids: Mapping[Any, str]) -> Markup:
     title = f"finding-{index}"
     own = {"model": finding.model, "variant": finding.variant}
     variant = next(iter(any_of(document["variants"], own)), None)
@@ -136,7 +136,7 @@ def _finding(document: Document, finding: Finding, index: int, ids: Mapping[Any,
     )
 
 
-def _failed_tests(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> Markup:
+def _failed_tests(document: Document, finding: Broken, variant: Mapping[str, Any] | None) -> Markup:
     shared: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for test in finding.tests:
         # Each test has a command of its own, in a message that may else be the same.
@@ -164,7 +164,7 @@ def _listed(names: Sequence[Markup]) -> list[object]:
     return [part for i, name in enumerate(names) for part in (*([", "] if i else []), name)]
 
 
-def _next(document: Document, finding: Finding, variant: Mapping[str, Any] | None) -> list[str]:
+def _next(document: Document, finding: Broken, variant: Mapping[str, Any] | None) -> list[str]:
     """Next steps: only what holds for any finding of the kind."""
     if variant is None:
         return ["read the message below, mend what it names, and run the command below again."]

@@ -31,7 +31,7 @@ def any_of(rows: Sequence[Mapping[str, Any]], variant: Mapping[str, Any]) -> lis
 
 
 def name_of(document: Document, row: Mapping[str, Any]) -> str:
-    """Name a row's variant, and its model where several are under test."""
+    """Name of a row's variant, and of its model where several are under test."""
     return f"{row['variant']} of {row['model']}" if len(document["models"]) > 1 else str(row["variant"])
 
 

@@ -16,7 +16,7 @@ from conformance.report.numbers import apart, duration, number, percent, plural,
 from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
 from conformance.report.tested import engine_names, file_name, tested
-from conformance.report.verdict import also, findings, outcome
+from conformance.report.verdict import also, outcome, what_is_broken
 from conformance.report.wording import (
     BROKEN,
     CHECKS,
@@ -48,7 +48,7 @@ def page(document: Document) -> str:
     status = outcome(document)
     symbol, word = SYMBOLS[status], STATUS[status]
     names = ", ".join(m["name"] for m in document["models"])
-    found = findings(document)
+    found = what_is_broken(document)
     ids = {(v["model"], v["variant"]): f"variant-{i}" for i, v in enumerate(document["variants"])}
     sections = [
         ("verdict", "Verdict", verdict_section(document, found, ids)),

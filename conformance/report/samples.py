@@ -75,5 +75,5 @@ def kinds(document: Document, variant: Mapping[str, Any]) -> dict[str, str]:
 
 
 def of_output(document: Document, variant: Mapping[str, Any], output: str | None) -> str:
-    """Name an output where the model has several, as in `` of output 'boxes'``; else empty."""
+    """Name of an output where the model has several, as in `` of output 'boxes'``; else empty."""
     return f" of output {output!r}" if output is not None and len(kinds(document, variant)) > 1 else ""

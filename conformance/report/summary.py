@@ -8,7 +8,7 @@ from typing import Any
 from conformance.report.document import Document, any_of
 from conformance.report.numbers import plural, ratio
 from conformance.report.samples import on_samples
-from conformance.report.verdict import findings, outcome
+from conformance.report.verdict import outcome, what_is_broken
 from conformance.report.wording import BROKEN, NONE_ALLOWED, STATUS
 
 SYMBOLS = {"passed": "✅", "known": "⚠️", "failed": "❌", "incomplete": "⚠️"}
@@ -33,7 +33,7 @@ def summary(document: Document) -> str:
             hashed = f", SHA-256 {supplied['sha256']}" if supplied["sha256"] else ""
             where = f"{code(supplied['path'])}, given by {text(supplied['option'])}{hashed}"
             lines.append(f"- {text(variant['variant'])} of {text(variant['model'])} is {where}")
-    found = findings(document)
+    found = what_is_broken(document)
     for finding in found:
         lines += [f"- **{text(finding.title)}.** {text(' '.join(finding.extent))}"]
         if finding.likely:

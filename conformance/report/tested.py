@@ -14,7 +14,7 @@ HASH_SHOWN = 12
 
 
 def tested(document: Document) -> Markup | None:
-    """Name the user's own files and the references, for the top of the page; None where nothing is under test."""
+    """The user's own files and the references by name, for the top of the page; None where nothing is under test."""
     rows: list[tuple[str, Markup | None]] = [
         ("Tested file", of_variant(document, variant))
         for variant in document["variants"]

@@ -28,7 +28,7 @@ NOT_TESTED = ("skipped", "not run", "not judged")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Broken:
     """One thing that is broken: a variant with all its failed tests, or a failed test of no variant.
 
     ``what`` is a verb with its object, or the whole title where there is no variant. ``extent`` says how badly, a
@@ -62,7 +62,7 @@ class Finding:
 
 
 def compared(document: Document) -> list[Mapping[str, Any]]:
-    """List the variants other than the reference whose outputs were compared with it."""
+    """Variants other than the reference whose outputs were compared with it."""
     references = {m["name"]: m["reference"] for m in document["models"]}
     return [
         v for v in document["variants"] if v["variant"] != references[v["model"]] and any_of(document["comparisons"], v)
@@ -70,7 +70,7 @@ def compared(document: Document) -> list[Mapping[str, Any]]:
 
 
 def agreeing(document: Document) -> list[Mapping[str, Any]]:
-    """List the compared variants that give the reference's answers, whatever else of them fails."""
+    """Compared variants that give the reference's answers, whatever else of them fails."""
     return [v for v in compared(document) if all(c["passed"] for c in any_of(document["comparisons"], v))]
 
 
@@ -101,7 +101,7 @@ def skips(document: Document) -> list[str]:
 
 
 def not_tested(document: Document) -> list[Mapping[str, Any]]:
-    """List the variants other than the reference that were skipped, or that no test of ran."""
+    """Variants other than the reference that were skipped, or that no test of ran."""
     references = {m["name"]: m["reference"] for m in document["models"]}
     return [v for v in document["variants"] if v["variant"] != references[v["model"]] and v["verdict"] in NOT_TESTED]
 
@@ -115,12 +115,12 @@ def also(document: Document) -> str:
 
 
 def named(names: Sequence[str]) -> str:
-    """Name several variants by the first and the last."""
+    """Several variants, named by the first and the last."""
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
-def findings(document: Document) -> list[Finding]:
-    """List what is broken: variants in the order of the chain, then tests of no variant."""
+def what_is_broken(document: Document) -> list[Broken]:
+    """What is broken: variants in the order of the chain, then tests of no variant."""
     found = []
     for variant in document["variants"]:
         if tests := any_of(document["failures"], variant):
@@ -130,7 +130,7 @@ def findings(document: Document) -> list[Finding]:
             ends = {"collect": " cannot be collected", "run": ""}
             what = test["test"] + ends.get(test["phase"], " failed")
             found.append(
-                Finding(what, None, None, (), (_sentence(test["summary"]),), test["likely"], test["replay"], (test,))
+                Broken(what, None, None, (), (_sentence(test["summary"]),), test["likely"], test["replay"], (test,))
             )
     return found
 
@@ -159,7 +159,7 @@ def _unusable(document: Document, variant: Mapping[str, Any], how: str) -> str:
     return REFUSED if references[variant["model"]] == variant["variant"] else "has no reference that can be trusted"
 
 
-def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Finding:
+def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapping[str, Any]]) -> Broken:
     comparisons = [c for c in any_of(document["comparisons"], variant) if not c["passed"]]
     found = on_samples(document, variant)
     # What fewer of the same samples show says nothing more.
@@ -184,7 +184,7 @@ def _of_variant(document: Document, variant: Mapping[str, Any], tests: list[Mapp
     if not plain and not extent:
         extent.append(_sentence(tests[0]["summary"]))
     told = next((t for t in tests if t["likely"]), tests[0])
-    return Finding(
+    return Broken(
         _what(document, variant, tests),
         variant["model"],
         variant["variant"],
@@ -265,7 +265,7 @@ def verdict(document: Document) -> dict[str, Any]:
     A run that nothing failed in passes only where it came to its end, and a variant other than the reference was
     compared and gives its answers. A report of nothing, or of known failures alone, is not a good report.
     """
-    tests, found = document["tests"], findings(document)
+    tests, found = document["tests"], what_is_broken(document)
     finished = tests["not_run"] == 0 and document["exit_code"] in {0, 1, 5} and not _uncollected(document)
     told = [str(f) for f in found]
     if tests["failed"] or found:
@@ -291,7 +291,7 @@ def verdict(document: Document) -> dict[str, Any]:
     return {"status": status, "complete": finished, "sentences": [headline + ".", *told]}
 
 
-def _broken(document: Document, found: Sequence[Finding]) -> str:
+def _broken(document: Document, found: Sequence[Broken]) -> str:
     """Count what is broken, beside what is tested: what was not built, or did not run, is not."""
     unbuilt = [f for f in found if f.what == NOT_BUILT]
     refused = [f for f in found if f.what == REFUSED]
@@ -310,8 +310,8 @@ def _broken(document: Document, found: Sequence[Finding]) -> str:
     return "; ".join(parts) or f"{plural(document['tests']['failed'], 'test')} failed"
 
 
-def _which(found: Sequence[Finding]) -> str:
-    """Name the variants of findings, where they are few."""
+def _which(found: Sequence[Broken]) -> str:
+    """Variants of what is broken, by name, where they are few."""
     return f": {', '.join(f'{f.variant} of {f.model}' for f in found)}" if len(found) <= NAMED else ""
 
 

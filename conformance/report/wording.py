@@ -70,7 +70,7 @@ def usage(needed: float | None, allowed: float) -> float:
 
 
 def decisive(comparisons: Iterable[Mapping[str, Any]]) -> str | None:
-    """Name the figure that came closest to what is allowed, or went furthest beyond it; None where there is none."""
+    """Figure that came closest to what is allowed, or went furthest beyond it; None where there is none."""
     found = [
         (usage(needed, allowed), name)
         for comparison in comparisons

@@ -29,7 +29,7 @@ from conformance.report.numbers import apart, duration, number, percent, ratio
 from conformance.report.page import page
 from conformance.report.pictures import POINTS, picture, with_images
 from conformance.report.summary import summary
-from conformance.report.verdict import findings, verdict
+from conformance.report.verdict import verdict, what_is_broken
 from conformance.report.wording import decisive
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
@@ -252,7 +252,7 @@ def test_what_was_left_out_is_said():
 
 def test_a_finding_says_what_where_how_badly_why_and_how_to_see_it_again(broken):
     """One broken variant is one finding, with all of that in words."""
-    (finding,) = findings(broken)
+    (finding,) = what_is_broken(broken)
     assert finding.title == "onnx-fp32 of cifar10_vgg does not give the reference's answers"
     assert "On real samples: 362 of 1,000 change class; the largest difference is 0.98" in finding.extent[0]
     assert "allowed 7.0e-06; in the agreement test 25 of 100, and 0.89." in finding.extent[0]
@@ -304,7 +304,7 @@ def failing_otherwise(kind, **changes):
 def test_what_fails_beside_the_comparison_is_named(kind, changes, title):
     """Lost accuracy and answers that depend on the batch are said to be that, and no message is promised of answers."""
     made = failing_otherwise(kind, **changes)
-    (finding,) = findings(made)
+    (finding,) = what_is_broken(made)
     assert finding.title == title
     part = box(page(made))
     assert "where answers differ" not in part
@@ -389,7 +389,7 @@ def test_a_figure_just_beyond_is_told_from_its_limit_everywhere(broken):
     made["floors"][0] |= {"model": "cifar10_vgg", "variant": "onnx-fp32", "found": 1.797, "held": False}
     made["batching"][1] |= {"largest": 2.04e-7, "passed": False}
     made["pictures"] = []
-    text, told = page(made), " ".join(findings(made)[0].extent)
+    text, told = page(made), " ".join(what_is_broken(made)[0].extent)
     assert "<dd>6.84e-06</dd>" in text
     assert "<dd>1.797</dd>" in text
     assert "<td>6.84e-06</td><td>6.80e-06</td>" in text

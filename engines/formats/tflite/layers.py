@@ -33,7 +33,7 @@ STORED = {
 
 
 def layers(path: Path) -> list[Layer]:
-    """List the layers that have weights: the largest constant input of two dimensions or more of their operator.
+    """Layers that have weights: the largest constant input of two dimensions or more of their operator.
 
     Weights that an FP32 graph takes from 8 bits (TFLite's dynamic range) or FP16 are INT8 or FP16.
     """
@@ -131,7 +131,7 @@ def _graphs(content: bytes) -> Iterator[_Graph]:
 
 
 def _names(numbers: type) -> dict[int, str]:
-    """Name the values of an enumeration of the schema."""
+    """Names of the values of an enumeration of the schema."""
     return {value: name for name, value in vars(numbers).items() if isinstance(value, int)}
 
 
