@@ -49,6 +49,13 @@ FILE_REFERENCE = Variant("onnx", "fp32")
 """The reference of a model that comes as an ONNX file, without a SavedModel."""
 
 
+LARGEST = (2 - 2.0**-23) * 2.0**127
+"""FP32's largest number: inputs are made of the distance between the ends of their range."""
+
+LONGEST_NAME = 100
+"""Characters that a model's name may have: file systems take 255 for a name with what follows it."""
+
+
 class Table:
     """A TOML table that is read key by key, so that whatever is left at the end is unknown."""
 
@@ -141,6 +148,10 @@ def load_model(path: Path) -> ModelSpec:
             content = tomllib.load(file)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path}: not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise SpecError(
+            f"{path}: its lists or tables are nested too deeply; allowed: what docs/models.md shows"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}") from error
     return parse_model(content, path)
@@ -188,10 +199,12 @@ def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
         file=file,
         reference=FILE_REFERENCE if file else REFERENCE,
     )
-    if not ARTIFACT_NAME.fullmatch(spec.name):
-        raise top.error(
-            "name", spec.name, "letters, digits and any of . _ + -, not starting with a dot: it names a folder"
+    if not ARTIFACT_NAME.fullmatch(spec.name) or len(spec.name) > LONGEST_NAME:
+        shown = spec.name if len(spec.name) <= LONGEST_NAME else f"{spec.name[:20]}… of {len(spec.name)} characters"
+        allowed = (
+            f"at most {LONGEST_NAME} letters, digits and any of . _ + -, not starting with a dot: it names a folder"
         )
+        raise top.error("name", shown, allowed)
     top.finish()
     return spec
 
@@ -224,10 +237,11 @@ def _input(table: Table) -> InputSpec:
 def _range(table: Table, dtype: str) -> tuple[float, float]:
     """Ends of an input's values; integers, which the dtype can hold, for an input of integers."""
     if dtype == "float32":
-        bounds = table.take("range", list, "[low, high] with low < high", [0.0, 1.0])
+        reach = "[low, high] with low < high, as far apart as FP32 can tell"
+        bounds = table.take("range", list, reach, [0.0, 1.0])
         numbers = all(type(b) in {int, float} and math.isfinite(b) for b in bounds)
-        if len(bounds) != 2 or not numbers or not bounds[0] < bounds[1]:
-            raise table.error("range", bounds, "[low, high] with low < high")
+        if len(bounds) != 2 or not numbers or not 0 < bounds[1] - bounds[0] <= LARGEST:
+            raise table.error("range", bounds, reach)
         return float(bounds[0]), float(bounds[1])
     known = WHOLE_RANGES.get(dtype)
     allowed = f"[low, high], the smallest and the largest integer that the model takes as {dtype}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from engines.errors import SpecError
+from engines.formats.base import Job
 from engines.formats.registry import variants
+from engines.formats.savedmodel.recipe import build, recipe
 from engines.model.bundled import bundled_names, find_model
 from engines.model.selection import select
 from engines.model.spec import BatchProfile
@@ -97,6 +99,12 @@ MISTAKES = {
     "class scores of one class": ('7, 4]\nkind = "values"', '7, 1]\nkind = "logits"', r'\["batch", …, classes ≥ 2\]'),
     "a name twice": ('name = "age"', 'name = "left"', "given twice"),
     "an inverted range": ("range = [-1.0, 1.0]", "range = [1.0, -1.0]", "low < high"),
+    "a range that FP32 cannot span": ("range = [-1.0, 1.0]", "range = [-3e38, 3e38]", "as far apart as FP32 can tell"),
+    "a name that no folder can have": (
+        "[source]",
+        f'name = "{"n" * 5000}"\n[source]',
+        r"n… of 5000 characters'; allowed",
+    ),
     "a boolean for a number": ("samples = 64", "samples = true", "samples ≥ 1"),
     "samples that fill no batch": ("samples = 64", "samples = 65", "multiple of calibration.batch"),
     "no source": ('saved_model = "saved"', "", "exactly one of saved_model and architecture"),
@@ -119,6 +127,27 @@ def test_a_mistake_is_named_with_its_file_and_what_is_allowed(tmp_path, mistake)
     with pytest.raises(SpecError, match=message) as caught:
         parsed(tmp_path, GOOD.replace(old, new, 1))
     assert "mine.toml" in str(caught.value)
+
+
+def test_lists_nested_too_deeply_are_one_error(tmp_path):
+    """What Python's parser gives up on is an error of the file, not of the suite."""
+    path = tmp_path / "mine.toml"
+    path.write_text(f"a = {'[' * 5000}{']' * 5000}", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"mine.toml: its lists or tables are nested too deeply"):
+        load_model(path)
+
+
+def test_a_folder_that_is_no_saved_model_is_not_copied(tmp_path):
+    """What the path of a SavedModel leads to is looked at before it is hashed: it could be the whole disk."""
+    spec = parsed(tmp_path, GOOD)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "other").write_text("something else", encoding="utf-8")
+    job = Job(spec, REFERENCE, None, None, dict, dict)
+    with pytest.raises(SpecError, match=r"source.saved_model is .*saved', without saved_model.pb or saved_model.pbtxt"):
+        recipe(job)
+    with pytest.raises(SpecError, match=r"without saved_model.pb"):
+        build(job, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
 
 
 @pytest.mark.parametrize("table", ["inputs", "outputs", "source"])

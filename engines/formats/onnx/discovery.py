@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.errors import RunnerError, SpecError
+from engines.errors import ConversionError, RunnerError, SpecError
 from engines.formats.onnx import packages
+from engines.formats.onnx.inference import check_inference
 from engines.formats.onnx.layers import layers
 from engines.formats.onnx.reference import plain_session, said
 from engines.model.found import Found, Tensor
@@ -38,6 +39,10 @@ def discover(path: Path, what: str) -> Found:
         session = plain_session(path)
     except Exception as error:  # onnx and ONNX Runtime raise a dozen unrelated types for a damaged file
         raise SpecError(f"{what}: not a sound ONNX file: {last_lines(str(error), 3).strip()}") from error
+    try:
+        check_inference(path)
+    except ConversionError as error:
+        raise SpecError(str(error).replace(str(path), what, 1)) from error
     if (precision := precision_of(layers(path))) != "fp32":
         raise SpecError(
             f"{what}: its weights are {precision}; expected fp32, which the others are made from and compared with: "

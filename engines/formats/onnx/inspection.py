@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engines.formats.onnx.build import FILE, check_model, import_model
+from engines.formats.onnx.inference import check_inference
 from engines.formats.onnx.layers import layers
 from engines.formats.onnx.runner import OnnxRunner
 from engines.precision import precision_of
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 def inspect(path: Path, spec: ModelSpec) -> str:
     """Check an ONNX file that was made elsewhere; gives the precision that it is judged as: int8, fp16 or fp32.
 
-    Raises ConversionError where it is not sound ONNX or its signature is not the spec's.
+    Raises ConversionError where it is not sound ONNX, its signature is not the spec's, or it is none for inference.
     """
     check_model(path, spec)
+    check_inference(path)
     with tempfile.TemporaryDirectory() as folder:
         # The copy is what will be run: ONNX Runtime takes less from external data than ONNX allows.
         import_model(path, spec, Path(folder))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from engines.formats.base import Job
     from engines.model.spec import ModelSpec
 
+PROTOCOLS = ("saved_model.pb", "saved_model.pbtxt")
+"""The files of which a SavedModel has one."""
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -65,6 +68,9 @@ def _own(spec: ModelSpec) -> Path:
     path = spec.saved_model
     if path is None or not path.is_dir():
         raise SpecError(f"{spec.source}: source.saved_model is {str(path)!r}; allowed: a SavedModel folder")
+    # Looked at before it is hashed and copied: any folder could be meant, the whole disk among them.
+    if not any((path / name).is_file() for name in PROTOCOLS):
+        raise SpecError(f"{spec.source}: source.saved_model is {str(path)!r}, without {' or '.join(PROTOCOLS)}")
     return path
 
 
