@@ -40,6 +40,28 @@ def layers(path: Path) -> list[Layer]:
     return [layer for graph in _graphs(path.read_bytes()) for layer in _weighted(graph)]
 
 
+def dequantized(path: Path) -> dict[int, tuple[str, float, int]]:
+    """Outputs of a file that are dequantized from integers: the integers' type, scale and zero point by their number.
+
+    So the converter makes them where it is not told to make the outputs integers, too. What only moves values behind
+    is looked through.
+    """
+    main = next(iter(_graphs(path.read_bytes())))
+    makers = {made: (name, inputs) for name, inputs, outputs in main.operators for made in outputs}
+    found = {}
+    for output in main.outputs:
+        number, kind = output, ""
+        while number in makers and makers[number][0] in {"RESHAPE", "TRANSPOSE", "DEQUANTIZE"} and kind != "DEQUANTIZE":
+            kind, inputs = makers[number]
+            number = inputs[0]
+        quantized = main.graph.Tensors(number).Quantization() if kind == "DEQUANTIZE" else None
+        if quantized is not None and quantized.ScaleLength() == 1:
+            point = int(quantized.ZeroPoint(0)) if quantized.ZeroPointLength() else 0
+            stored = main.types[main.graph.Tensors(number).Type()].lower()
+            found[output] = (stored, float(quantized.Scale(0)), point)
+    return found
+
+
 PUSHED_BY = PASSED_ON_BY | {"ADD", "SUB", "MUL", "NEG", "SELECT", "SELECT_V2", "BROADCAST_TO", "TILE", "EXPAND_DIMS"}
 """The operators by which a mask reaches the softmax whose input it pushes away."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
+from engines.formats.tflite.layers import dequantized
 from engines.runner import Runner, check_signature, grid
 from engines.variant import Variant
 
@@ -80,7 +81,12 @@ class TFLiteRunner(Runner):
                 more = ", or quantized integers" if scaled else ""
                 raise RunnerError(f"{path}: {item.name!r} is {tensor.dtype}; expected {item.dtype}{more}")
         inside = {name: self._outputs[called] for name, called in self._names.outputs.items()}
+        behind = dequantized(path)
         self.grids = {n: grid(t.dtype, float(t.scale), t.zero_point) for n, t in inside.items() if t.integer}
+        for name, tensor in inside.items():
+            stored, scale, point = behind.get(tensor.index, ("", 0.0, 0))
+            if stored in {"int8", "uint8"}:
+                self.grids[name] = grid(np.dtype(stored), scale, point)
         self._whole = {self._names.inputs[i.name] for i in spec.inputs if np.dtype(i.dtype).kind != "f"}
         stepped = {item: t for item, t in tensors.items() if t.integer and np.dtype(item.dtype).kind == "f"}
         self.steps = {item.name: float(tensor.scale) for item, tensor in stepped.items()}
