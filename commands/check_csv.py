@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +30,9 @@ from engines.model.bundled import find_model
 from engines.model.selection import find_data
 from engines.model.toml import load_model
 from engines.store import Store
-from trial.rounding import own_rule
-from trial.rows import row
-from trial.rules import Rule
+from trial.judged import compared_by
+from trial.outputs import Outputs
+from trial.scales import output_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from engines.model.spec import ModelSpec
     from engines.store import Artifact
     from engines.variant import Variant
+    from trial.rules import Rule
 
 EXPORT = re.compile(r"csv-(\d+)")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -136,14 +137,12 @@ def _judge(
 ) -> Verdict:
     """Judge scores that are one row for each sample, by output name."""
     spec, reference = chain.spec, exported.reference
-    tolerance = row(variant.row_name, "samples", spec.tolerances, spec.source).tolerance
     kinds = {name: spec.output(name).kind for name in reference}
     grids = _grids(variant, kinds, scores)
-    comparison = compare(scores, reference, tolerance, kinds, grids=grids)
-    if not comparison.passed and not comparison.problems:
-        own = own_rule(chain, variant, "samples", Rule(tolerance, {}), exported.samples.inputs)
-        tolerance = own.tolerance if own else tolerance
-        comparison = compare(scores, reference, tolerance, kinds, grids=grids)
+    # A table has one output of a model: others are not judged, and the rule is that of a model without them.
+    only = replace(chain, spec=replace(spec, outputs=tuple(o for o in spec.outputs if o.name in reference)))
+    given = Outputs(exported.samples.inputs, dict(scores), reference)
+    rule, comparison = compared_by(only, variant, "samples", given, grids)
     accuracy = _accuracy(chain, variant, exported, scores)
     if comparison.passed:
         passed = "passed" if accuracy.passed else "FAILED"
@@ -156,7 +155,7 @@ def _judge(
         likely = diagnose_answers(
             scores,
             reference,
-            agrees=lambda answers, expected: compare(answers, expected, tolerance, kinds, grids=grids).passed,
+            agrees=lambda answers, expected: _agrees(only.spec, Outputs({}, answers, expected), rule, grids),
             scores=next(iter(scores)),
         )
     context = Context(
@@ -174,10 +173,18 @@ def _judge(
         comparison=comparison,
         actual=scores,
         reference=reference,
-        tolerance=tolerance,
+        tolerance=replace(rule.tolerance, why=rule.why),
         notes=(accuracy.text, proof.text),
     )
     return Verdict(False, explain(failure))
+
+
+def _agrees(spec: ModelSpec, given: Outputs, rule: Rule, grids: Mapping[str, Grid]) -> bool:
+    """Whether answers that were changed agree, by the figures of a comparison: those of each sample know its place."""
+    count = len(next(iter(given.reference.values())))
+    return compare(
+        given.actual, given.reference, rule.tolerances(given.reference, count), output_kinds(spec), grids=grids
+    ).passed
 
 
 def _grids(variant: Variant, kinds: Mapping[str, str], scores: Mapping[str, NDArray[Any]]) -> dict[str, Grid]:

@@ -114,11 +114,15 @@ ANYTHING = Tolerance(max=ANY, mean=ANY, kl=ANY, margin=ANY, flips=ANY, sum=ANY, 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a comparison: what the outputs would have needed, and what is allowed."""
+    """One figure of a comparison: what the outputs would have needed, and what is allowed.
+
+    ``beside`` puts it beside what sound engines reach, in words, where that is known.
+    """
 
     name: str
     needed: float
     allowed: float
+    beside: str = ""
 
     @property
     def passed(self) -> bool:
@@ -235,7 +239,7 @@ def _usage(figure: Figure) -> float:
 def compare(
     actual: Mapping[str, NDArray[Any]],
     reference: Mapping[str, NDArray[Any]],
-    tolerance: Tolerance,
+    tolerance: Tolerance | Mapping[str, Tolerance],
     kinds: Mapping[str, str],
     *,
     scales: Mapping[str, Scale] | None = None,
@@ -245,7 +249,8 @@ def compare(
     """Compare outputs by name with the reference's.
 
     Both map output names to arrays (N, …), or of any shape for a ``constant``; ``kinds`` says of each output what it
-    holds, one of KINDS. ``scales`` gives magnitudes that outputs without a scale are known to reach: a few samples may
+    holds, one of KINDS. ``tolerance`` is that of all, or of each by its name.
+    ``scales`` gives magnitudes that outputs without a scale are known to reach: a few samples may
     have small ones only. ``grids`` says of which outputs are integers inside the engine, ``thresholds`` where scores
     decide, if not at THRESHOLD. Never raises for what an engine may get wrong: that is a problem in the result.
     Raises ValueError for an unknown kind or an output without one.
@@ -258,11 +263,12 @@ def compare(
         found = structural_problems(name, actual[name], reference[name], constant=kinds[name] == "constant")
         problems += found
         sound += [] if found else [name]
-    ranked = _matchings([n for n in sound if kinds[n] == "ranked"], actual, reference, tolerance)
+    allowed = dict.fromkeys(reference, tolerance) if isinstance(tolerance, Tolerance) else tolerance
+    ranked = _matchings([n for n in sound if kinds[n] == "ranked"], actual, reference, allowed)
     outputs = []
     for name in sound:
         scale, grid = (scales or {}).get(name), (grids or {}).get(name)
-        given = _Given(name, kinds[name], actual[name], reference[name], tolerance, scale, grid)
+        given = _Given(name, kinds[name], actual[name], reference[name], allowed[name], scale, grid)
         if name in ranked:
             outputs.append(_of_ranked(given, ranked[name]))
         else:
@@ -275,13 +281,14 @@ def _matchings(
     names: Sequence[str],
     actual: Mapping[str, NDArray[Any]],
     reference: Mapping[str, NDArray[Any]],
-    tolerance: Tolerance,
+    tolerances: Mapping[str, Tolerance],
 ) -> dict[str, Matching]:
     """What belongs together in ranked outputs, matched once for all outputs of a group; by output name."""
     return {
         name: matching
         for group in groups({name: reference[name] for name in names})
-        for matching in [match({n: actual[n] for n in group}, {n: reference[n] for n in group}, tolerance.max)]
+        for close in [max(tolerances[n].max for n in group)]
+        for matching in [match({n: actual[n] for n in group}, {n: reference[n] for n in group}, close)]
         for name in group
     }
 

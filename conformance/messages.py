@@ -78,7 +78,8 @@ def _output_lines(
     for figure in output.figures:
         mark = "FAILED" if not figure.passed else "ok    " if figure.judged else "      "
         allowed = f"allowed {figure.allowed:.3e}" if figure.judged else "not judged"
-        lines.append(f"    {mark} {figure.name:<7} needed {figure.needed:.3e}   {allowed}")
+        beside = f", {figure.beside}" if figure.beside and not figure.passed else ""
+        lines.append(f"    {mark} {figure.name:<7} needed {figure.needed:.3e}   {allowed}{beside}")
     lines += [f"    {note}" for note in output.notes]
     index = output.worst_index[1:] if output.kind == "constant" else output.worst_index
     position = ", ".join(map(str, index))

@@ -1,36 +1,28 @@
 """The rule: what sound conversions of a model reach at a stated confidence, told by runs of its twin.
 
-For every figure the runs' values give the bound that the next run is below with CONFIDENCE: of their logarithms, which
-are close to normal, by Student's distribution; of counts by what is predicted from theirs. A real engine is no further
-run: what the twin leaves out is covered by one factor a precision, which was measured on models (docs/noise.md).
+For every figure the runs' values give the bound that the next run is below with CONFIDENCE. A real engine is no further
+run: what the twin leaves out is covered by one factor a precision, which was measured on models (docs/verdict.md).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.compare import ANY, ANYTHING, FIGURES, Comparison, Figure, Tolerance, compare
-from conformance.paired import comparable, figures_of, left_out, unrelated
+from conformance.bounds import CONFIDENCE, reached, reached_count, widest
+from conformance.compare import ANY, ANYTHING, FIGURES, LOST_SPREAD, Comparison, Figure, Tolerance, compare
+from conformance.paired import OF_ALL, Known, comparable, figures_of, left_out, unrelated
 from conformance.student import quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from conformance.compare import OutputComparison
+
     Arrays = Mapping[str, NDArray[Any]]
-
-CONFIDENCE = 0.99
-"""Of sound conversions that are like the twin this share is below each bound, before the factor."""
-
-FEWEST = 3
-"""Fewer runs tell no spread."""
-
-WIDENING = 1.5
-"""As many runs are made as keep the bound within this many times the one that infinitely many would give."""
 
 FACTORS: Mapping[str, float] = {
     "fp32": 2.0,
@@ -49,14 +41,43 @@ SQUARED = ("kl", "spread", "unrelated")
 COUNTED = ("flips",)
 """Figures that are shares of samples, and so counts."""
 
-FLOORS: Mapping[str, float] = {"kl": 1e-9, "sum": 1e-5, "spread": 1e-9, "unrelated": 1e-9}
-"""What may be allowed whatever the runs show, because FP32's rounding of the answers alone gives as much."""
+AVERAGES = ("mean", "kl")
+"""Figures that are means over the samples: of other samples they are others."""
+
+SINGLE = ("max", "mean", "kl", "sum")
+"""Figures that single made-up inputs are judged by: any of them may give any flip, as its lead is what it is."""
+
+ULP = 2.0**-23
+"""A step of FP32 at one: answers that are stored in FP32 tell no less."""
+
+FLOORS: Mapping[str, float] = {
+    "max": ULP,
+    "mean": ULP / 10,
+    "kl": 1e-9,
+    "sum": 1e-5,
+    "spread": 1e-4,
+    "unrelated": 1e-4,
+}
+"""What may be allowed whatever the runs show: what FP32's rounding of the answers alone gives.
+
+``spread`` and ``unrelated`` are for answers that hardly depend on their input; other figures tell of less.
+"""
 
 MOST_UNRELATED = 0.5
 """Whatever the runs show, an engine whose answers follow less than half of what tells samples apart has failed."""
 
 SAFE = 0.9999
 """A flip whose lead is beyond this quantile of its own spread is no noise, whatever flips the runs have."""
+
+RARE = 3.0
+"""Standard deviations that a count of flips may be above what is expected of it, in any of ten classes."""
+
+SAMPLED = 3.0
+"""Standard errors by which a mean over some samples may be above that over others."""
+
+
+MILLION = 1e6
+"""From here on a ratio is told by its power of ten."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +94,32 @@ class Limit:
         """Median of the runs."""
         return float(np.median(self.seen))
 
-    def describe(self, needed: float) -> str:
-        """Clause such as ``max 3.1e-04, 41 times what the precision does to this model (7.6e-06, 99 % of 8 runs)``."""
-        ratio = needed / self.reached if self.reached else 0.0
-        times = f"{ratio:{',.0f' if ratio >= 10 else '.2g'}} times" if self.reached else "where nothing is"
+    def beside(self, needed: float, precision: str) -> str:
+        """Clause such as ``41 times what FP16 does to this model (7.6e-06, 99 % of 8 runs)``."""
         share = f"{CONFIDENCE:.0%} of {len(self.seen)} runs".replace("%", " %")
-        return f"{self.name} {needed:.1e}, {times} what the precision does to this model ({self.reached:.1e}, {share})"
+        if not self.reached:
+            return f"of which {spoken(precision)} does nothing to this model ({share})"
+        ratio = needed / self.reached
+        times = f"{ratio:{'.1e' if ratio >= MILLION else ',.0f' if ratio >= 10 else '.2g'}}"
+        return f"{times} times what {spoken(precision)} does to this model ({self.reached:.1e}, {share})"
+
+    def describe(self, needed: float, precision: str) -> str:
+        """The same with the figure in front: ``max 3.1e-04, 41 times what …``."""
+        return f"{self.name} {needed:.1e}, {self.beside(needed, precision)}"
+
+
+def spoken(precision: str) -> str:
+    """What messages call a twin's precision: ``FP16`` for ``fp16-weights``."""
+    return precision.partition("-")[0].upper()
 
 
 @dataclass(frozen=True)
 class Noise:
     """What a precision does to a model on some inputs: the twin's runs there, and the limits that they give.
 
-    ``limits`` are by output and figure: those of a comparison, and those of :mod:`conformance.paired`.
+    ``limits`` are by output and figure: those of a comparison, and those of :mod:`conformance.paired`. ``each`` are
+    figures of every sample in every run (K, n). ``single`` says that the inputs are made up, and judged one by one.
+    ``others`` are more of the samples, which these may not be like: those that an engine answers worst.
     """
 
     precision: str
@@ -93,75 +127,184 @@ class Noise:
     reference: Arrays
     runs: Sequence[Arrays]
     limits: Mapping[str, Mapping[str, Limit]]
+    each: Mapping[str, Mapping[str, NDArray[np.float64]]]
+    single: bool = False
+    others: Noise | None = None
 
-    def tolerance(self, output: str) -> Tolerance:
-        """Limits of an output's comparison as a tolerance; a flip's lead is left to ``excess``."""
-        found = {name: limit.allowed for name, limit in self.limits[output].items() if name in FIGURES}
-        why = f"what {self.precision} does to this model, {CONFIDENCE:.0%} of {len(self.runs)} runs, times "
-        return Tolerance(**{n: found.get(n, ANY) for n in FIGURES} | {"margin": ANY}, why=f"{why}{self.factor:g}")
+    @property
+    def samples(self) -> int:
+        """How many samples the runs have."""
+        return max(len(array) for array in self.reference.values())
 
     @property
     def factor(self) -> float:
         """What is allowed over what is reached."""
         return FACTORS[self.precision]
 
-    def paired(self, output: str, actual: NDArray[Any]) -> tuple[Figure, ...]:
-        """Figures of :mod:`conformance.paired` of an engine's answers (N, …), beside what is allowed."""
-        kind, limits = self.kinds[output], self.limits[output]
-        ours, theirs = comparable(actual, kind), comparable(self.reference[output], kind)
+    @property
+    def why(self) -> str:
+        """What the limits rest on, in words."""
+        inputs = "made-up inputs, each by itself" if self.single else "samples"
+        share = f"{CONFIDENCE:.0%} of {len(self.runs)} runs of its twin".replace("%", " %")
+        return (
+            f"{self.factor:g} times what {spoken(self.precision)} does to this model ({share}, {self.samples} {inputs})"
+        )
+
+    def of(self, output: str, count: int) -> dict[str, Limit]:
+        """Limits of an output's figures on ``count`` samples; those that tell nothing of others are left out."""
+        limits = self.limits[output]
+        if self.single:
+            found = {name: limits[name] for name in SINGLE if name in limits}
+        elif count == self.samples:
+            found = dict(limits)
+        else:
+            plain = {name: limit for name, limit in limits.items() if name not in figures_of(self.kinds[output])}
+            found = {name: self._at(limit, self.each[output], count) for name, limit in plain.items()}
+        if self.others:
+            more = self.others.limits[output]
+            found |= {n: _with(limit, more[n], self.others.samples / count) for n, limit in found.items() if n in more}
+        return found
+
+    def _at(self, limit: Limit, each: Mapping[str, NDArray[np.float64]], count: int) -> Limit:
+        """Limit on another number of samples."""
+        few = self.samples
+        if limit.name == "max" and count > few:
+            more = widest(each["max"].reshape(-1), few, count)
+            return replace(limit, reached=limit.reached * more, allowed=limit.allowed * more)
+        if limit.name in AVERAGES and limit.name in each:
+            spread = float(each[limit.name].mean(axis=0).std(ddof=1)) if few > 1 else 0.0
+            reach = limit.reached + SAMPLED * spread * abs(1 / few - 1 / count) ** 0.5
+            power = self.factor ** (2 if limit.name in SQUARED else 1)
+            return replace(limit, reached=reach, allowed=max(limit.allowed, reach * power))
+        if limit.name in COUNTED and limit.name in each:
+            return _of_counts(limit.name, each[limit.name], self.factor, count)
+        return limit
+
+    def tolerance(self, output: str, count: int, ceiling: Tolerance) -> Tolerance:
+        """Limits of an output's comparison on ``count`` samples, none above the ceiling; leads are left to paired."""
+        found = {name: limit.allowed for name, limit in self.of(output, count).items()}
+        if self.single:
+            found["flips"] = 1.0
+        allowed = {n: min(found.get(n, ANY), getattr(ceiling, n)) for n in FIGURES} | {"sum": ceiling.sum}
+        spread = ANY if self.single and self.precision.startswith("int8") else found.get("spread", LOST_SPREAD)
+        return Tolerance(**allowed, why=self.why, spread=min(spread, ceiling.spread), integers=ceiling.integers)
+
+    def judged(self, comparison: Comparison, actual: Arrays, reference: Arrays, *, aligned: bool) -> Comparison:
+        """Comparison with what the runs tell beside it: figures in words, and those of :mod:`conformance.paired`.
+
+        ``aligned`` says that the first samples are those of the runs; others have the figures of all samples only.
+        """
+        outputs = []
+        for output in comparison.outputs:
+            if output.output in self.limits:
+                figures = [self._told(output, figure) for figure in output.figures]
+                name = output.output
+                more = () if self.single else self.paired(name, actual[name], reference[name], aligned=aligned)
+                output = replace(output, figures=(*figures, *more))  # noqa: PLW2901
+            outputs.append(output)
+        return replace(comparison, outputs=tuple(outputs))
+
+    def _told(self, output: OutputComparison, figure: Figure) -> Figure:
+        limit = self.of(output.output, output.samples).get(figure.name)
+        return replace(figure, beside=limit.beside(figure.needed, self.precision)) if limit else figure
+
+    def known(self, output: str) -> Known:
+        """Answers of the runs, as paired figures take them."""
+        kind = self.kinds[output]
         runs = np.stack([comparable(run[output], kind) for run in self.runs])
-        needed = {name: figure(ours, theirs, runs) for name, figure in figures_of(kind).items()}
-        if "unrelated" in limits and (lost := unrelated(actual, self.reference[output])) is not None:
+        return Known(runs, comparable(self.reference[output], kind))
+
+    def paired(
+        self, output: str, actual: NDArray[Any], reference: NDArray[Any], *, aligned: bool = True
+    ) -> tuple[Figure, ...]:
+        """Figures of :mod:`conformance.paired` of an engine's answers (N, …), beside what is allowed.
+
+        Of ``aligned`` samples the first ones are the runs' own, which tell of each by itself.
+        """
+        kind, limits, few = self.kinds[output], self.limits[output], self.samples
+        if actual.shape[1:] != self.reference[output].shape[1:]:
+            return ()
+        ours, theirs = comparable(actual, kind), comparable(reference, kind)
+        runs, others = self.known(output), self.others.known(output) if self.others else None
+        needed = {}
+        for name, figure in figures_of(kind, ours.ndim).items():
+            if name in OF_ALL and len(ours) >= few:
+                needed[name] = figure(ours, theirs, runs, others)
+            elif aligned and len(ours) >= few:
+                needed[name] = figure(ours[:few], theirs[:few], runs)
+        if "unrelated" in limits and len(actual) >= few and (lost := unrelated(actual, reference)) is not None:
             needed["unrelated"] = lost
-        return tuple(Figure(name, value, limits[name].allowed) for name, value in needed.items() if name in limits)
+        return tuple(
+            Figure(name, value, limits[name].allowed, limits[name].beside(value, self.precision))
+            for name, value in needed.items()
+            if name in limits
+        )
 
 
-def runs_needed(confidence: float = CONFIDENCE) -> int:
-    """Fewest runs whose bound is within WIDENING of the one that all runs there are would give; at least FEWEST."""
-    known = quantile(confidence, 10**4)
-    return next(k for k in range(FEWEST, 10**4) if _student(confidence, k) <= WIDENING * known)
-
-
-def reached(values: Sequence[float], confidence: float = CONFIDENCE) -> float:
-    """Value that the next of positive values as these is below with a confidence; zeros count as the least positive.
-
-    Raises ValueError for fewer than FEWEST values.
-    """
-    if len(values) < FEWEST:
-        raise ValueError(f"{len(values)} runs; allowed: {FEWEST} or more, of fewer no spread is told")
-    positive = [v for v in values if v > 0]
-    if not positive:
-        return 0.0
-    logs = np.log([max(v, min(positive)) for v in values])
-    return float(np.exp(logs.mean() + _student(confidence, len(logs)) * logs.std(ddof=1)))
-
-
-def reached_count(counts: Sequence[float], factor: float = 1.0, confidence: float = CONFIDENCE) -> float:
-    """Count that the next of counts as these is below with a confidence, at ``factor`` times their rate; at least one.
-
-    Counts of rare events spread by their own number, and by how the runs differ; the larger of the two is taken.
-    """
-    rate = (sum(counts) + 0.5) / len(counts) * factor
-    chance = rate + rate**2 / (sum(counts) + 0.5)
-    between = factor**2 * float(np.var(counts, ddof=1)) * (1 + 1 / len(counts))
-    return max(1.0, float(math.floor(rate + _student(confidence, len(counts)) * math.sqrt(max(chance, between)))))
+def _with(limit: Limit, others: Limit, share: float) -> Limit:
+    """Limit of samples of which a share has another: the larger extreme, and the sum of what is counted or averaged."""
+    if limit.name in AVERAGES or limit.name in COUNTED:
+        more = min(1.0, share)
+        return replace(
+            limit, reached=limit.reached + more * others.reached, allowed=limit.allowed + more * others.allowed
+        )
+    larger = max(limit, others, key=lambda one: one.allowed)
+    return replace(limit, reached=larger.reached, allowed=larger.allowed)
 
 
 def noise_of(
-    reference: Arrays, runs: Sequence[Arrays], kinds: Mapping[str, str], precision: str, **options: Any
+    reference: Arrays,
+    runs: Sequence[Arrays],
+    kinds: Mapping[str, str],
+    precision: str,
+    *,
+    single: bool = False,
+    **options: Any,
 ) -> Noise:
     """Limits of every output, from runs of a twin in ``precision`` on the inputs of ``reference`` (N, …).
 
-    ``options`` are those of :func:`conformance.compare.compare`: scales, grids. Raises ValueError for fewer than FEWEST
-    runs, an unknown precision, and runs that lack an output or are not finite.
+    ``single`` inputs are made up, and judged one by one. ``options`` are those of
+    :func:`conformance.compare.compare`: scales, grids. Raises ValueError for fewer than FEWEST runs, an unknown
+    precision, and runs that lack an output or are not finite.
     """
     if precision not in FACTORS:
         raise ValueError(f"precision {precision!r}; allowed: {', '.join(FACTORS)}")
     found = [compare(run, reference, ANYTHING, kinds, **options) for run in runs]
     if problems := [problem for comparison in found for problem in comparison.problems]:
         raise ValueError(f"the twin's runs cannot be compared with the reference: {problems[0]}")
-    limits = {name: _limits(name, reference, runs, kinds[name], found, FACTORS[precision]) for name in reference}
-    return Noise(precision, kinds, reference, runs, limits)
+    each = _each(reference, runs, kinds, **options)
+    factor = FACTORS[precision]
+    if single:
+        limits = {
+            name: {f: _limit(f, tuple(a.max(axis=1)), factor) for f, a in each[name].items() if f in SINGLE}
+            for name in reference
+        }
+    else:
+        limits = {name: _limits(name, reference, runs, kinds[name], found, each[name], factor) for name in reference}
+    return Noise(precision, kinds, reference, runs, limits, each, single)
+
+
+def _each(
+    reference: Arrays, runs: Sequence[Arrays], kinds: Mapping[str, str], **options: Any
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Figures of every sample by itself, (K, n) by output and figure."""
+    count = max(len(array) for array in reference.values())
+    found: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in reference}
+    for number, run in enumerate(runs):
+        for at in range(count):
+            one = slice(at, at + 1)
+            single = compare(
+                {n: a[one] for n, a in run.items()},
+                {n: a[one] for n, a in reference.items()},
+                ANYTHING,
+                kinds,
+                **options,
+            )
+            for output in single.outputs:
+                for figure in output.figures:
+                    kept = found[output.output].setdefault(figure.name, np.zeros((len(runs), count)))
+                    kept[number, at] = figure.needed
+    return found
 
 
 def _limits(
@@ -170,32 +313,43 @@ def _limits(
     runs: Sequence[Arrays],
     kind: str,
     found: Sequence[Comparison],
+    each: Mapping[str, NDArray[np.float64]],
     factor: float,
 ) -> dict[str, Limit]:
     outputs = [next(o for o in comparison.outputs if o.output == name) for comparison in found]
     seen = {f.name: tuple(o.figure(f.name).needed for o in outputs) for f in outputs[0].figures}  # type: ignore[union-attr]
     ours = comparable(reference[name], kind)
     theirs = [comparable(run[name], kind) for run in runs]
-    seen |= {figure: left_out(by, ours, theirs) for figure, by in figures_of(kind).items()}
+    seen |= {figure: left_out(by, ours, theirs) for figure, by in figures_of(kind, ours.ndim).items()}
     if kind == "values":
         lost = [unrelated(run[name], reference[name]) for run in runs]
         seen |= {"unrelated": tuple(v for v in lost if v is not None)} if None not in lost else {}
-    return {figure: _limit(figure, values, factor, len(reference[name])) for figure, values in seen.items()}
+    # How far a flip led is judged by ``excess``, against what that very lead moves by.
+    return {
+        figure: _of_counts(figure, each[figure], factor) if figure in COUNTED else _limit(figure, values, factor)
+        for figure, values in seen.items()
+        if figure != "margin"
+    }
 
 
-def _limit(name: str, seen: tuple[float, ...], factor: float, samples: int) -> Limit:
-    if name in COUNTED:
-        counts = [value * samples for value in seen]
-        bound, most = (reached_count(counts, by) / samples for by in (1.0, factor))
-        return Limit(name, seen, bound, min(1.0, most))
+def _of_counts(name: str, each: NDArray[np.float64], factor: float, count: int | None = None) -> Limit:
+    """Limit of a share of samples (K, n), on ``count`` of them; as many as the runs have where None."""
+    few = each.shape[1]
+    counts, flipped = each.sum(axis=1), float((each > 0).any(axis=0).sum())
+    many = count or few
+    # Runs flip the same samples: what they tell of others hangs on how many different ones there are.
+    known = flipped if many != few else float(counts.sum())
+    bound, most = (reached_count(counts, by, more=many / few, known=known) / many for by in (1.0, factor))
+    return Limit(name, tuple(each.mean(axis=1)), bound, min(1.0, most))
+
+
+def _limit(name: str, seen: tuple[float, ...], factor: float) -> Limit:
     # A slope is one signed number, over its own spread: its logarithm is far from normal.
     bound = quantile((1 + CONFIDENCE) / 2, len(seen)) if name == "slope" else reached(seen)
     allowed = max(bound * factor ** (2 if name in SQUARED else 1), FLOORS.get(name, 0.0))
+    if name == "net":
+        # Of rare flips few runs see none: what chance may give of ten classes is no finding.
+        allowed = max(allowed, RARE)
     if name == "excess":
         allowed = max(allowed, factor * quantile(SAFE, len(seen)))
     return Limit(name, seen, bound, min(allowed, MOST_UNRELATED) if name == "unrelated" else allowed)
-
-
-def _student(confidence: float, count: int) -> float:
-    """How many standard deviations of ``count`` values the next one is below their mean plus."""
-    return quantile(confidence, count - 1) * math.sqrt(1 + 1 / count)

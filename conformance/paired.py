@@ -8,6 +8,7 @@ same of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-    Paired = Callable[[Array, Array, Array], float]
+    Paired = Callable[..., float]
 
 PRIOR = 4
 """The mean spread of all places counts in each as much as this many runs: few runs may agree by chance."""
@@ -48,21 +49,38 @@ def columns(values: Array) -> NDArray[np.float64]:
     return np.asarray(flat, np.float64)
 
 
-def shift(actual: Array, reference: Array, runs: Array) -> float:
+@dataclass(frozen=True)
+class Known:
+    """Answers of runs (K, n, …) beside the reference's own to the same samples (n, …), as figures take them."""
+
+    runs: Array
+    reference: Array
+
+
+def shift(actual: Array, reference: Array, runs: Known, others: Known | None = None) -> float:
     """Largest change of a column's mean over the samples, such as of a class's share, in spreads of the runs'.
 
-    Arrays (N, …), ``runs`` (K, N, …). Rounding moves samples up and down; a wrong bias moves them all one way.
+    Arrays (N, …), of which the runs have some; ``others`` are samples that the runs of those are not like. Rounding
+    moves samples up and down; a wrong bias moves them all one way.
     """
     origin = columns(reference)
     found = (columns(actual) - origin).mean(axis=0)
-    each = np.stack([columns(run) - origin for run in runs])
+    each = _errors(runs)
     # Of few samples a mean hangs on which they are: what their own spread leaves of it is added.
-    sampled = spreads(each.reshape(-1, origin.shape[1])) / len(origin) ** 0.5
-    spread = np.sqrt(spreads(each.mean(axis=1)) ** 2 + sampled**2)
-    return float((np.abs(found) / _some(spread, origin)).max())
+    sampled = spreads(each.reshape(-1, origin.shape[1])) ** 2 / len(origin)
+    spread = spreads(each.mean(axis=1)) ** 2 + sampled
+    if others is not None:
+        spread = spread + spreads(_errors(others).sum(axis=1)) ** 2 / len(origin) ** 2
+    return float((np.abs(found) / _some(np.sqrt(spread), origin)).max())
 
 
-def slope(actual: Array, reference: Array, runs: Array) -> float:
+def _errors(known: Known) -> NDArray[np.float64]:
+    """Errors of the runs, (K, n, columns)."""
+    base = columns(known.reference)
+    return np.stack([columns(run) - base for run in known.runs])
+
+
+def slope(actual: Array, reference: Array, runs: Known, others: Known | None = None) -> float:
     """Change of how far answers reach from their middle, by regression on the reference's, in the runs' spread of it.
 
     Probabilities count by their logarithms, so that a factor on a layer's values, like a temperature, is a slope.
@@ -72,8 +90,23 @@ def slope(actual: Array, reference: Array, runs: Array) -> float:
     if size == 0:
         return 0.0
     found = float(((_centred(actual) - origin) * origin).sum()) / size
-    each = np.stack([((_centred(run) - origin) * origin).sum() / size for run in runs])
-    return abs(found) / max(float(np.sqrt((each**2).mean())), ALIKE)
+    each = _slopes(runs)
+    variance, few, many = float((each.mean(axis=1) ** 2).mean()), len(runs.reference), len(origin)
+    if many > few:
+        # What is due to the runs' few samples shrinks with more of them; what all samples have in common does not.
+        sampled = float(each.var(axis=1).mean()) / few
+        variance = max(variance - sampled * (1 - few / many), variance * few / many)
+    if others is not None:
+        own = float((_centred(others.reference) ** 2).sum()) / size
+        variance += float(((_slopes(others).mean(axis=1) * own) ** 2).mean())
+    return abs(found) / max(float(np.sqrt(variance)), ALIKE)
+
+
+def _slopes(known: Known) -> NDArray[np.float64]:
+    """Change of that in every run and sample, (K, n): the mean over samples is a run's."""
+    base = _centred(known.reference)
+    size = (float((base**2).sum()) or 1.0) / len(base)
+    return np.stack([((_centred(run) - base) * base).reshape(len(base), -1).sum(axis=1) / size for run in known.runs])
 
 
 def _centred(values: Array) -> NDArray[np.float64]:
@@ -85,14 +118,14 @@ def _centred(values: Array) -> NDArray[np.float64]:
     return np.asarray(flat - flat.mean(axis=0), np.float64)
 
 
-def worst(actual: Array, reference: Array, runs: Array) -> float:
+def worst(actual: Array, reference: Array, runs: Known, _: Known | None = None) -> float:
     """Largest difference of a sample (root mean square of its numbers), in the runs' spread at that sample."""
     origin = columns(reference)
-    each = np.stack([_size(columns(run) - origin) for run in runs])
+    each = np.stack([_size(columns(run) - origin) for run in runs.runs])
     return float((_size(columns(actual) - origin) / _some(spreads(each), origin)).max())
 
 
-def excess(actual: Array, reference: Array, runs: Array) -> float:
+def excess(actual: Array, reference: Array, runs: Known, _: Known | None = None) -> float:
     """Largest lead that a flip overcame, in the runs' spread of that lead; 0 without flips, for classes (N, K).
 
     The lead is the reference's, of its class over the one that the engine took instead.
@@ -101,54 +134,76 @@ def excess(actual: Array, reference: Array, runs: Array) -> float:
     flipped = np.flatnonzero(expected != found)
     if not flipped.size:
         return 0.0
-    wide, all_runs = reference.astype(np.float64), runs.astype(np.float64)
+    wide, all_runs = reference.astype(np.float64), runs.runs.astype(np.float64)
     place = (np.arange(len(wide)), found)
     first = (np.arange(len(wide)), expected)
     lead = wide[first] - wide[place]
     each = all_runs[:, first[0], first[1]] - all_runs[:, place[0], place[1]] - lead
     # Where the engine took the same class there is no other to lead over: the second one stands for it.
     spread = np.sqrt((each[:, flipped] ** 2).mean(axis=0))
-    typical = _lead_spread(wide, all_runs)
-    drawn = np.sqrt((len(runs) * spread**2 + PRIOR * typical**2) / (len(runs) + PRIOR))
+    typical, count = _lead_spread(wide, all_runs), len(all_runs)
+    drawn = np.sqrt((count * spread**2 + PRIOR * typical**2) / (count + PRIOR))
     return float((lead[flipped] / _some(drawn, wide)).max())
 
 
-def net(actual: Array, reference: Array, runs: Array) -> float:
-    """Largest net gain or loss of samples by a class, in what the runs' gains and losses spread by."""
+def net(actual: Array, reference: Array, runs: Known, others: Known | None = None) -> float:
+    """Largest net gain or loss of samples by a class, in what the runs' gains and losses spread by.
+
+    Counts are whole: one sample more or less is no finding, nor are as many as runs that saw none may have missed.
+    """
     classes = reference.shape[1]
+    more = len(reference) / len(runs.reference)
+    variance = more * (spreads(_gains(runs, classes)) ** 2 + 0.5 / len(runs.runs)) + 1
+    if others is not None:
+        variance = variance + spreads(_gains(others, classes)) ** 2
+    return float((np.abs(_gained(actual, classes) - _gained(reference, classes)) / np.sqrt(variance)).max())
 
-    def gained(answers: Array) -> NDArray[np.float64]:
-        return np.bincount(answers.argmax(axis=1), minlength=classes).astype(np.float64)
 
-    before = gained(reference)
-    each = np.stack([gained(run) - before for run in runs])
-    # Counts are whole: one sample more or less is no finding.
-    return float((np.abs(gained(actual) - before) / np.sqrt(spreads(each) ** 2 + 1)).max())
+def _gained(answers: Array, classes: int) -> NDArray[np.float64]:
+    """Samples of each class."""
+    return np.bincount(answers.argmax(axis=1), minlength=classes).astype(np.float64)
+
+
+def _gains(known: Known, classes: int) -> NDArray[np.float64]:
+    """Samples that each class gains in every run, (K, classes)."""
+    before = _gained(known.reference, classes)
+    return np.stack([_gained(run, classes) - before for run in known.runs])
 
 
 OF_CLASSES: dict[str, Paired] = {"shift": shift, "slope": slope, "worst": worst, "excess": excess, "net": net}
 """Figures of probabilities; of logits after their softmax."""
 
+PAIRED = (*OF_CLASSES, "unrelated")
+"""Names of all of them, in the order in which they are shown."""
+
+OF_ALL: frozenset[str] = frozenset({"shift", "slope", "net"})
+"""Figures of all samples together, which the runs tell of other samples than their own, too."""
+
 OF_NUMBERS: dict[str, Paired] = {"shift": shift, "slope": slope, "worst": worst}
 """Figures of scores and values."""
 
 
-def figures_of(kind: str) -> dict[str, Paired]:
-    """Figures that an output of a kind has; none for integers, ranked lists and constants."""
+def figures_of(kind: str, rank: int = 2) -> dict[str, Paired]:
+    """Figures that an output of a kind and rank has; none for integers, ranked lists and constants."""
     if kind in {"probabilities", "logits"}:
-        return OF_CLASSES
+        # Of several decisions in a sample none is the sample's.
+        return OF_CLASSES if rank == 2 else OF_NUMBERS
     return OF_NUMBERS if kind in {"scores", "values"} else {}
 
 
 def comparable(values: Array, kind: str) -> Array:
-    """Outputs as the figures take them: logits as probabilities."""
-    return softmax(values) if kind == "logits" else values
+    """Outputs as the figures take them: logits (N, …, classes) as probabilities."""
+    if kind != "logits":
+        return values
+    return softmax(values.reshape(-1, values.shape[-1])).reshape(values.shape)
 
 
 def left_out(figure: Paired, reference: Array, runs: Sequence[Array]) -> tuple[float, ...]:
     """Figure of every run as if it were the engine, among the others."""
     stacked = np.stack(list(runs))
-    return tuple(figure(stacked[i], reference, np.delete(stacked, i, axis=0)) for i in range(len(stacked)))
+    return tuple(
+        figure(stacked[i], reference, Known(np.delete(stacked, i, axis=0), reference)) for i in range(len(stacked))
+    )
 
 
 def unrelated(actual: Array, reference: Array) -> float | None:

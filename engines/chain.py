@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError, DataError, RunnerError, UnavailableError
 from engines.formats import registry
@@ -51,6 +51,8 @@ class Chain(References):
     brought: Mapping[str, Path] = field(default_factory=dict)
     """Engines made elsewhere, by format: they are checked instead of converting."""
     _failed: dict[str, ConversionError] = field(default_factory=dict, repr=False)
+    known: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What those who judge have found out, so that a process finds it out once; the keys are theirs."""
 
     @cached_property
     def samples(self) -> Samples:
@@ -108,6 +110,10 @@ class Chain(References):
         own = registry.find(variant.format).artifact(variant)
         with blamed(Unusable(self.spec.name, own, BUILT), ConversionError):
             return self._made(own)
+
+    def brought_file(self, variant: Variant) -> Path | None:
+        """The user's own file that a variant's artifact is; None where it was made here, or from such a file."""
+        return self.brought.get(registry.find(variant.format).artifact(variant).format)
 
     def needs(self, variant: Variant) -> tuple[Variant, ...]:
         """The variants whose artifacts a variant is made from, each from the next; that which it runs comes first."""

@@ -15,8 +15,8 @@ from fixtures.chain import QUICK
 from fixtures.judge import MORE_SAMPLES, RESIZED, SAMPLES
 from trial.bearable import answered
 from trial.draws import model_inputs
-from trial.rows import row
-from trial.rules import magnitude, output_scales
+from trial.rules import allowed_sum
+from trial.scales import magnitude, output_scales
 
 pytestmark = pytest.mark.consistency
 
@@ -70,11 +70,18 @@ def test_signature_is_that_of_the_model(spec, runner, samples):
         }
 
 
-def test_outputs_are_finite_and_sum_to_one(spec, runner, samples, contrast):
+@pytest.mark.formats("onnx", precisions=("int8",))
+def test_what_is_quantized_is_dequantized_by_the_same_scale(chain, variant):
+    """A tensor is read by the scale and the zero point that it was written by, wherever a file says both."""
+    wrong = registry.find(variant.format).mismatched_scales(chain.file(variant))
+    assert not wrong, f"{variant} of {chain.spec.name}: {'; '.join(wrong)}"
+
+
+def test_outputs_are_finite_and_sum_to_one(chain, spec, runner, samples, contrast):
     """Outputs are finite, scores lie in [0, 1], and probabilities sum to one, but for the variant's rounding."""
     sets = ((samples.inputs, "samples"), (contrast.inputs, "stress"))
     for (inputs, kind), one in product(sets, (runner, *runner.beside)):
-        allowed = row(runner.variant.row_name, kind, spec.tolerances, spec.source).tolerance.sum
+        allowed = allowed_sum(chain, runner.variant, kind)
         for name, array in one(inputs).items():
             # Each of the scores that are integers inside may be off by a step.
             step = runner.grids[name].step if name in runner.grids else 0.0

@@ -12,7 +12,8 @@ from conformance.cause import Cause
 from conformance.compare import Comparison
 from conformance.diagnose import diagnose, missing_samples
 from engines.errors import EngineError
-from trial.rules import Outputs, Rule, compare_of, rule_of, without
+from trial.outputs import Outputs, without
+from trial.rules import Rule, compare_of, rule_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

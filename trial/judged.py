@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from conformance.compare import name_problems, structural_problems
-from conformance.ranked import aligned
-from engines.errors import ConversionError, RunnerError
+from conformance.compare import Grid
+from engines.errors import ConversionError, EngineError, RunnerError
+from engines.formats import registry
 from engines.formats.onnx.fp16 import InFp16, kept_in_fp16
-from engines.variant import REFERENCE
-from trial.examine import DEEPER
+from trial.batching import moved_by_batching
+from trial.outputs import Outputs, furthest
 from trial.overflow import lost_in_fp16
-from trial.rounding import own_rule
-from trial.rows import batching, row
-from trial.rules import Outputs, compare_of, magnitude, output_scales, rule_of
+from trial.own_noise import noise_at
+from trial.rules import allowed_sum, compare_by, rule_of
 from trial.sets import RESIZED
 
 if TYPE_CHECKING:
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
 
     from conformance.compare import Comparison
     from engines.chain import Chain
-    from engines.model.spec import ModelSpec
     from engines.runner import Runner
     from engines.variant import Variant
     from trial.rules import Rule
@@ -35,12 +31,6 @@ if TYPE_CHECKING:
 
 PASSES, CANNOT, WIDE, FAILS = "passes", "cannot", "wide", "fails"
 """What becomes of a variant: it agrees; it cannot be built or run; figures alone are beyond its row; or more."""
-
-HALF_STEP = 2.0**-10
-"""What FP16's rounding may move it by: a step of the largest value, where an engine adds in another order."""
-
-BATCH = 7
-"""The batch that single samples are compared with: it divides none of the counts of samples."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +43,27 @@ class Verdict:
 
 
 def compared(chain: Chain, runner: Runner, kind: str, given: Outputs) -> tuple[Rule, Comparison]:
-    """Compare outputs with the reference's on inputs of a kind, ``samples`` or ``stress``; and by which rule.
+    """Compare outputs with the reference's on inputs of a kind, ``samples`` or ``stress``; and by which rule."""
+    grids = {name: Grid(*found) for name, found in runner.grids.items()}
+    return compared_by(chain, runner.variant, kind, given, grids)
 
-    Where an FP16 engine of one's own model is beyond its row, by the wider rule of what rounding does to that model.
-    """
-    rule = rule_of(chain, runner.variant, kind, len(next(iter(given.inputs.values()))))
-    comparison = compare_of(runner, given, rule)
-    beyond = not comparison.passed and not comparison.problems
-    if beyond and (own := own_rule(chain, runner.variant, kind, rule, given.inputs)):
-        return own, compare_of(runner, given, own)
-    return rule, comparison
+
+def compared_by(
+    chain: Chain, variant: Variant, kind: str, given: Outputs, grids: Mapping[str, Grid]
+) -> tuple[Rule, Comparison]:
+    """The same of answers whose engine is not at hand; ``grids`` says which outputs are integers inside."""
+    rule = rule_of(chain, variant, kind, len(next(iter(given.inputs.values()))))
+    comparison = compare_by(chain.spec, given, rule, grids)
+    if rule.noise is None or comparison.passed or comparison.problems:
+        return rule, comparison
+    # The twin is run on few of the samples, or on other made-up inputs: it is asked where the engine is furthest off.
+    rest = given.without(chain.spec.constants)
+    try:
+        others = noise_at(chain, rule.noise, rest.part(furthest(rest)))
+    except EngineError:
+        return rule, comparison
+    rule = replace(rule, noise=replace(rule.noise, others=others))
+    return rule, compare_by(chain.spec, given, rule, grids)
 
 
 def judged(chain: Chain, variant: Variant, sets: Sets) -> Verdict:
@@ -72,6 +73,7 @@ def judged(chain: Chain, variant: Variant, sets: Sets) -> Verdict:
         with chain.runner(variant) as runner:
             for one in (runner, *runner.beside):
                 found.judge(chain, one, sets)
+        found.wrong += registry.find(variant.format).mismatched_scales(chain.file(variant))
         if variant.format == "onnx":
             found.wrong += _lost_in_fp16(chain, variant, sets)
     except (ConversionError, RunnerError) as error:
@@ -115,7 +117,7 @@ class _Found:
 def unsound(chain: Chain, runner: Runner, given: Set, outputs: Arrays) -> list[str]:
     """What is wrong with outputs by themselves that no comparison tells: shapes, and scores beyond [0, 1]."""
     spec, count = chain.spec, len(next(iter(given.inputs.values())))
-    allowed = row(runner.variant.row_name, given.kind, spec.tolerances, spec.source).tolerance.sum
+    allowed = allowed_sum(chain, runner.variant, given.kind)
     found = []
     for output in spec.outputs:
         array = outputs[output.name]
@@ -128,59 +130,6 @@ def unsound(chain: Chain, runner: Runner, given: Set, outputs: Arrays) -> list[s
             if array.min() < 0 or array.max() > 1 + max(allowed, step):
                 found.append(f"{output.name!r} has {output.kind} from {array.min():g} to {array.max():g}")
     return found
-
-
-def moved_by_batching(chain: Chain, runner: Runner, given: Set) -> tuple[list[str], list[str]]:
-    """What batches of BATCH, and all samples at once, do to what samples answer alone.
-
-    First what no rounding does, then what is beyond the row alone: FP32's parts of an engine may add in another order.
-    """
-    alone = runner.in_batches(given.inputs, 1)
-    cut = {f"batches of {BATCH}": runner.in_batches(given.inputs, BATCH), "one batch": runner(given.inputs)}
-    allowed, rounding = allowed_of_batching(chain.spec, runner.variant, runner.way), _most_of_rounding(runner.variant)
-    scales = output_scales(chain)
-    wrong: list[str] = []
-    wide: list[str] = []
-    for what, outputs in cut.items():
-        if problems := different(outputs, alone, chain.spec):
-            wrong += [f"{what}: {problem}" for problem in problems]
-            continue
-        for name, difference in distances(outputs, alone, chain.spec).items():
-            needed = float(difference.max()) / magnitude(scales, name)
-            if needed > allowed:
-                told = f"{what}: {name!r} moves by {needed:.2e} of {allowed:.2e} allowed"
-                (wide if needed < rounding else wrong).append(told)
-    return wrong, wide
-
-
-def allowed_of_batching(spec: ModelSpec, variant: Variant, way: str = "") -> float:
-    """What batching may move an answer by, relative to the largest; ``way`` is other than the usual one where named."""
-    usual, _ = batching(variant.row_name, spec.tolerances, spec.source)
-    if not way or variant.precision.startswith("int8"):
-        return usual
-    # Kernels that nobody measured may add in another order for another batch, as TensorFlow's do; integers have none.
-    return max(usual, batching(REFERENCE.row_name)[0])
-
-
-def _most_of_rounding(variant: Variant) -> float:
-    """What rounding moves an answer by at most, whatever the row says."""
-    return HALF_STEP if variant.precision == "fp16" else DEEPER * batching(REFERENCE.row_name)[0]
-
-
-def different(actual: Arrays, alone: Arrays, spec: ModelSpec) -> list[str]:
-    """Why outputs have no difference from those of single samples: names, shapes, dtypes, NaN."""
-    return name_problems(actual, alone) or [
-        problem
-        for name, array in alone.items()
-        for problem in structural_problems(name, actual[name], array, constant=name in spec.constants)
-    ]
-
-
-def distances(actual: Arrays, alone: Arrays, spec: ModelSpec) -> dict[str, NDArray[np.float64]]:
-    """Differences of outputs from those of single samples, by name, ranked ones in the same order."""
-    actual = aligned(actual, alone, [o.name for o in spec.outputs if o.kind == "ranked"])
-    both = {o.name: (np.atleast_1d(actual[o.name]), np.atleast_1d(alone[o.name])) for o in spec.outputs}
-    return {name: np.abs(got.astype(np.float64) - expected) for name, (got, expected) in both.items()}
 
 
 def _lost_in_fp16(chain: Chain, variant: Variant, sets: Sets) -> Iterator[str]:

@@ -10,7 +10,8 @@ import numpy as np
 from conformance.cause import Cause
 from engines.formats.onnx.fp16 import InFp16
 from engines.formats.onnx.fp32_parts import FP16_LARGEST
-from trial.rules import Outputs, Rule, compare_of, without
+from trial.outputs import Outputs, without
+from trial.rules import Rule, compare_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

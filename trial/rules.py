@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.compare import ANY, Comparison, Grid, Scale, Tolerance, compare
+from conformance.compare import ANY, ANYTHING, Comparison, Grid, Tolerance, compare
+from conformance.tolerances import HEADROOM
 from engines.errors import EngineError
 from engines.formats import registry
+from trial.own_noise import own_noise
 from trial.rows import row
+from trial.scales import output_kinds, output_scales, output_thresholds
+from trial.twin import TwinError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from conformance.compare import Scale
+    from conformance.noise import Noise
     from engines.chain import Chain
     from engines.model.spec import ModelSpec
     from engines.runner import Runner
     from engines.variant import Variant
+    from trial.outputs import Outputs
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -29,32 +36,12 @@ MANY = 16
 
 
 @dataclass(frozen=True)
-class Outputs:
-    """What an engine answered on inputs, and what the reference did; all by name, (N, …)."""
-
-    inputs: Arrays
-    actual: Arrays
-    reference: Arrays
-
-    def part(self, few: slice | NDArray[np.intp]) -> Outputs:
-        """Some of the samples, of outputs that all have a batch axis."""
-        return Outputs(
-            *({n: a[few] for n, a in arrays.items()} for arrays in (self.inputs, self.actual, self.reference))
-        )
-
-    def without(self, names: frozenset[str]) -> Outputs:
-        """The same without some outputs, such as those that have no batch axis."""
-        return Outputs(self.inputs, *(without(arrays, names) for arrays in (self.actual, self.reference)))
-
-
-def without(outputs: Arrays, names: frozenset[str]) -> dict[str, NDArray[Any]]:
-    """Outputs but for some, by name."""
-    return {name: array for name, array in outputs.items() if name not in names}
-
-
-@dataclass(frozen=True)
 class Rule:
-    """What outputs are judged by: the variant's tolerance, and the magnitudes of logits and values.
+    """What outputs are judged by: what the precision does to the model, and the variant's row.
+
+    Of outputs that ``noise`` is told of, ``tolerance`` is a ceiling; others are judged by it. ``scales`` are magnitudes
+    of logits and values. ``why`` says in words what decides, ``untold`` why there is no noise where some was wanted.
+    ``first`` are the samples that the noise is told on.
 
     ``converted`` and ``ask`` are for the cause of a failure. The one is whether the engine was made from the SavedModel
     and is fed by its runner here. The other returns the SavedModel's outputs on other inputs, or None where it cannot.
@@ -64,45 +51,89 @@ class Rule:
     scales: Mapping[str, Scale]
     converted: bool = False
     ask: Callable[[Arrays], Arrays | None] = lambda _: None
+    noise: Noise | None = None
+    why: str = ""
+    first: Arrays = field(default_factory=dict)
+    untold: str = ""
 
+    def tolerances(self, names: Iterable[str], count: int) -> dict[str, Tolerance]:
+        """Tolerance of every output on so many inputs."""
+        noise = self.noise
+        known = noise.limits if noise else {}
+        return {n: noise.tolerance(n, count, self.tolerance) if noise and n in known else self.tolerance for n in names}
 
-OWN_SCALE = ("probabilities", "scores", "integers")
-"""The kinds of outputs whose differences are absolute."""
+    def aligned(self, inputs: Arrays) -> bool:
+        """Whether inputs start with the samples that the noise is told on."""
+        return bool(self.first) and all(
+            name in inputs and np.array_equal(inputs[name][: len(array)], array) for name, array in self.first.items()
+        )
+
 
 EXACT = 0.01
 """The share of the variance of values that FP32 may lose: rounding loses a millionth, and any fault far more."""
 
 
-def output_kinds(spec: ModelSpec) -> dict[str, str]:
-    """What each output of a model holds, as a comparison asks for it."""
-    return {o.name: o.kind for o in spec.outputs}
-
-
-def output_thresholds(spec: ModelSpec) -> dict[str, float]:
-    """Where the scores of each output of a model decide."""
-    return {o.name: o.threshold for o in spec.outputs}
-
-
-def output_scales(chain: Chain) -> dict[str, Scale]:
-    """Magnitudes of outputs that have no scale of their own: those of the reference's on the samples."""
-    names = [o.name for o in chain.spec.outputs if o.kind not in OWN_SCALE]
-    reference = chain.reference("samples", chain.samples.inputs) if names else {}
-    return {name: Scale.of(reference[name]) for name in names}
-
-
-def magnitude(scales: Mapping[str, Scale], output: str) -> float:
-    """What differences of an output are divided by; 1 for those with a scale of their own, and where all is zero."""
-    return (scales[output].largest if output in scales else 0.0) or 1.0
-
-
 def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
-    """What a variant's outputs are judged by on ``count`` inputs of a kind: ``samples`` or ``stress``."""
+    """What a variant's outputs are judged by on ``count`` inputs of a kind: ``samples`` or ``stress``.
+
+    That is what its precision does to the model, told by the model's twin. The row of the table is a ceiling where it
+    was measured on this very model; elsewhere the next coarser precision's is, for samples. A tolerance in the model's
+    own file wins over both. Without a twin the row decides alone.
+    """
     tolerance = row(variant.row_name, kind, chain.spec.tolerances, chain.spec.source).tolerance
     if variant.precision == "fp32":
         tolerance = replace(tolerance, spread=EXACT, integers=0.0)
-    if kind == "stress" and variant.precision.startswith("int8") and not _measured(chain, variant):
-        tolerance = _on_average(tolerance, count)
-    return Rule(tolerance, output_scales(chain), _converted(chain, variant), lambda inputs: _asked(chain, inputs))
+    tolerance = replace(tolerance, sum=allowed_sum(chain, variant, kind))
+    rest = (output_scales(chain), _converted(chain, variant), lambda inputs: _asked(chain, inputs))
+    if kind in chain.spec.tolerances.get(variant.row_name, {}):
+        why = f"{tolerance.why} ({chain.spec.source}: an own tolerance, which wins over what the model's twin tells)"
+        return Rule(tolerance, *rest, why=why)
+    try:
+        noise = own_noise(chain, variant, kind)
+    except TwinError as error:
+        if kind == "stress" and variant.precision.startswith("int8") and not _measured(chain, variant):
+            tolerance = _on_average(tolerance, count)
+        why = f"{tolerance.why}; by this row of the table alone, for {error}"
+        return Rule(tolerance, *rest, why=why, untold=str(error))
+    if _measured(chain, variant) or (chain.spec.bundled and kind == "samples"):
+        tolerance = replace(tolerance, why=f"the row of {variant.row_name}: {tolerance.why}")
+    else:
+        tolerance = _ceiling(tolerance, variant, kind)
+    first = {name: array[: noise.samples] for name, array in chain.samples.inputs.items()} if kind == "samples" else {}
+    return Rule(tolerance, *rest, noise, f"{noise.why}; at most {tolerance.why}", first)
+
+
+def allowed_sum(chain: Chain, variant: Variant, kind: str) -> float:
+    """How far probabilities of a variant may be from summing to one: each is rounded by 2^-11 of itself in FP16."""
+    found = row(variant.row_name, kind, chain.spec.tolerances, chain.spec.source).tolerance.sum
+    stored = variant.precision in registry.find(variant.format).stored_between
+    own = chain.spec.bundled or kind in chain.spec.tolerances.get(variant.row_name, {})
+    return max(found, HALF) if stored and not own else found
+
+
+HALF = 2.0**-11
+"""What rounding to FP16 moves a number by at most, relative to it."""
+
+
+def _ceiling(own: Tolerance, variant: Variant, kind: str) -> Tolerance:
+    """What no engine of a model that nobody measured may need, whatever its precision does to it.
+
+    An FP32 engine that needs what FP16 needs is none, and so on. What INT8 may need has four times its own row.
+    """
+    spread = {"spread": ANY} if kind == "stress" and variant.precision.startswith("int8") else {}
+    if kind != "samples":
+        why = "anything: these inputs are no samples"
+        return replace(ANYTHING, sum=own.sum, integers=own.integers, why=why, **spread)
+    coarser = {"fp32": "onnx-fp16", "fp16": "onnx-int8"}.get(variant.precision)
+    if coarser is not None:
+        found, why = row(coarser, kind).tolerance, f"what {coarser} has in its row"
+        return replace(found, sum=own.sum, spread=own.spread, integers=own.integers, why=why)
+    most = {name: min(1.0, getattr(own, name) * times) for name, times in MOST.items()}
+    return replace(own, **most, why=f"{HEADROOM:g} times the row of {variant.row_name}")
+
+
+MOST: Mapping[str, float] = {"max": HEADROOM, "mean": HEADROOM, "kl": HEADROOM**2, "margin": ANY, "flips": HEADROOM}
+"""By how many times a figure of INT8's row may grow at most: the divergence goes with the square of a difference."""
 
 
 def _converted(chain: Chain, variant: Variant) -> bool:
@@ -138,13 +169,21 @@ def _on_average(tolerance: Tolerance, count: int) -> Tolerance:
 
 def compare_of(runner: Runner, given: Outputs, rule: Rule) -> Comparison:
     """Compare what a runner answered with the reference, knowing which of its outputs are integers inside."""
-    grids = {name: Grid(*found) for name, found in runner.grids.items()}
-    return compare(
+    return compare_by(runner.spec, given, rule, {name: Grid(*found) for name, found in runner.grids.items()})
+
+
+def compare_by(spec: ModelSpec, given: Outputs, rule: Rule, grids: Mapping[str, Grid]) -> Comparison:
+    """The same of answers whose engine is not at hand; ``grids`` says which outputs are integers inside."""
+    sizes = [len(array) for name, array in given.reference.items() if name not in spec.constants]
+    comparison = compare(
         given.actual,
         given.reference,
-        rule.tolerance,
-        output_kinds(runner.spec),
+        rule.tolerances(given.reference, max(sizes, default=1)),
+        output_kinds(spec),
         scales=rule.scales,
         grids=grids,
-        thresholds=output_thresholds(runner.spec),
+        thresholds=output_thresholds(spec),
     )
+    if rule.noise is None:
+        return comparison
+    return rule.noise.judged(comparison, given.actual, given.reference, aligned=rule.aligned(given.inputs))

@@ -7,26 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from engines.model.sizes import at_size
 from trial.bearable import bearable
 from trial.contrast import contrast_set
-from trial.draws import TEXTURES, textured
+from trial.textures import DRAWN, drawn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.chain import Chain
-    from engines.model.ranges import Ranges
-    from engines.model.spec import InputSpec, ModelSpec
     from trial.bearable import Bearable
 
     Arrays = Mapping[str, NDArray[Any]]
-
-DRAWN, SEED = 64, 21
-"""How many samples are drawn, and from what."""
-
 
 RESIZED = "samples at another size"
 """Name of the sets of samples that are cut, or repeated, to another size of the dynamic dimensions."""
@@ -81,20 +73,5 @@ class Sets:
         names = [f"draw {n}" for n in range(1, DRAWN + 1)]
         return [
             ("contrast", bearable(self.chain, "contrast", *contrast_set(spec, ranges))),
-            ("drawn", bearable(self.chain, "drawn", names, _drawn(spec, ranges))),
+            ("drawn", bearable(self.chain, "drawn", names, drawn(spec, ranges))),
         ]
-
-
-def _drawn(spec: ModelSpec, ranges: Ranges) -> dict[str, NDArray[Any]]:
-    """Samples (DRAWN, …) of all textures by input name, the same anywhere.
-
-    Hypothesis draws others where other modules of the project are loaded: it takes the constants in them for likely.
-    """
-    generator = np.random.default_rng(SEED)
-
-    def one(item: InputSpec, number: int) -> NDArray[Any]:
-        texture, (first, second) = TEXTURES[number % len(TEXTURES)], generator.random(2)
-        seed, shape = int(generator.integers(2**32)), spec.concrete_shape(item, 1)[1:]
-        return textured(ranges[item.name], (first, second), texture, seed, shape)
-
-    return {i.name: np.stack([one(i, n) for n in range(DRAWN)]).astype(i.dtype) for i in spec.inputs}

@@ -22,6 +22,12 @@ FIGURES = {
     "flips": "share of classes changed",
     "sum": "distance of the sum of probabilities from 1",
     "spread": "share of the answers' variance that is lost",
+    "shift": "change of a class's or number's mean, over the model's own noise there",
+    "slope": "change of how far answers reach, over the model's own noise",
+    "worst": "difference of one sample, over the model's own noise there",
+    "excess": "lead that a changed class overcame, over the model's own noise there",
+    "net": "samples that a class gained or lost, over the model's own noise",
+    "unrelated": "share of the answers' variance that does not follow the reference's",
 }
 INPUTS = {
     "samples": "real samples",
@@ -53,7 +59,8 @@ NONE_ALLOWED = "none allowed"
 """What is said for it where something was found, and nothing is allowed."""
 SHORT = (
     "In conformance.json, the terminal and the messages of tests, found is called needed, and the figures are max, "
-    "mean, kl, margin, flips, sum and spread, in the order of these tables; a changed class is a flip."
+    "mean, kl, margin, flips, sum, spread, shift, slope, worst, excess, net and unrelated, in the order of these "
+    "tables; a changed class is a flip."
 )
 
 

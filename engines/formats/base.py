@@ -103,6 +103,13 @@ class Format(abc.ABC):
     rows: str | None = None
     """The format whose tolerance rows count for this one; None where ``tolerances.toml`` stands beside its module."""
 
+    arithmetics: Mapping[str, str] = {}
+    """How its engines compute, by precision: what a model's own noise there is told by (docs/verdict.md). It has the
+    names of ``trial/twin/precision.py``; a precision that is missing is judged by its tolerance rows."""
+
+    stored_between: Collection[str] = ()
+    """The precisions that values have between layers, so that a sum in another order may be a step off behind it."""
+
     device_bound: bool = False
     """Whether its artifacts are made for one kind of device, so that their sizes differ between devices."""
 
@@ -162,6 +169,13 @@ class Format(abc.ABC):
         """The variant whose artifact is run: itself, but for programs that run the engines of another format."""
         return variant
 
+    def arithmetic(self, variant: Variant, spec: ModelSpec, brought: Path | None = None) -> str | None:
+        """How a variant computes, one of :attr:`arithmetics`; None where that is not known.
+
+        ``brought`` is the file, where it was made elsewhere.
+        """
+        return self.arithmetics.get(variant.precision)
+
     def comes_from(self, precision: str, brought: Variant) -> bool:
         """Whether a precision can be made where a brought file stands for all of its format's variants."""
         source = self.source(precision)
@@ -193,6 +207,13 @@ class Format(abc.ABC):
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers of a brought file that have weights, and their precision."""
+        return ()
+
+    def mismatched_scales(self, path: Path) -> Sequence[str]:
+        """Sentences on tensors of a file that are quantized by one scale and dequantized by another: a fault by itself.
+
+        None where the file cannot say such a thing, as most kinds cannot: there a tensor has one scale.
+        """
         return ()
 
     def inspect(self, path: Path, spec: ModelSpec) -> str:

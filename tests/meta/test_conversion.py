@@ -8,7 +8,6 @@ import pytest
 from engines.errors import ConversionError
 from engines.formats.onnx.build import FILE, build_fp32, build_int8
 from engines.formats.onnx.build_fp16 import build_fp16
-from engines.formats.onnx.fp16 import rounded
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.savedmodel.runner import SavedModelRunner
@@ -214,11 +213,3 @@ def test_a_mask_or_a_bound_beyond_fp16_is_no_weight(saved, tmp_path, name):
     folder, spec = saved(name)
     assert build_tflite(folder, spec, "fp16", tmp_path) == {}
     assert (tmp_path / "model.tflite").is_file()
-
-
-def test_a_mask_leaves_no_infinity_where_fp16s_rounding_is_measured(onnx_fp32):
-    """The model that is rounded for comparison keeps it as it is: infinite times zero would tell nothing."""
-    from onnx import numpy_helper
-
-    stored = rounded(onnx_fp32("a mask")[0]).graph.initializer
-    assert min(float(numpy_helper.to_array(t).min()) for t in stored if t.data_type == 1) == -1e9

@@ -14,7 +14,8 @@ from engines.errors import UnavailableError
 from engines.formats.tflite.runner import TFLiteRunner
 from engines.variant import Variant
 from trial.causes import cause
-from trial.rules import Outputs, Rule, rule_of
+from trial.outputs import Outputs
+from trial.rules import Rule, rule_of
 
 COUNT, CLASSES, BATCH = 40, 6, 16
 GENERATOR = np.random.default_rng(7)

@@ -80,6 +80,7 @@ def test_its_variants_are_listed_built_judged_batched_and_timed(first, model):
     """The header names its engine, and its row of the summary has every figure, a speed and a verdict."""
     assert first.returncode == pytest.ExitCode.OK, first.stdout + first.stderr
     assert "engine: numpy, ONNX's reference evaluator" in first.stdout
+    assert "dense: judged by rows of the tables alone: numpy-fp32 on samples: " in first.stdout
     lines = (re.split(r" {2,}", line) for line in first.stdout.splitlines())
     headings, row = (line for line in lines if line[0] in {"variant", "dense-numpy-fp32"})
     found = dict(zip(headings, row, strict=True))

@@ -27,7 +27,8 @@ from engines.variant import REFERENCE, Variant
 from fixtures.chain import CHAINS, Shared
 from tests.meta.apart import environment_apart
 from trial.causes import cause
-from trial.rules import Outputs, compare_of, rule_of
+from trial.outputs import Outputs
+from trial.rules import compare_of, rule_of
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUT, OUTPUT = "input_1", "dense_1"

@@ -24,7 +24,8 @@ from fixtures.chain import CHAINS, artifact_folder
 from tests.meta import stand_in
 from tests.meta.stand_in_plugin import SEPARATOR
 from trial.causes import cause
-from trial.rules import Outputs, compare_of, rule_of
+from trial.outputs import Outputs
+from trial.rules import compare_of, rule_of
 
 INPUT, OUTPUT = "input_1", "dense_1"
 VARIANT = Variant("cpp8", "fp32", BatchProfile(1, 16, 32))

@@ -25,8 +25,11 @@ from fixtures.ledger import RECORDS, Ledger, properties
 from fixtures.records import Batching, Compared, sent
 from fixtures.reporting import Table
 from tests.meta.apart import environment_apart
+from trial import rules
 from trial.causes import SPREAD, cause
-from trial.rules import Outputs, Rule, compare_of, rule_of
+from trial.outputs import Outputs
+from trial.rules import Rule, compare_of, rule_of
+from trial.twin import TwinError
 
 ROOT = Path(__file__).resolve().parents[2]
 ONNX = Variant("onnx", "fp32")
@@ -385,8 +388,13 @@ def test_an_engine_of_nan_is_not_called_one_of_other_weights(pytestconfig, tmp_p
     )
 
 
-def test_int8_of_a_model_that_was_not_measured_is_judged_on_average_under_stress(digits):
+def test_int8_without_a_twin_is_judged_on_average_under_stress(digits, monkeypatch):
     """Beyond its calibrated range INT8 is the model's own; a bundled one, FP32, and real samples keep every figure."""
+
+    def refuse(*_):
+        raise TwinError("none")
+
+    monkeypatch.setattr(rules, "own_noise", refuse)
     elsewhere = replace(digits, spec=replace(digits.spec, path=ROOT / "elsewhere.toml"))
     int8, average = Variant("onnx", "int8"), ("mean", "kl", "sum")
     for chain, variant, kind, count, judged in (

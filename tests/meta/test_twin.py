@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from trial.twin import PRECISIONS, Precision, Twin, TwinError
+from trial.twin.cost import LEAST, MOST
 from trial.twin.weights import drawn_in_float, drawn_on_grid, nearest
 
 FLOATS, INTEGERS = 1, 7
@@ -87,23 +88,37 @@ def test_one_seed_gives_one_answer_and_runs_differ(precision, samples):
 
 def test_no_noise_gives_the_answers_of_the_model(samples):
     """Unit roundoffs of zero leave every bit, of all outputs and in all batches."""
-    twin = Twin.of(dense(), Precision("none"), batch=32)
+    twin = Twin.of(dense(), Precision("none"))
     (run,) = twin.runs(samples, 1)
     for name, expected in plain(dense(), samples).items():
         np.testing.assert_allclose(run[name], expected, rtol=1e-6, atol=1e-7)
         assert run[name].dtype == expected.dtype
 
 
-def test_all_runs_share_one_session(samples, monkeypatch):
-    """Session is opened once for all runs and batches."""
+def test_weights_of_a_run_are_constants_in_one_session(samples, monkeypatch):
+    """Each run opens one session for all its batches, which is fed nothing but the model's inputs."""
     import onnxruntime
 
-    twin = Twin.of(dense(), "fp16", batch=16)
+    twin = Twin.of(dense(), "fp16")
     opened = []
     real = onnxruntime.InferenceSession
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: opened.append(1) or real(*a, **k))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *a, **k: opened.append(real(*a, **k)) or opened[-1])
     assert len(twin.runs(samples, 5)) == 5
-    assert len(opened) == 1
+    assert [[i.name for i in session.get_inputs()] for session in opened] == [list(twin.called.values())] * 5
+
+
+def test_a_large_model_is_run_on_fewer_samples():
+    """As many samples are run as a number of multiplications allows, and eight of any model."""
+    from onnx import helper
+
+    def samples_of(width):
+        weights = {"w": np.zeros((width, width), np.float32)}
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+        rows = ("n", 4096, width)
+        return Twin.of(model_of(nodes, weights, [("y", rows)], [("x", rows)]), "fp32").samples
+
+    assert samples_of(16) == MOST
+    assert MOST > samples_of(512) >= samples_of(2048) == LEAST
 
 
 def test_coarser_precisions_move_answers_further(samples):

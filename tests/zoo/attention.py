@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data import spots, table, tokens
-from zoo.entry import Entry, Fails, Wide
+from zoo.entry import Entry, Fails
 from zoo.fitting import apart, features, fit_head, seeded, solve
 from zoo.saving import save_keras, save_module, save_samples
 
@@ -123,7 +123,6 @@ ENTRIES = (
         padmask,
         {"topic": "probabilities"},
         expected={
-            "onnx-int8": Wide("kl 0.81 of 0.80 on contrast"),
             "tflite-int8": Fails("the one constant of -1e9 sets the step of the scores, in which they vanish"),
         },
         quick=True,
@@ -133,20 +132,12 @@ ENTRIES = (
         "a transformer with a padding mask",
         transformer,
         {"topic": "probabilities"},
-        expected={
-            "onnx-int8": Wide("batches move it by 2.4e-7 of 0: some of it stays in FP32"),
-            "tflite-int8": Wide("margin 0.18 of 0.15 on samples"),
-        },
     ),
     Entry(
         "experts",
         "a matrix a head",
         experts,
         {"place": "probabilities"},
-        expected={
-            "onnx-int8": Wide("kl 0.85 of 0.80 on contrast"),
-            "tflite-int8": Wide("kl 0.63 of 0.40 on contrast"),
-        },
         quick=True,
     ),
     Entry(
@@ -154,7 +145,6 @@ ENTRIES = (
         "GroupQueryAttention and RMSNormalization",
         grouped_queries,
         {"place": "probabilities"},
-        expected={"tflite-int8": Wide("kl 0.51 of 0.40 on drawn inputs")},
         layers=("GroupQueryAttention", "RMSNormalization"),
     ),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data import spots
-from zoo.entry import ONNX, Cannot, Entry, Fails
+from zoo.entry import ONNX, Cannot, Entry, Fails, Wide
 from zoo.fitting import apart, features, fit_head, seeded, solve
 from zoo.saving import save_keras, save_module, save_samples
 
@@ -188,6 +188,13 @@ ENTRIES = (
         | {"tflite-int8": Fails("counts of up to thousands share one input step, in which the small ones are alike")},
     ),
     Entry("towers", "two towers of ids", towers, {"match": "scores"}),
-    Entry("switches", "boolean inputs", switches, {"heat": "values"}),
+    Entry(
+        "switches",
+        "boolean inputs",
+        switches,
+        {"heat": "values"},
+        # TFLite adds in another order than the ONNX does: what it has in between is beyond its calibrated range.
+        expected={"tflite-int8": Wide("max 2.2e-2 of 1.2e-2 in one sample of 400")},
+    ),
     Entry("ranking", "the best five and their scores", ranking, {"scores": "ranked", "items": "ranked"}),
 )

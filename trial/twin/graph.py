@@ -136,7 +136,7 @@ def session(model: Any, *, optimized: bool = True) -> Any:
     options.use_deterministic_compute = True
     options.log_severity_level = 4
     levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED if optimized else levels.ORT_DISABLE_ALL
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=[CPU])
     except Exception as error:  # a dozen unrelated types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,9 +88,9 @@ def _row_size(graph: Graph, name: str, raw: str, share: float) -> list[Any]:
     ]
 
 
-def seeded(model: Any, seed: int) -> None:
-    """Set the seeds of all draws of a twin's graph, each another, from one."""
-    generator = np.random.default_rng([seed, 1])
+def seeded(model: Any, seed: Sequence[int]) -> None:
+    """Set the seeds of all draws of a twin's graph, each another, from those of a run."""
+    generator = np.random.default_rng([*seed, 1])
     for node in model.graph.node:
         if node.op_type == "RandomUniformLike":
             attribute = next(a for a in node.attribute if a.name == "seed")

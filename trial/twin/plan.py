@@ -53,8 +53,8 @@ def _everything(graph: Any) -> Iterator[Any]:
             yield from _everything(body)
 
 
-def length_of_sum(graph: Graph, node: Any) -> int:
-    """How many terms each result of a summing operator has, LONGEST where the graph does not tell; at most that."""
+def length_of_sum(graph: Graph, node: Any, most: int | None = LONGEST) -> int:
+    """How many terms each result of a summing operator has, LONGEST where the graph does not tell; at most ``most``."""
     first, *others = node.input
     weights = graph.constants.get(others[0]) if others else None
     shape = graph.shapes.get(first, ())
@@ -68,7 +68,8 @@ def length_of_sum(graph: Graph, node: Any) -> int:
         terms = shape[0] if any(a.name == "transA" and a.i for a in node.attribute) else shape[1]
     else:
         terms = None
-    return min(terms or LONGEST, LONGEST)
+    found = terms or LONGEST
+    return found if most is None else min(found, most)
 
 
 def lengths_of_sums(graph: Graph) -> dict[str, int]:

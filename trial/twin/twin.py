@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trial.twin.cost import affordable
 from trial.twin.errors import TwinError
 from trial.twin.graph import Graph, exact, first_line, session
 from trial.twin.grids import Grids, add_grids
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-BATCH = 50
+BATCH = 32
 """Samples that are run at once: what bounds the memory."""
 
 
@@ -31,6 +32,7 @@ class Twin:
 
     ``declared`` are sentences on operators that it does not see into. ``called`` maps the model's inputs to those of
     the twin's graph, and ``batch`` is how many samples one call takes: the model's own number where that is fixed.
+    ``samples`` is how many a run can afford.
     """
 
     precision: Precision
@@ -41,20 +43,26 @@ class Twin:
     weights: Mapping[str, Callable[[np.random.Generator], NDArray[np.float32]]]
     grids: Grids | None
     batch: int
+    samples: int
 
     @classmethod
     def of(
-        cls, model: Any, precision: str | Precision, calibration_inputs: Arrays | None = None, batch: int = BATCH
+        cls,
+        model: Any,
+        precision: str | Precision,
+        calibration_inputs: Arrays | None = None,
+        answers: Arrays | None = None,
     ) -> Twin:
         """Make the twin of an onnx.ModelProto in FP32.
 
         ``calibration_inputs``, arrays (N, …) by the graph's input names, are what INT8 finds its ranges with.
+        ``answers`` of the model (N, …) tell how many numbers a run has to keep.
         Raises TwinError where ONNX Runtime cannot run the model, it draws random numbers, or INT8 has no samples.
         """
         chosen = find(precision)
         graph = Graph.of(model)
         sentences = (*declared(graph), *beyond(graph, chosen))
-        inputs, size = graph.inputs, _batch(graph, batch)
+        inputs, size, samples = graph.inputs, _batch(graph), affordable(graph, answers or {})
         grids = None
         if chosen.bits:
             if calibration_inputs is None:
@@ -66,40 +74,46 @@ class Twin:
         graph.feed(weights)
         known = {i.name for i in graph.model.graph.input}
         called = {name: name if name in known else exact(name) for name in inputs}
-        return cls(chosen, sentences, graph.model, called, tuple(graph.outputs), weights, grids, size)
+        return cls(chosen, sentences, graph.model, called, tuple(graph.outputs), weights, grids, size, samples)
 
     def runs(self, inputs: Arrays, k: int, seed: int = 0) -> list[dict[str, NDArray[Any]]]:
         """Outputs (N, …) by graph output name of ``k`` runs on ``inputs`` (N, …); the same for the same seed.
 
-        All runs share one session. Raises TwinError where ONNX Runtime cannot run the inputs, or answers that are
-        finite in one run are not in another.
+        Raises TwinError where ONNX Runtime cannot run the inputs, or answers that are finite in one run are not in
+        another.
         """
-        opened = self._opened(seed)
-        found = [self._run(opened, inputs, np.random.default_rng([seed, 2, run])) for run in range(k)]
+        found = [self._run(inputs, seed, run) for run in range(k)]
         _check_finite(found, self.precision.name)
         return found
 
-    def _opened(self, seed: int) -> Any:
-        import onnx
-
-        # A seed starts one stream for each draw of a session, which its runs go on with.
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        seeded(model, seed)
-        return session(model)
-
-    def _run(self, opened: Any, inputs: Arrays, generator: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def _run(self, inputs: Arrays, seed: int, run: int) -> dict[str, NDArray[Any]]:
         """One run: weights and grids are drawn once, as an engine has one of each, and errors for every sample."""
+        generator = np.random.default_rng([seed, 2, run])
         drawn = {name: draw(generator) for name, draw in self.weights.items()}
         drawn |= self.grids.drawn(generator) if self.grids else {}
+        opened = self._opened(drawn, [seed, run])
         parts = []
         for feeds in self._batches(inputs):
             try:
-                parts.append(opened.run(list(self.outputs), {**drawn, **feeds}))
+                parts.append(opened.run(list(self.outputs), feeds))
             except Exception as error:  # as at loading
                 raise TwinError(f"ONNX Runtime cannot run the twin: {first_line(error)}") from error
         sizes = [len(feeds[next(iter(self.called.values()))]) for feeds in self._batches(inputs)]
         return {name: _joined([part[i] for part in parts], sizes) for i, name in enumerate(self.outputs)}
+
+    def _opened(self, drawn: Arrays, seed: list[int]) -> Any:
+        """Session of one run: what was drawn is constant in it, since ONNX Runtime packs constant weights once."""
+        import onnx
+        from onnx import numpy_helper
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        kept = [value for value in model.graph.input if value.name not in drawn]
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+        model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in drawn.items())
+        seeded(model, seed)
+        return session(model)
 
     def _batches(self, inputs: Arrays) -> Iterator[dict[str, NDArray[Any]]]:
         count = len(inputs[next(iter(self.called))])
@@ -107,10 +121,10 @@ class Twin:
             yield {inside: inputs[name][start : start + self.batch] for name, inside in self.called.items()}
 
 
-def _batch(graph: Graph, wanted: int) -> int:
+def _batch(graph: Graph) -> int:
     """Samples of one call: the model's own number where its inputs fix one."""
     fixed = [graph.shapes[name][0] for name in graph.inputs if graph.shapes.get(name)]
-    return next((size for size in fixed if size), wanted)
+    return next((size for size in fixed if size), BATCH)
 
 
 def _weights(

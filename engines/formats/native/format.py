@@ -10,6 +10,7 @@ from engines.errors import ConversionError
 from engines.formats.base import Format
 from engines.formats.native.program import PROGRAMS, Program
 from engines.formats.tensorrt import build, versions
+from engines.formats.tensorrt.format import TensorRTFormat
 from engines.variant import Variant
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class NativeFormat(Format):
     profiled = True
     timed = False
     rows = "tensorrt"
+    arithmetics = TensorRTFormat.arithmetics
+    stored_between = TensorRTFormat.stored_between
     device_bound = True
     fed_here = False
 

@@ -32,6 +32,8 @@ class OnnxFormat(Format):
     name = "onnx"
     label = "ONNX Runtime"
     precisions = ("fp32", "fp16", "int8")
+    arithmetics: Mapping[str, str] = {"fp32": "fp32", "fp16": "fp16-weights", "int8": "int8-symmetric"}
+    stored_between = ("fp16",)
     file = build.FILE
     suffix = ".onnx"
     packages = packages.PACKAGES
@@ -60,6 +62,23 @@ class OnnxFormat(Format):
     def build(self, job: Job, folder: Path) -> Mapping[str, Any] | None:
         """Convert or quantize; see :mod:`engines.formats.onnx.build`."""
         return recipe.build(job, folder)
+
+    def arithmetic(self, variant: Variant, spec: ModelSpec, brought: Path | None = None) -> str | None:
+        """How a variant computes: on a CPU FP16 graphs are computed in FP32, elsewhere as they say."""
+        found = super().arithmetic(variant, spec, brought)
+        if providers.OPTION.values(spec) != (providers.CPU,):
+            return variant.precision if variant.precision != "int8" else None
+        if found == "int8-symmetric" and brought is not None:
+            from engines.formats.onnx.scales import symmetric_by_channel
+
+            return found if symmetric_by_channel(brought) else None
+        return found
+
+    def mismatched_scales(self, path: Path) -> list[str]:
+        """Sentences on tensors that are quantized by one scale and dequantized by another."""
+        from engines.formats.onnx.scales import mismatched
+
+        return mismatched(path)
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers that have weights, inside of loops and functions too."""

@@ -23,8 +23,6 @@ from engines.formats.onnx.layers import bodies
 from engines.formats.onnx.runner import CPU, OnnxRunner
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from engines.model.spec import ModelSpec
     from engines.runner import Arrays
     from engines.variant import Variant
@@ -77,47 +75,6 @@ def widened(path: Path) -> Any:
         # They only repeat what follows from the rest, and are wrong now.
         del graph.value_info[:]
     return model
-
-
-def rounded(path: Path) -> Any:
-    """FP32 model with its weights rounded to FP16, and every value that it computes outside of loops.
-
-    That is what sound FP16 does, but for sums inside of an operator: those stay in FP32, as engines take them that can.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    model = _load(path)
-    for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(_rounded(numpy_helper.to_array(tensor)), tensor.name))
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    _expose(shown, (name for node in model.graph.node for name in node.output if name))
-    floats = {output.name for output in _session(shown).get_outputs() if output.type == "tensor(float)"}
-    nodes = []
-    for node in model.graph.node:
-        nodes.append(node)
-        for place, name in enumerate(node.output):
-            if name in floats:
-                wide, narrow = f"{name}, in FP32", f"{name}, in FP16"
-                node.output[place] = wide
-                nodes += [
-                    helper.make_node("Cast", [wide], [narrow], to=TensorProto.FLOAT16),
-                    helper.make_node("Cast", [narrow], [name], to=TensorProto.FLOAT),
-                ]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    del model.graph.value_info[:]
-    return model
-
-
-def _rounded(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Values in FP16's steps; bounds and masks beyond its range, and what it would make zero, as they are."""
-    with np.errstate(over="ignore"):
-        narrow = values.astype(np.float16).astype(np.float32)
-    lost = ~np.isfinite(narrow) | ((narrow == 0) & (values != 0))
-    return np.where(lost, values, narrow)
 
 
 def limited(model: Any, tensors: Collection[str]) -> Any:

@@ -26,6 +26,7 @@ class SavedModelFormat(Format):
     name = "savedmodel"
     label = "TensorFlow"
     precisions = ("fp32",)
+    arithmetics: Mapping[str, str] = {"fp32": "fp32"}
     file = FILE
     packages = packages.PACKAGES
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.base import Format
 from engines.formats.tensorrt.build import PLAN
+from engines.formats.tensorrt.format import TensorRTFormat
 from engines.formats.tensorrt_rtx import packages, recipe, targets
 from engines.variant import Variant
 
@@ -28,6 +29,8 @@ class RTXFormat(Format):
     name = "tensorrt-rtx"
     label = "TensorRT for RTX"
     precisions = tuple(recipe.SOURCES)
+    arithmetics = TensorRTFormat.arithmetics
+    stored_between = TensorRTFormat.stored_between
     every_profile = tuple(recipe.SOURCES)
     file = PLAN
     packages = packages.PACKAGES

@@ -26,6 +26,7 @@ class TFLiteFormat(Format):
     name = "tflite"
     label = "LiteRT"
     precisions = ("fp32", "fp16", "int8")
+    arithmetics: Mapping[str, str] = {"fp32": "fp32", "fp16": "fp16-weights", "int8": "int8-asymmetric"}
     file = build.FILE
     suffix = ".tflite"
     packages = packages.PACKAGES

@@ -1,0 +1,52 @@
+"""What an engine answered on inputs, beside the reference's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+FURTHEST = 24
+"""How many samples are looked at where an engine is furthest off."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What an engine answered on inputs, and what the reference did; all by name, (N, …)."""
+
+    inputs: Arrays
+    actual: Arrays
+    reference: Arrays
+
+    def part(self, few: slice | NDArray[np.intp]) -> Outputs:
+        """Some of the samples, of outputs that all have a batch axis."""
+        return Outputs(
+            *({n: a[few] for n, a in arrays.items()} for arrays in (self.inputs, self.actual, self.reference))
+        )
+
+    def without(self, names: frozenset[str]) -> Outputs:
+        """The same without some outputs, such as those that have no batch axis."""
+        return Outputs(self.inputs, *(without(arrays, names) for arrays in (self.actual, self.reference)))
+
+
+def without(outputs: Arrays, names: frozenset[str]) -> dict[str, NDArray[Any]]:
+    """Outputs but for some, by name."""
+    return {name: array for name, array in outputs.items() if name not in names}
+
+
+def furthest(given: Outputs) -> NDArray[np.intp]:
+    """Samples, in their order, where any output that has a batch axis differs most; at most FURTHEST of each output."""
+    count = len(next(iter(given.inputs.values())))
+    found: set[int] = set()
+    for name, array in given.reference.items():
+        if array.ndim and len(array) == count:
+            apart = np.abs(given.actual[name].astype(np.float64) - array).reshape(count, -1).max(axis=1)
+            found.update(np.argsort(-apart, kind="stable")[:FURTHEST].tolist())
+    return np.array(sorted(found), np.intp)
