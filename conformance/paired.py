@@ -90,23 +90,18 @@ def slope(actual: Array, reference: Array, runs: Known, others: Known | None = N
     if size == 0:
         return 0.0
     found = float(((_centred(actual) - origin) * origin).sum()) / size
-    each = _slopes(runs)
-    variance, few, many = float((each.mean(axis=1) ** 2).mean()), len(runs.reference), len(origin)
-    if many > few:
-        # What is due to the runs' few samples shrinks with more of them; what all samples have in common does not.
-        sampled = float(each.var(axis=1).mean()) / few
-        variance = max(variance - sampled * (1 - few / many), variance * few / many)
+    variance = float((_slopes(runs) ** 2).mean())
     if others is not None:
         own = float((_centred(others.reference) ** 2).sum()) / size
-        variance += float(((_slopes(others).mean(axis=1) * own) ** 2).mean())
+        variance += float(((_slopes(others) * own) ** 2).mean())
     return abs(found) / max(float(np.sqrt(variance)), ALIKE)
 
 
 def _slopes(known: Known) -> NDArray[np.float64]:
-    """Change of that in every run and sample, (K, n): the mean over samples is a run's."""
+    """Change of that in every run, (K,)."""
     base = _centred(known.reference)
-    size = (float((base**2).sum()) or 1.0) / len(base)
-    return np.stack([((_centred(run) - base) * base).reshape(len(base), -1).sum(axis=1) / size for run in known.runs])
+    size = float((base**2).sum()) or 1.0
+    return np.array([((_centred(run) - base) * base).sum() / size for run in known.runs])
 
 
 def _centred(values: Array) -> NDArray[np.float64]:
