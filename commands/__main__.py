@@ -14,18 +14,32 @@ from commands import (
     device,
     diff,
     export_csv,
+    export_triton,
     list_models,
     measure,
     noise,
     train,
 )
 
-MODULES = (list_models, describe, train, build, export_csv, check_csv, measure, noise, diff, device, cross_version)
+MODULES = (
+    list_models,
+    describe,
+    train,
+    build,
+    export_csv,
+    export_triton,
+    check_csv,
+    measure,
+    noise,
+    diff,
+    device,
+    cross_version,
+)
 COMMANDS = tuple(module.COMMAND for module in MODULES)
 
 OLDER = """\
 These lines do the same:
-  python -m engines list|describe|train|build|export-csv    list, describe, train, build, export-csv
+  python -m engines list|describe|train|build|export-csv|export-triton    the same names
   python -m fixtures.check_csv                      check
   python -m fixtures.measure                        measure
   python -m conformance diff                        diff

@@ -78,8 +78,12 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         if self._closed:
             raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
         count = self._check(inputs)
-        parts = [self._run(batch) for batch in self._batches(inputs, count)]
+        parts = self._run_all(self._batches(inputs, count))
         return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
+
+    def _run_all(self, batches: Iterator[dict[str, NDArray[Any]]]) -> list[dict[str, NDArray[Any]]]:
+        """Outputs of each batch, in order: one after the other, unless an engine takes several at once."""
+        return [self._run(batch) for batch in batches]
 
     def in_batches(self, inputs: Arrays, size: int) -> dict[str, NDArray[Any]]:
         """Run the samples in calls of ``size`` samples each, the last one with the rest; raises as a call does."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Variant:
-    """One engine under test: format and precision (and, where a format has them, a batch profile).
+    """One engine under test: format and precision (and, where a format has them, a batch profile or an instance).
 
     ``str(variant)`` is the id, such as ``onnx-int8`` or ``tensorrt-fp16-b1.16.32``, for people and file names; nothing
     takes it apart again.
@@ -20,10 +20,12 @@ class Variant:
     format: str
     precision: str
     profile: BatchProfile | None = None
+    instance: str = ""
+    """What tells it from others of its format and precision, which are found elsewhere: the name of a served model."""
 
     def __str__(self) -> str:
         """Id of the variant."""
-        return f"{self.row_name}-{self.profile}" if self.profile else self.row_name
+        return "-".join(str(part) for part in (self.row_name, self.profile, self.instance) if part)
 
     @property
     def row_name(self) -> str:

@@ -34,6 +34,8 @@ def speed(document: Document) -> Markup | None:
         if rows:
             parts.append(tag("div", *_charts(document, rows), class_="charts"))
             parts.append(_table(document, model["name"], rows))
+        if served := [s for s in document.get("served", ()) if s["model"] == model["name"]]:
+            parts.append(_served(model["name"], served))
         if sizes:
             parts.append(sizes)
     if document["floors"]:
@@ -110,6 +112,39 @@ def _table(document: Document, model: str, rows: Sequence[Any]) -> Markup:
             late = ["–", "not timed: wrong answers"]
             cells.append([variant["variant"], *late, *["–"] * (len(headings) - 1 - len(late))])
     return table(f"Speed of {model}: throughput, latency, and how many times as fast", headings, cells)
+
+
+def _served(model: str, rows: Sequence[Any]) -> Markup:
+    """Write the table of speed against the number of clients; the server's own time stands apart."""
+    cells = []
+    for row in rows:
+        server = row["server_ms"]
+        spent = None if server is None else sum(server.values())
+        cells.append(
+            [
+                row["variant"],
+                f"{row['batch']:,}",
+                f"{row['clients']:,}",
+                _rate(row["samples_per_second"]),
+                _milliseconds(row["p50_ms"]),
+                _milliseconds(row["p99_ms"]),
+                _milliseconds(None if server is None else server["queue"]),
+                _milliseconds(None if server is None or spent is None else spent - server["queue"]),
+            ]
+        )
+    headings = [
+        "variant",
+        "batch",
+        "clients",
+        "samples/s",
+        "p50 ms",
+        "p99 ms",
+        "in the server's queue ms",
+        "its work ms",
+    ]
+    return table(
+        f"Served speed of {model}: clients that ask at once, and the server's mean for a request", headings, cells
+    )
 
 
 def _key(document: Document, row: Any) -> tuple[str, str, str | None]:

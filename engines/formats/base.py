@@ -113,6 +113,9 @@ class Format(abc.ABC):
     device_bound: bool = False
     """Whether its artifacts are made for one kind of device, so that their sizes differ between devices."""
 
+    elsewhere: bool = False
+    """Whether its engines are there already, elsewhere: its options name them, and no model's description does."""
+
     apart: bool = False
     """Whether it is built in an environment of its own, whose versions count even without the reference's packages."""
 

@@ -17,7 +17,7 @@ class Option:
     """One option ``--name VALUE`` of a format; ``default`` are the values where it is not given.
 
     ``refuse`` says why a value is not allowed, and what is; None where it is. Where it is ``repeatable``, it may be
-    given several times, each with one value.
+    given several times, each with one value. ``for_one_model`` is one that says something of the only model under test.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Option:
     default: tuple[str, ...]
     refuse: Callable[[str], str | None] = lambda value: None
     repeatable: bool = False
+    for_one_model: bool = False
 
     @property
     def arguments(self) -> Mapping[str, Any]:

@@ -77,11 +77,12 @@ def reference(spec: ModelSpec | None = None) -> Format:
 
 def precisions(reference: Variant = REFERENCE) -> dict[str, tuple[str, ...]]:
     """Precisions that each format can be made in from a reference, the reference's own first."""
+    made = {name: format_ for name, format_ in formats().items() if not format_.elsewhere}
     if reference == REFERENCE:
-        return {name: format_.precisions for name, format_ in formats().items()}
+        return {name: format_.precisions for name, format_ in made.items()}
     found = {
         name: tuple(p for p in format_.precisions if _made_from(Variant(name, p), reference))
-        for name, format_ in formats().items()
+        for name, format_ in made.items()
     }
     return {name: precisions for name, precisions in found.items() if precisions}
 
@@ -97,7 +98,9 @@ def _made_from(variant: Variant, reference: Variant) -> bool:
 
 def variants(spec: ModelSpec) -> tuple[Variant, ...]:
     """Variants of a model, in the order of the chain; the reference's own comes first."""
-    return tuple(v for name, chosen in spec.precisions.items() for v in find(name).variants(spec, chosen))
+    elsewhere = {name: format_.precisions for name, format_ in formats().items() if format_.elsewhere}
+    chosen = {**spec.precisions, **elsewhere}
+    return tuple(v for name, precisions_ in chosen.items() for v in find(name).variants(spec, precisions_))
 
 
 def bringable() -> tuple[str, ...]:

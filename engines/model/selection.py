@@ -95,7 +95,9 @@ def chains(
     if kinds and len(specs) != 1:
         raise SpecError(f"--kind {kinds[0]} is for one model; name one with --model, --saved-model or --onnx")
     specs = [options.with_precisions(options.with_kinds(spec, kinds), precisions) for spec in specs]
-    for option in [*(f"--{format_}" for format_ in files), *(["--samples"] if samples else [])]:
+    of_one = [*(f"--{format_}" for format_ in files), *(["--samples"] if samples else [])]
+    of_one += [f"--{name}" for name, o in registry.options().items() if o.for_one_model and (settings or {}).get(name)]
+    for option in of_one:
         if len(specs) != 1:
             raise SpecError(
                 f"{option} is for one model, and {', '.join(s.name for s in specs)} are under test; "

@@ -84,6 +84,11 @@ class OnnxRunner(Runner):
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
 
     @property
+    def input_names(self) -> dict[str, str]:
+        """Names that the file has for the model's inputs, by the model's."""
+        return dict(self._names.inputs)
+
+    @property
     def output_names(self) -> dict[str, str]:
         """Names that the file has for the model's outputs, by the model's."""
         return dict(self._names.outputs)
