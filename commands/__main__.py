@@ -39,7 +39,7 @@ COMMANDS = tuple(module.COMMAND for module in MODULES)
 
 OLDER = """\
 These lines do the same:
-  python -m engines list|describe|train|build|export-csv|export-triton    the same names
+  python -m engines list|describe|train|build|export-csv|export-triton    those names
   python -m fixtures.check_csv                      check
   python -m fixtures.measure                        measure
   python -m conformance diff                        diff

@@ -43,7 +43,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
     inputs. It refuses what it cannot run with a RunnerError that tells what it takes. ``settings`` states what was
     chosen for it (provider, threads, …), for reports. ``grids`` holds those of the outputs that are integers inside the
     engine, ``steps`` the steps of the inputs that are. ``beside`` are runners of the same engine in other ways, each of
-    which names its ``way``. What is promised of the engine holds for all of them.
+    which names its ``way``. What is promised of the engine holds for all of them. ``in_flight`` is how many batches it
+    takes at once, from as many threads.
     """
 
     def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
@@ -58,6 +59,7 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         self.steps: dict[str, float] = {}
         self.beside: tuple[Runner, ...] = ()
         self.way = ""
+        self.in_flight = 1
         self._closed = False
 
     @abc.abstractmethod

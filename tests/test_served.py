@@ -56,7 +56,7 @@ def test_a_wrong_request_is_refused_and_the_next_is_answered(spec, runner, sampl
     """Each wrong request has an error for its answer, and the server goes on as if there had been none."""
     one = samples.take(0, 1).inputs
     expected = runner(one)
-    connection = Connection(runner.address)
+    connection = Connection(runner.address, binary=runner.binary)
     try:
         for what, inputs, outputs in wrong_requests(spec, runner, connection, one):
             try:

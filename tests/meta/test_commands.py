@@ -18,6 +18,7 @@ OLDER = {
     "engines train": "train",
     "engines build": "build",
     "engines export-csv": "export-csv",
+    "engines export-triton": "export-triton",
     "fixtures.check_csv": "check",
     "fixtures.measure": "measure",
     "conformance diff": "diff",

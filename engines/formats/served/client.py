@@ -90,15 +90,21 @@ class Statistics:
     nanoseconds: Mapping[str, int]
 
 
+BINARY = "binary_tensor_data"
+"""What a server lists among its extensions that takes binary data over HTTP; gRPC has nothing else."""
+
 SPENT = ("queue", "compute_input", "compute_infer", "compute_output")
 """Where a server's time goes, in the protocol's words."""
 
 
 class Connection:
-    """A client for one thread. Everything it cannot do is a RunnerError that names URL, model, and what was found."""
+    """A client for one thread. Everything it cannot do is a RunnerError that names URL, model, and what was found.
 
-    def __init__(self, address: Address) -> None:
-        self.address = address
+    Over HTTP, tensors are JSON where they are not ``binary``, which is an extension of the protocol.
+    """
+
+    def __init__(self, address: Address, *, binary: bool = True) -> None:
+        self.address, self.binary = address, binary
         self._module: Any = importlib.import_module(f"tritonclient.{address.protocol}")
         token = os.environ.get(TOKEN)
         self._headers = {"headers": {"authorization": f"Bearer {token}"}} if token else {}
@@ -207,9 +213,9 @@ class Connection:
     # What it is asked.
 
     def tensor(self, name: str, array: NDArray[Any]) -> Any:
-        """An input as binary data of the request."""
+        """An input with its data in the request."""
         given = self.described(name, array)
-        given.set_data_from_numpy(array)
+        given.set_data_from_numpy(array, **self._as)
         return given
 
     def described(self, name: str, array: NDArray[Any]) -> Any:
@@ -217,8 +223,12 @@ class Connection:
         return self._module.InferInput(name, list(array.shape), PROTOCOL[str(array.dtype)])
 
     def wanted(self, name: str) -> Any:
-        """An output that is asked for, as binary data."""
-        return self._module.InferRequestedOutput(name)
+        """An output that is asked for."""
+        return self._module.InferRequestedOutput(name, **self._as)
+
+    @property
+    def _as(self) -> dict[str, bool]:
+        return {"binary_data": self.binary} if self.address.protocol == "http" else {}
 
     def infer(
         self, inputs: Sequence[Any], outputs: Sequence[Any], request: str, placed: Collection[str] = ()

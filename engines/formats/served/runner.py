@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
-from engines.formats.served.client import DTYPES, Answer, Connection, GoneError, Metadata, UnsupportedError
+from engines.formats.served.client import BINARY, DTYPES, Answer, Connection, GoneError, Metadata, UnsupportedError
 from engines.formats.served.dtypes import PROTOCOL
 from engines.formats.served.memory import EXTENSION, Region
 from engines.runner import Runner, check_signature
@@ -86,6 +86,7 @@ class ServedRunner(Runner):
         self.address, self.in_flight, self.shared_memory = address, in_flight, shared_memory
         self.way = SHARED if shared_memory else ""
         self.retried = 0
+        self.binary = True
         self._own = threading.local()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -102,6 +103,7 @@ class ServedRunner(Runner):
         if not connection.ready():
             raise RunnerError(f"{self.address}: it is not ready; expected it served by {server.name} {server.version}")
         self.extensions = server.extensions
+        self.binary = connection.binary = self.address.protocol == "grpc" or BINARY in server.extensions
         self.metadata = connection.metadata()
         self.names = _checked(self.spec, self.address, self.metadata)
         if self.metadata.largest:
@@ -111,7 +113,7 @@ class ServedRunner(Runner):
             "server": f"{server.name} {server.version}",
             "versions": ", ".join(self.metadata.versions) or "not told",
             "platform": self.metadata.platform or "not told",
-            "over": f"{self.address.protocol}, {'shared memory' if self.shared_memory else 'binary tensors'}",
+            "over": f"{self.address.protocol}, {SHARED if self.shared_memory else 'binary' if self.binary else 'JSON'}",
             "in flight": str(self.in_flight),
         }
 
@@ -255,7 +257,7 @@ class _Link:
 
     def __init__(self, runner: ServedRunner) -> None:
         self._runner = runner
-        self.connection = Connection(runner.address)
+        self.connection = Connection(runner.address, binary=runner.binary)
         self.inputs, self.outputs = Region(self.connection), Region(self.connection)
 
     def ask(self, request: str, inputs: Mapping[str, NDArray[Any]]) -> Answer:
