@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from commands.export_triton import COMMAND
+from conformance.report.speed import speed
 from engines.errors import RunnerError, SpecError
 from engines.formats import registry
 from engines.formats.served import runner as running
@@ -309,3 +310,26 @@ def test_a_server_that_cannot_be_opened_fails_once(digits):
     with pytest.raises(RunnerError, match="cannot be reached") as told:
         chain.runner(variant)
     assert str(told.value.unusable) == "served-fp32-m of digits_vgg cannot be opened"
+
+
+@pytest.mark.parametrize(
+    "server", [{"queue": 2.0, "compute_input": 0.5, "compute_infer": 3.0, "compute_output": 0.5}, None]
+)
+def test_the_report_has_client_and_server_time_apart(server):
+    """The table has what clients saw, and the server's queue and work beside it; a dash where it counts nothing."""
+    row = {"model": "m", "variant": "served-fp32-m", "clients": 8, "batch": 32, "requests": 9, "server_ms": server}
+    row |= {"samples_per_second": 1234.0, "p50_ms": 7.0, "p99_ms": 9.0}
+    document = {
+        "benchmarks": [],
+        "floors": [],
+        "artifacts": [{"model": "m", "variant": "served-fp32-m", "bytes": 9, "build_seconds": 0.0}],
+        "models": [{"name": "m", "reference": "savedmodel-fp32"}],
+        "variants": [
+            {"model": "m", "variant": "served-fp32-m", "format": "served", "precision": "fp32", "profile": "m"}
+        ],
+        "served": [row],
+    }
+    text = str(speed(document))
+    assert "Served speed of m" in text
+    for figure in ("1,234", "7.000", "9.000", *(("2.000", "4.000") if server else ("–",))):
+        assert figure in text

@@ -132,8 +132,11 @@ def test_a_restart_in_the_middle_loses_and_doubles_nothing(digits, models, tmp_p
 
         thread = threading.Thread(target=restart)
         thread.start()
-        outputs = runner(many)["dense_1"]
-        thread.join()
+        try:
+            outputs = runner(many)["dense_1"]
+        finally:
+            # Or it would start a server that nobody ends.
+            thread.join()
         assert runner.retried > 0
     np.testing.assert_allclose(outputs, np.concatenate([own["dense_1"]] * 20), atol=1e-5)
 
