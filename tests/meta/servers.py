@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -47,11 +48,11 @@ def free_ports(count):
 class Server:
     """A server's process on ports of its own; ``kill`` and ``start`` make up a restart."""
 
-    def __init__(self, words, ports, log, environment=None):
+    def __init__(self, words, ports, log, environment=None, shared=None):
         self.words, self.log = [str(word) for word in words], log
         self.http, self.grpc = ports[:2]
         self.environment = {**os.environ, **(environment or {})}
-        self.process = None
+        self.process, self.shared = None, shared
 
     def url(self, model, scheme="grpc"):
         """Address of a model: MODEL or MODEL:VERSION."""
@@ -97,6 +98,9 @@ class Server:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_S)
         self.process = None
+        # A server that is killed leaves its shared memory behind.
+        for path in Path("/dev/shm").glob(f"{self.shared}*") if self.shared else ():
+            path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def running(self):
@@ -115,7 +119,9 @@ def triton(repository, folder):
     words = [path, f"--model-repository={repository}", "--exit-timeout-secs=5"]
     words += [f"--{name}-port={port}" for name, port in zip(("http", "grpc", "metrics"), ports, strict=True)]
     words += ["--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"]
-    return Server(words, ports, folder / "triton.log")
+    shared = f"conformance-{secrets.token_hex(8)}"
+    words += [f"--backend-config=python,shm-region-prefix-name={shared}"]
+    return Server(words, ports, folder / "triton.log", shared=shared)
 
 
 def mlserver(spec, engine, folder):
