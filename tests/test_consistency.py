@@ -148,7 +148,7 @@ def test_answers_survive_what_fp16_cannot_hold(samples, contrast, survives_fp16)
 
 
 @given(data=st.data())
-def test_agrees_with_the_reference_on_drawn_inputs(data, chain, reference_runner, judge):
+def test_agrees_with_the_reference_on_drawn_inputs(data, chain, variant, reference_runner, judge):
     """On inputs that Hypothesis draws within the model's range the outputs are the SavedModel's."""
     inputs = data.draw(model_inputs(chain.spec, chain.ranges))
-    judge(*answered(reference_runner, inputs, chain.ranges), "drawn")
+    judge(*answered(reference_runner, inputs, chain.ranges, variant.precision), "drawn")

@@ -36,12 +36,25 @@ class Bearable:
     """Made-up inputs (N, …) by input name, the name of each, and what the reference answers to them.
 
     ``left_out`` has a sentence for each of those that it does not: ``black: the SavedModel itself gives NaN``.
+    ``coarse`` are the numbers of those whose answers hang on less than FP16's steps, which it answers in FP32 only.
     """
 
     names: tuple[str, ...]
     inputs: Arrays
     reference: Arrays
     left_out: tuple[str, ...]
+    coarse: tuple[int, ...] = ()
+
+    def within(self, spec: ModelSpec, precision: str) -> Bearable:
+        """Those that a variant of a precision can be judged by: in FP16 without those that its steps do not tell."""
+        if precision != "fp16" or not self.coarse:
+            return self
+        kept = [at for at in range(len(self.names)) if at not in self.coarse]
+        left_out = tuple(
+            f"{self.names[at]} (FP16 only): its answer hangs on less than FP16's steps" for at in self.coarse
+        )
+        names = tuple(self.names[at] for at in kept)
+        return Bearable(names, _rows(self.inputs, kept), taken(spec, self.reference, kept), left_out)
 
 
 def bearable(chain: Chain, kind: str, names: Sequence[str], inputs: Arrays) -> Bearable:
@@ -54,32 +67,51 @@ def bearable(chain: Chain, kind: str, names: Sequence[str], inputs: Arrays) -> B
     left_out = tuple(f"{names[at]}: {said}" for at, said in sorted(wrong.items()))
     if len(left_out) == len(names):
         raise DataError(f"{chain.spec.source}: of {len(names)} {kind} inputs none can be used; {left_out[0]}")
+    coarse = _coarse(chain, kind, inputs, outputs)
     if not left_out:
-        return Bearable(tuple(names), inputs, outputs, ())
+        return Bearable(tuple(names), inputs, outputs, (), tuple(np.flatnonzero(coarse).tolist()))
     kept = [at for at in range(len(names)) if at not in wrong]
-    return Bearable(tuple(names[at] for at in kept), _rows(inputs, kept), taken(chain.spec, outputs, kept), left_out)
+    reference = taken(chain.spec, outputs, kept)
+    still = tuple(np.flatnonzero(coarse[kept]).tolist())
+    return Bearable(tuple(names[at] for at in kept), _rows(inputs, kept), reference, left_out, still)
 
 
-def answered(runner: Runner, inputs: Arrays, ranges: Ranges) -> tuple[Arrays, Arrays]:
+def answered(runner: Runner, inputs: Arrays, ranges: Ranges, precision: str) -> tuple[Arrays, Arrays]:
     """Inputs that Hypothesis draws now and the reference's answers to them, without those that it does not stand by.
 
-    Where none is left, the example is no example.
+    Nor are those among them that a variant of the precision cannot tell. Where none is left, the example is no example.
     """
+    beside = [nudged(ranges, inputs)]
+    if precision == "fp16":
+        beside += [nudged(ranges, inputs, FP16, seed) for seed in range(FP16_NUDGES)]
     try:
-        outputs = runner(inputs)
-        others = runner(nudged(ranges, inputs))
+        outputs, *others = [runner(given) for given in (inputs, *beside)]
     except RunnerError:
         reject()
     finite = [_finite(array) for name, array in outputs.items() if name not in runner.spec.constants]
     count = len(next(iter(inputs.values())))
-    kept = np.flatnonzero(np.logical_and.reduce([*finite, ~_moved(runner.spec, outputs, others, count)]))
+    kept = np.flatnonzero(np.logical_and.reduce([*finite, *(~_moved(runner.spec, outputs, o, count) for o in others)]))
     if not len(kept):
         reject()
     return _rows(inputs, kept), taken(runner.spec, outputs, kept)
 
 
-NUDGE = 2.0**-20
-"""By how much of itself a number is nudged: a few of FP32's steps."""
+@dataclass(frozen=True)
+class Steps:
+    """By how much numbers are nudged: a share of each, and at least so much of those that are not zero."""
+
+    share: float
+    least: float = 0.0
+
+
+FP32 = Steps(2.0**-20)
+"""A few of FP32's steps."""
+
+FP16 = Steps(2.0**-10, 2.0**-24)
+"""A step of FP16, which is no smaller for the smallest numbers: products with weights below one become zero there."""
+
+FP16_NUDGES = 2
+"""FP16's steps are tried so often: where two answers are as likely, one nudge misses half of them."""
 
 SPECK = 2.0**-58
 """What is added of the range, which only a zero feels: far less than a number that divisors are kept from zero by."""
@@ -88,16 +120,28 @@ MOVED = 0.05
 """The share of its largest answer by which the reference may be moved by that; FP32's rounding moves it by as much."""
 
 
-def nudged(ranges: Ranges, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """Inputs a few of FP32's steps beside these, each number by another part; what is to be whole stays as it is."""
-    generator = np.random.default_rng(0)
+def nudged(ranges: Ranges, inputs: Arrays, steps: Steps = FP32, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Inputs a few steps beside these, each number by another part; what is to be whole stays as it is."""
+    generator = np.random.default_rng(seed)
 
     def one(ends: Ends, array: NDArray[Any]) -> NDArray[Any]:
         part = generator.random(array.shape)
-        moved = array * (1 - NUDGE * part) + SPECK * part * (ends[1] - ends[0])
+        # Zero is exact in every precision.
+        least = steps.least * (array != 0) + SPECK * (ends[1] - ends[0])
+        moved = array * (1 - steps.share * part) + least * part
         return np.where(ends.whole, array, moved).astype(array.dtype)
 
     return {name: one(ranges[name], array) for name, array in inputs.items()}
+
+
+def _coarse(chain: Chain, kind: str, inputs: Arrays, outputs: Arrays) -> NDArray[np.bool_]:
+    """Which inputs the reference answers otherwise within FP16's steps, (N,)."""
+    count = len(next(iter(inputs.values())))
+    found = np.zeros(count, bool)
+    for seed in range(FP16_NUDGES):
+        others, _ = chain.tried(f"{kind}-nudged-fp16-{seed}", nudged(chain.ranges, inputs, FP16, seed))
+        found |= _moved(chain.spec, outputs, others, count)
+    return found
 
 
 def _by_rounding(chain: Chain, kind: str, inputs: Arrays, outputs: Arrays) -> dict[int, str]:

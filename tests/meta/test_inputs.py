@@ -13,7 +13,7 @@ from engines.model.datasets import locate
 from engines.model.ranges import Ends
 from engines.model.toml import parse_model
 from engines.store import Store
-from trial.bearable import nudged
+from trial.bearable import FP16, nudged
 from trial.contrast import contrast_set
 from trial.draws import drawn_inputs
 
@@ -75,3 +75,12 @@ def test_a_nudge_moves_numbers_by_a_few_steps_and_leaves_whole_ones():
     assert (moved["x"] != x).all()
     np.testing.assert_allclose(moved["x"], x, rtol=1e-6, atol=1e-17)
     np.testing.assert_array_equal(moved["ids"], x)
+
+
+def test_a_nudge_by_fp16_moves_what_fp16_would_lose_and_no_zero():
+    """A number of FP16's smallest step is moved by as much as itself, others by a step; zero is exact in FP16."""
+    x = np.float32([[0.0, 2.0**-24, 0.5]])
+    (moved,) = nudged({"x": Ends(0.0, 1.0, False)}, {"x": x}, FP16)["x"]
+    assert moved[0] < 2.0**-50
+    assert 0.1 * 2**-24 < moved[1] - x[0, 1] <= 2.0**-24
+    assert 0 < abs(moved[2] - 0.5) <= 2.0**-11

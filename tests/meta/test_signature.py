@@ -370,6 +370,22 @@ def test_what_the_reference_does_not_answer_is_left_out_and_named(saved, tmp_pat
     assert again.left_out == found.left_out
 
 
+def test_what_fp16_cannot_tell_is_left_out_for_fp16_alone(saved, tmp_path):
+    """Shares of numbers about FP16's smallest are what it rounds them to: FP32 is judged by them, and FP16 is not."""
+    x = GENERATOR.random((30, 6), np.float32)
+    x[1] = 0
+    samples = npz(tmp_path / "mine.npz", x=x + np.float32(1e-3))
+    (chain,) = chains(Store(tmp_path / "b"), saved_model=saved("a share"), samples=samples).values()
+    given = np.float32([[1, 2, 3, 4, 5, 6], np.float32([1, 2, 3, 4, 5, 6]) * 2.0**-25, [0, 1, 0, 1, 0, 1]])
+    found = bearable(chain, "contrast", ["large", "tiny", "zeros"], {"x": given})
+    assert found.within(chain.spec, "fp32").names == ("large", "tiny", "zeros")
+    held = found.within(chain.spec, "fp16")
+    assert held.names == ("large", "zeros")
+    assert len(held.reference["scores"]) == 2
+    (said,) = held.left_out
+    assert said.startswith("tiny (FP16 only): ")
+
+
 def test_what_the_reference_stops_at_is_left_out_and_named(saved, tmp_path):
     """Ids beyond the table are no engine's fault: those inputs are named, and others keep their answers."""
     spec = replace(derive_spec(saved("embedded"), npz(tmp_path / "mine.npz", ids=SAMPLES["ids"])), options=())
