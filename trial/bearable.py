@@ -46,8 +46,11 @@ class Bearable:
     coarse: tuple[int, ...] = ()
 
     def within(self, spec: ModelSpec, precision: str) -> Bearable:
-        """Those that a variant of a precision can be judged by: in FP16 without those that its steps do not tell."""
-        if precision != "fp16" or not self.coarse:
+        """Those that a variant of a precision can be judged by: in FP16 without those that its steps do not tell.
+
+        Where it tells none, FP16 is not for this model, and all are judged.
+        """
+        if precision != "fp16" or len(self.coarse) in {0, len(self.names)}:
             return self
         kept = [at for at in range(len(self.names)) if at not in self.coarse]
         left_out = tuple(

@@ -384,6 +384,8 @@ def test_what_fp16_cannot_tell_is_left_out_for_fp16_alone(saved, tmp_path):
     assert len(held.reference["scores"]) == 2
     (said,) = held.left_out
     assert said.startswith("tiny (FP16 only): ")
+    alone = bearable(chain, "drawn", ["tiny"], {"x": given[1:2]})
+    assert alone.within(chain.spec, "fp16").names == ("tiny",), "a model that FP16 cannot hold is not spared"
 
 
 def test_what_the_reference_stops_at_is_left_out_and_named(saved, tmp_path):
