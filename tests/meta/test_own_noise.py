@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +23,7 @@ from engines.model.derive import derive_spec
 from engines.store import Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
+from tests.meta.apart import environment_apart
 from trial.batching import Steady, steady
 from trial.judged import compared
 from trial.outputs import Outputs
@@ -278,8 +278,7 @@ def test_the_suite_catches_the_scale_of_an_early_layer(digits, tmp_path, artifac
         path = change(digits.file(INT8), tmp_path, function)
         command = [sys.executable, "-m", "pytest", "--model=digits_vgg", f"--onnx={path}", f"--artifacts={artifacts}"]
         command += ["tests/test_consistency.py", "-k", "dequantized_by_the_same", "-p", "no:cacheprovider"]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=environment_apart(), capture_output=True, text=True, check=False)
         assert (done.returncode, words in done.stdout) == (code, True), done.stdout
 
 
