@@ -76,6 +76,9 @@ SAMPLED = 3.0
 """Standard errors by which a mean over some samples may be above that over others."""
 
 
+UNSETTLED = 0.05
+"""The share of the largest answer by which runs move that of an input which no engine can be judged by."""
+
 MILLION = 1e6
 """From here on a ratio is told by its power of ten."""
 
@@ -135,6 +138,11 @@ class Noise:
     def samples(self) -> int:
         """How many samples the runs have."""
         return max(len(array) for array in self.reference.values())
+
+    @property
+    def unsettled(self) -> NDArray[np.bool_]:
+        """Which single inputs (n,) the runs themselves answer otherwise; none in INT8, whose steps move all of them."""
+        return _unsettled(self.each, self.precision)
 
     @property
     def factor(self) -> float:
@@ -275,13 +283,23 @@ def noise_of(
     each = _each(reference, runs, kinds, **options)
     factor = FACTORS[precision]
     if single:
+        # What the model answers by rounding alone would allow anything on inputs that it stands by.
+        settled = ~_unsettled(each, precision)
         limits = {
-            name: {f: _limit(f, tuple(a.max(axis=1)), factor) for f, a in each[name].items() if f in SINGLE}
+            name: {f: _limit(f, tuple(a[:, settled].max(axis=1)), factor) for f, a in each[name].items() if f in SINGLE}
+            if settled.any()
+            else {}
             for name in reference
         }
     else:
         limits = {name: _limits(name, reference, runs, kinds[name], found, each[name], factor) for name in reference}
     return Noise(precision, kinds, reference, runs, limits, each, single)
+
+
+def _unsettled(each: Mapping[str, Mapping[str, NDArray[np.float64]]], precision: str) -> NDArray[np.bool_]:
+    moved = np.max([figures["max"].max(axis=0) for figures in each.values()], axis=0)
+    found: NDArray[np.bool_] = (moved > UNSETTLED) & (not precision.startswith("int8"))
+    return found
 
 
 def _each(

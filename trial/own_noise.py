@@ -102,9 +102,14 @@ def _found(chain: Chain, precision: str, kind: str) -> Noise:
         runs = [{name: archive[f"{run}/{name}"] for name in kinds} for run in range(RUNS)]
     options: dict[str, Any] = {"scales": output_scales(chain), "thresholds": output_thresholds(chain.spec)}
     try:
-        return noise_of(reference, runs, kinds, precision, single=kind == "stress", **options)
+        noise = noise_of(reference, runs, kinds, precision, single=kind == "stress", **options)
     except ValueError as error:
         raise TwinError(f"{chain.spec.name} in {precision}: {error}") from error
+    if noise.single and noise.unsettled.all():
+        raise TwinError(
+            f"{chain.spec.name} in {precision}: the twin is unstable, it moves every made-up input's answer"
+        )
+    return noise
 
 
 def noise_at(chain: Chain, noise: Noise, given: Outputs) -> Noise:

@@ -250,7 +250,7 @@ def test_nothing_is_allowed_above_the_ceiling():
 
 def test_made_up_inputs_are_judged_one_by_one():
     """The limit of a single input is that of the worst of them, and its class may change."""
-    model = Classifier()
+    model = Classifier(size=0.02)
     runs = [{"p": run[:64]} for run in model.runs()]
     single = noise_of({"p": model.reference[:64]}, runs, PROBABILITIES, "fp16", single=True)
     whole = part_of(model, 64)
@@ -259,6 +259,20 @@ def test_made_up_inputs_are_judged_one_by_one():
     assert found.mean > 2 * whole.tolerance("p", 64, ANYTHING).mean
     assert failures(single, model.reference[5:6], softmax(model.noisy())[5:6]) == set()
     assert "max" in failures(single, model.reference[:64], np.roll(model.reference[:64], 1, axis=1))
+
+
+def test_a_made_up_input_that_the_model_itself_cannot_tell_allows_nothing_on_others():
+    """One picture of which runs flip the class widens no limit: another class elsewhere fails, by far."""
+    model = Classifier(size=0.002)
+    reference, runs = model.reference[:64], [{"p": run[:64].copy()} for run in model.runs()]
+    for number, run in enumerate(runs):
+        run["p"][7] = np.roll(run["p"][7], number % 2)
+    single = noise_of({"p": reference}, runs, PROBABILITIES, "fp32", single=True)
+    assert np.flatnonzero(single.unsettled).tolist() == [7]
+    assert single.limits["p"]["max"].allowed < 0.05
+    wrong = reference.copy()
+    wrong[20] = np.roll(wrong[20], 1)
+    assert "max" in failures(single, reference, wrong)
 
 
 def test_runs_that_cannot_be_compared_are_refused():

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from commands.__main__ import main
-from conformance.compare import compare
+from conformance.compare import ANYTHING, compare
+from conformance.noise import noise_of
 from engines.chain import Chain
 from engines.formats.onnx.build import FILE
 from engines.formats.onnx.runner import OnnxRunner
@@ -24,6 +25,7 @@ from engines.store import Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
 from tests.meta.apart import environment_apart
+from trial import judged
 from trial.batching import Steady, steady
 from trial.judged import compared
 from trial.outputs import Outputs
@@ -135,6 +137,36 @@ def test_a_refusal_is_kept_in_the_store(digits, monkeypatch):
         with pytest.raises(TwinError, match="unstable in bf16"):
             noise_in(replace(digits, known={}), "bf16", "samples")
         monkeypatch.setattr(twin.Twin, "of", lambda *_: pytest.fail("it was asked again"))
+
+
+@pytest.mark.parametrize(("wrong", "passed"), [((3,), True), ((3, 5), False)], ids=["only there", "elsewhere, too"])
+def test_a_made_up_input_that_the_model_answers_by_rounding_is_spared(digits, monkeypatch, wrong, passed):
+    """An engine may answer otherwise where the twin's own runs do, and nowhere else because of it."""
+    count, pixels = 40, digits.spec.inputs[0].name
+    inputs = {i.name: np.zeros(digits.spec.concrete_shape(i, count), i.dtype) for i in digits.spec.inputs}
+    (name,) = kinds = output_kinds(digits.spec)
+    reference = {name: np.full((count, 10), 0.1, np.float32)}
+    reference[name][:, 0] += np.linspace(0.1, 0.2, count, dtype=np.float32)
+
+    def noise(rows):
+        """Noise of runs that give input 3 another class, and move others by FP32's rounding."""
+        draw = np.random.default_rng(0)
+        runs = []
+        for number in range(8):
+            run = reference[name][rows] + draw.normal(size=(len(rows), 10), scale=1e-7).astype(np.float32)
+            run[rows == 3] = np.roll(reference[name][3], number % 3)
+            runs.append({name: run.astype(np.float32)})
+        return noise_of({name: reference[name][rows]}, runs, kinds, "fp32", single=True)
+
+    rule = replace(rule_of(digits, FP32, "stress"), noise=noise(np.arange(8, count)), tolerance=ANYTHING)
+    monkeypatch.setattr(judged, "rule_of", lambda *_: rule)
+    monkeypatch.setattr(judged, "noise_at", lambda _, __, given: noise(given.inputs[pixels][:, 0, 0, 0].astype(int)))
+    inputs[pixels][:, 0, 0, 0] = np.arange(count)
+    actual = {name: reference[name].copy()}
+    for at in wrong:
+        actual[name][at] = np.roll(actual[name][at], 1)
+    _, comparison = judged.compared_by(digits, FP32, "stress", Outputs(inputs, actual, reference), {})
+    assert comparison.passed is passed
 
 
 @pytest.fixture(scope="module")
