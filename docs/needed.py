@@ -25,12 +25,10 @@ LOWEST, HIGHEST = 1e-2, 10.0
 def measured(folder: Path) -> dict[str, dict[str, list[float]]]:
     """Largest needed over allowed of each variant of every model that is to pass, on samples and made-up inputs."""
     from zoo import ENTRIES
+    from zoo.chains import chain_of
     from zoo.entry import PASSES
 
     from engines.errors import EngineError
-    from engines.model import selection
-    from engines.model.spec import SIGNATURE
-    from engines.store import Store
     from trial.judged import compared
     from trial.outputs import Outputs
     from trial.sets import Sets
@@ -39,15 +37,7 @@ def measured(folder: Path) -> dict[str, dict[str, list[float]]]:
     for entry in ENTRIES:
         if entry.refused or entry.heavy or entry.unavailable():
             continue
-        if not (folder / entry.name / "samples.npz").is_file():
-            entry.write(folder / entry.name)
-        chains = selection.chains(
-            Store(folder / "build"),
-            saved_model=folder / entry.name / "model",
-            samples=folder / entry.name / "samples.npz",
-            signature=None if entry.signature == SIGNATURE else entry.signature,
-        )
-        (chain,) = chains.values()
+        chain = chain_of(entry, folder)
         sets = Sets(chain)
         for variant in chain.variants:
             if str(variant) not in ENGINES or entry.expectation(str(variant)) != PASSES:

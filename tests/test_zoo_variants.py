@@ -7,12 +7,10 @@ import threading
 
 import pytest
 from zoo import ENTRIES
+from zoo.chains import chain_of
 from zoo.entry import ONNX, TFLITE, Cannot, Fails, Wide
 
 from engines.errors import ConversionError
-from engines.model import selection
-from engines.model.spec import SIGNATURE
-from engines.store import Store
 from engines.variant import Variant
 from fixtures.parallel import asks_for
 from trial import judged
@@ -44,16 +42,7 @@ def made(entry, folder):
     """Sets of the entry's inputs, and the chain that makes its variants; skips where this Keras lacks a layer."""
     if why := entry.unavailable():
         pytest.skip(why)
-    if not (folder / entry.name / "samples.npz").is_file():
-        # Made anew for another test, it would be built anew: a SavedModel is never the same twice, bit for bit.
-        entry.write(folder / entry.name)
-    chains = selection.chains(
-        Store(folder / "build"),
-        saved_model=folder / entry.name / "model",
-        samples=folder / entry.name / "samples.npz",
-        signature=None if entry.signature == SIGNATURE else entry.signature,
-    )
-    (chain,) = chains.values()
+    chain = chain_of(entry, folder)
     chain.artifact(chain.spec.reference)
     # Meanwhile TFLite's files are made in this process.
     converting = threading.Thread(target=convert, args=(chain,))

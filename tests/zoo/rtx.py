@@ -20,13 +20,11 @@ from typing import Any
 
 from engines.errors import ConversionError, EngineError
 from engines.formats.tensorrt_rtx import packages, recipe, targets
-from engines.model import selection
-from engines.model.spec import SIGNATURE
 from engines.progress import Lines, live
-from engines.store import Store
 from engines.tools import installed_version, last_lines
 from engines.variant import Variant
 from zoo import ZOO
+from zoo.chains import chain_of
 from zoo.entry import Entry
 from zoo.rtx_page import page
 
@@ -40,17 +38,8 @@ MADE_WITH = ("tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime", *packa
 
 def built(entry: Entry, folder: Path) -> dict[str, dict[str, Any]]:
     """What becomes of an entry's plan in each precision; the model is made in ``folder`` where it is not there."""
-    model = folder / entry.name
-    if not (model / "samples.npz").is_file():
-        entry.write(model)
     precisions = f"onnx={','.join(recipe.SOURCES.values())} tensorrt-rtx={','.join(recipe.SOURCES)}"
-    (chain,) = selection.chains(
-        Store(folder / "build"),
-        saved_model=model / "model",
-        samples=model / "samples.npz",
-        signature=None if entry.signature == SIGNATURE else entry.signature,
-        precisions=[precisions],
-    ).values()
+    chain = chain_of(entry, folder, [precisions])
     found: dict[str, dict[str, Any]] = {}
     for precision, source in recipe.SOURCES.items():
         variant = Variant("tensorrt-rtx", precision, chain.spec.profiles[0])
