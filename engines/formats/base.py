@@ -215,7 +215,7 @@ class Format(abc.ABC):
     def mismatched_scales(self, path: Path) -> Sequence[str]:
         """Sentences on tensors of a file that are quantized by one scale and dequantized by another: a fault by itself.
 
-        None where the file cannot say such a thing, as most kinds cannot: there a tensor has one scale.
+        Empty where the file cannot say such a thing, as most kinds cannot: there a tensor has one scale.
         """
         return ()
 

@@ -42,7 +42,7 @@ def discover(path: Path, what: str) -> Found:
     try:
         check_inference(path)
     except ConversionError as error:
-        raise SpecError(str(error).replace(str(path), what, 1)) from error
+        raise SpecError(f"{what}: {str(error).removeprefix(f'{path}: ')}") from error
     if (precision := precision_of(layers(path))) != "fp32":
         raise SpecError(
             f"{what}: its weights are {precision}; expected fp32, which the others are made from and compared with: "

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError
+from engines.formats.onnx.constants import small_constants
+from engines.formats.onnx.layers import bodies
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from onnx import GraphProto, NodeProto
 
 RANDOM = frozenset(
@@ -40,23 +43,18 @@ def check_inference(path: Path) -> None:
             )
 
 
-def _nodes(graph: GraphProto, outer: Mapping[str, Any]) -> Iterator[tuple[NodeProto, Mapping[str, Any]]]:
+def _nodes(
+    graph: GraphProto, outer: Mapping[str, NDArray[Any]]
+) -> Iterator[tuple[NodeProto, Mapping[str, NDArray[Any]]]]:
     """Nodes of a graph and of what is inside its loops and branches, each with the constants that it can see."""
-    from onnx import numpy_helper
-
-    # Flags and ratios have no axes; weights are left unread.
-    constants = {**outer, **{t.name: numpy_helper.to_array(t) for t in graph.initializer if not t.dims}}
+    constants = {**outer, **small_constants(graph)}
     for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value" and not attribute.t.dims:
-                constants[node.output[0]] = numpy_helper.to_array(attribute.t)
         yield node, constants
-        for attribute in node.attribute:
-            for inside in (attribute.g, *attribute.graphs):
-                yield from _nodes(inside, constants)
+        for body in bodies(node):
+            yield from _nodes(body, constants)
 
 
-def _wrong(node: NodeProto, constants: Mapping[str, Any]) -> str | None:
+def _wrong(node: NodeProto, constants: Mapping[str, NDArray[Any]]) -> str | None:
     """What is wrong with a node, as a verb with its object; None where nothing is."""
     flags = {attribute.name: attribute.i for attribute in node.attribute}
     if node.domain not in {"", "ai.onnx"}:
@@ -65,11 +63,14 @@ def _wrong(node: NodeProto, constants: Mapping[str, Any]) -> str | None:
         return "draws its answer at random"
     if node.op_type == "BatchNormalization" and flags.get("training_mode"):
         return "normalizes by the mean and variance of the batch, as in training"
-    if node.op_type == "Dropout" and len(node.input) > 2 and constants.get(node.input[2]) and _ratio(node, constants):
-        return "drops values at random, as in training"
+    if node.op_type == "Dropout" and len(node.input) > 2:
+        # Half of the values are dropped unless the node says otherwise, or may say so as it runs.
+        ratio, active = _scalar(constants, node.input[1], 0.5), _scalar(constants, node.input[2], 0.0)
+        return "drops values at random, as in training" if ratio and active else None
     return None
 
 
-def _ratio(node: NodeProto, constants: Mapping[str, Any]) -> float:
-    """Share of the values that an active Dropout drops: half of them unless it says otherwise, or may say so later."""
-    return float(constants.get(node.input[1], 0.5)) if node.input[1] else 0.5
+def _scalar(constants: Mapping[str, NDArray[Any]], name: str, otherwise: float) -> float:
+    """Constant of a name as one number; ``otherwise`` where it is none."""
+    found = constants.get(name)
+    return float(found.item()) if found is not None and found.size == 1 else otherwise

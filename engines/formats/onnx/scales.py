@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.formats.onnx.constants import small_constants
 from engines.formats.onnx.layers import bodies
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def symmetric_by_channel(path: Path) -> bool:
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
-    constants = _constants(graph)
+    constants = small_constants(graph)
     makers = {name: node for node in graph.node for name in node.output}
     quantized = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     centred = all(
@@ -71,24 +72,8 @@ def _graphs(graph: Any) -> Iterator[Any]:
             yield from _graphs(body)
 
 
-def _constants(graph: Any) -> dict[str, NDArray[Any]]:
-    from onnx import numpy_helper
-
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _small(tensor)}
-    for node in graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value" and node.op_type == "Constant"), None)
-        if value is not None and _small(value):
-            found[node.output[0]] = numpy_helper.to_array(value)
-    return found
-
-
-def _small(tensor: Any) -> bool:
-    """Whether a tensor may be a scale or a zero point: of one axis at most, its values inside the file."""
-    return len(tensor.dims) <= 1 and not tensor.external_data
-
-
 def _of_graph(graph: Any) -> Iterator[str]:
-    constants = _constants(graph)
+    constants = small_constants(graph)
     consumers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input[:1]:
