@@ -32,13 +32,13 @@ SECONDS = 0.4
 
 def wrong_requests(spec, runner, connection, inputs):
     """Requests that a server has to refuse, by what is wrong: inputs, outputs, and the client that sends them."""
-    names, module = runner.names, connection
+    names = runner.names
     outputs = [connection.wanted(name) for name in names.outputs.values()]
     arrays = {names.inputs[name]: array for name, array in inputs.items()}
     first = names.inputs[spec.inputs[0].name]
 
     def sent(changed):
-        return [module.tensor(name, np.ascontiguousarray(array)) for name, array in changed.items()]
+        return [connection.tensor(name, np.ascontiguousarray(array)) for name, array in changed.items()]
 
     others = {name: array for name, array in arrays.items() if name != first}
     wrong = arrays[first].astype(np.int16 if arrays[first].dtype != np.int16 else np.int64)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.errors import RunnerError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -58,8 +60,6 @@ class Region:
 
     def close(self) -> None:
         """Have nothing; a server that is gone has forgotten it, too."""
-        from engines.errors import RunnerError
-
         if self._handle is not None:
             try:
                 self._connection.call("unregister_system_shared_memory", self.name)

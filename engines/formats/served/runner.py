@@ -17,6 +17,7 @@ from engines.errors import RunnerError
 from engines.formats.served.client import BINARY, DTYPES, Answer, Connection, GoneError, Metadata, UnsupportedError
 from engines.formats.served.dtypes import PROTOCOL
 from engines.formats.served.memory import EXTENSION, Region
+from engines.model.spec import BATCH
 from engines.runner import Runner, check_signature
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class ServedRunner(Runner):
                 found = ", ".join(sorted(answer.outputs)) or "none"
                 raise RunnerError(f"{self.address}: the answer lacks output {name!r}; it has {found}")
             shape, array = answer.shapes[name], answer.outputs[name]
-            expected = tuple(count if place == 0 and d == "batch" else d for place, d in enumerate(item.shape))
+            expected = _sizes(item, count)
             fits = len(shape) == len(expected) and all(
                 isinstance(d, str) or d == size for d, size in zip(expected, shape, strict=True)
             )
@@ -306,12 +307,17 @@ class _Link:
         self.connection.close()
 
 
+def _sizes(item: OutputSpec, count: int) -> tuple[int | str, ...]:
+    """Shape of an output for ``count`` samples; other dynamic dimensions stay names."""
+    return tuple(count if place == 0 and d == BATCH else d for place, d in enumerate(item.shape))
+
+
 def _bytes(item: OutputSpec, count: int) -> int | None:
     """Bytes of an output for ``count`` samples; None where another dimension is dynamic."""
-    shape = [count if place == 0 and d == "batch" else d for place, d in enumerate(item.shape)]
-    if any(isinstance(d, str) for d in shape):
+    sizes = [d for d in _sizes(item, count) if isinstance(d, int)]
+    if len(sizes) < len(item.shape):
         return None
-    return int(np.prod([int(d) for d in shape])) * np.dtype(item.dtype).itemsize
+    return int(np.prod(sizes)) * np.dtype(item.dtype).itemsize
 
 
 def _checked(spec: ModelSpec, address: Address, metadata: Metadata) -> Any:
