@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from zoo.rtx import BUILT, NO_ONNX, NOT_MADE, REFUSED
 from zoo.rtx_page import page, shortened
 
 from engines.formats.tensorrt_rtx import packages, recipe
+from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def test_one_command_builds_and_tells(tmp_path):
     """What is built has its size and layers, what is not its reason, and the exit code is that of a sound run."""
     output = tmp_path / "rows.json"
     words = ["--only=signatures", "--only=lookup", f"--output={output}", f"--artifacts={tmp_path / 'made'}"]
-    environment = {**os.environ, "PYTHONPATH": "tests"}
+    environment = environment_apart(PYTHONPATH="tests")
     command = [sys.executable, "-m", "zoo.rtx", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
