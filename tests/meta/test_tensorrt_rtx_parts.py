@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,6 +160,21 @@ def test_the_reason_is_the_librarys_own(plan, tmp_path):
     with pytest.raises(RunnerError, match=packages.NO_DRIVER):
         load(path)
     assert packages.unavailable().startswith(packages.NO_DRIVER)
+
+
+@INSTALLED
+def test_a_driver_that_is_too_old_is_a_capability_that_is_missing(monkeypatch):
+    """With a driver of CUDA 12.8 the engines are skipped in the library's words, with the version that is there."""
+
+    def version(value):
+        value._obj.value = 12080
+        return 0
+
+    old = SimpleNamespace(cuInit=lambda flags: 0, cuDriverGetVersion=version)
+    monkeypatch.setattr(driver, "problem", partial(driver.problem, load=lambda _: old))
+    assert packages.unavailable() == (
+        f"{packages.NO_DRIVER} (NVIDIA's driver is too old: it supports CUDA 12.8, this TensorRT needs 13.0 or later)"
+    )
 
 
 def test_a_gpu_that_it_has_no_code_for_is_a_capability_that_is_missing():
