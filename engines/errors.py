@@ -39,6 +39,10 @@ class RunnerError(EngineError):
     """A runner was given what it cannot run, or cannot run at all (closed, wrong provider, wrong file)."""
 
 
+class DeviceError(RunnerError):
+    """The device under an engine fails, or has no room: the same samples may well run on another one."""
+
+
 class WronglyFedError(RunnerError):
     """A program fed its engine something other than the samples it was given; ``likely`` names the mistake."""
 

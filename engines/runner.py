@@ -44,7 +44,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
     chosen for it (provider, threads, …), for reports. ``grids`` holds those of the outputs that are integers inside the
     engine, ``steps`` the steps of the inputs that are. ``beside`` are runners of the same engine in other ways, each of
     which names its ``way``. What is promised of the engine holds for all of them. ``in_flight`` is how many batches it
-    takes at once, from as many threads.
+    takes at once, from as many threads. ``lost`` are devices that failed in the midst of a call, which others
+    finished, and why.
     """
 
     def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
@@ -60,6 +61,7 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         self.beside: tuple[Runner, ...] = ()
         self.way = ""
         self.in_flight = 1
+        self.lost: dict[str, str] = {}
         self._closed = False
 
     @abc.abstractmethod

@@ -7,9 +7,9 @@ import pytest
 from conformance.compare import compare
 from conformance.device_floors import floors_for
 from conformance.timing import durations, latency
+from engines.formats.tensorrt import devices, yardsticks
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import tuning as tensorrt_tuning
-from engines.formats.tensorrt import yardsticks
 from fixtures.records import FloorFound, ManySamples
 from trial.many import batches_of, first, limit_batches, timed_inputs
 from trial.rows import row
@@ -32,6 +32,8 @@ def test_many_samples_keep_their_floors(chain, samples, reference, variant, benc
     """The variant agrees with the reference, and is then as fast as its floors say, at every batch it is made for."""
     if benchmark.disabled:
         pytest.skip("benchmarks are off: by --benchmark-disable")
+    if devices.several(chain.spec):
+        pytest.skip(f"floors are of one GPU: run without --{devices.OPTION.name}, or name one")
     spec, device, results, failures = chain.spec, tensorrt_packages.device()["GPU"], {}, []
     tolerance = row(variant.row_name, "samples", spec.tolerances, str(spec.path)).tolerance
     # Alone, samples have nothing to overlap with.

@@ -380,6 +380,11 @@ def _facts(document: Document, variant: Any) -> Markup | None:
         value = "bitwise equal" if row["largest"] == 0 else f"differs by at most {largest}"
         found = "; ".join(row["problems"]) or f"{value}, allowed {limit}"
         facts.append(("batched or alone", found))
+    # Not in results of earlier versions.
+    for row in any_of(document.get("devices", ()), variant):
+        same = f"{row['differing']:,} of {row['values']:,} values differ from the first one's"
+        same += f", by at most {number(row['largest'])}" if row["differing"] and row["largest"] is not None else ""
+        facts.append(("same bits on every GPU", f"{', '.join(row['devices'])}: {same}"))
     for row in any_of(document["accuracy"], variant):
         right = f"{row['correct']:,} of {row['samples']:,} right, the reference {row['reference_correct']:,}"
         allowed = "" if row["allowed_drop"] is None else f", {row['allowed_drop']:,} fewer allowed"
@@ -394,6 +399,8 @@ def _facts(document: Document, variant: Any) -> Markup | None:
             facts.append(("size", f"{size}, built in {number(artifact['build_seconds'])} s"))
             tools = ", ".join(f"{n} {v}" for n, v in artifact["tools"].items() if v)
             facts.append(("made by", tools or "a file that was supplied"))
+            if made_on := artifact.get("made_on"):
+                facts.append(("made on", ", ".join(f"{n} {v}" for n, v in made_on.items())))
         for name, file in artifact["files"].items():
             facts.append((name, join([f"{file['bytes']:,} bytes, SHA-256 ", tag("code", file["sha256"])])))
     if not facts:

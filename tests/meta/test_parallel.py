@@ -173,12 +173,12 @@ def test_workers_see_their_own_gpu(seen):
     assert "GPUs: workers take turns on GPU-0, GPU-1, GPU-2" in output
 
 
-def test_a_crashed_worker_is_replaced_on_its_gpu(seen):
-    """The worker that xdist starts after a crash finds the GPU of the crashed one."""
+def test_a_crashed_worker_is_told_of_with_its_gpu_and_replaced_on_it(seen):
+    """The failure names the GPU, and the worker that xdist starts after a crash finds that of the crashed one."""
     code, output, found = seen("-p", "fake_gpus", "-n", "3", CRASHES="1")
     assert code == pytest.ExitCode.TESTS_FAILED
-    crashed = re.search(r"worker '(gw\d)' crashed", output)[1]
-    assert found["gw3"] == found[crashed]
+    crashed, gpu = re.search(r"worker '(gw\d)' crashed while running .* \(on (GPU-\d)\)", output).groups()
+    assert found["gw3"] == found[crashed] == gpu
 
 
 def test_a_worker_that_does_not_find_its_gpu_fails_the_run(seen):
@@ -206,6 +206,9 @@ def test_a_worker_that_breaks_outside_the_tests_fails_the_run(seen, tmp_path, en
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert "12 passed, 1 error" in output
     assert said in output
+    code, output, _ = seen("-p", "ends", "-p", "fake_gpus", "-n", "2")
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    assert f"{said} (on GPU-0)" in output
 
 
 def test_without_a_driver_nothing_is_assigned(seen):

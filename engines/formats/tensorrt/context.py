@@ -1,4 +1,4 @@
-"""The device's primary context, which TensorRT, PyCUDA and cuda-python share; pushed only while it is used."""
+"""A device's primary context, which TensorRT, PyCUDA and cuda-python share; pushed only while it is used."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from engines.errors import RunnerError
+from engines.errors import DeviceError
 from engines.formats.tensorrt.cuda import driver
 
 
 @cache
-def primary() -> Any:
-    """Retain device 0's primary context, once in this process and for as long as it lives.
+def primary(device: int) -> Any:
+    """Retain a device's primary context, once in this process and for as long as it lives.
 
     It is the context that CUDA's runtime, and so TensorRT, uses; another one would be another address space.
     """
     cuda = driver()
 
     cuda.init()
-    return cuda.Device(0).retain_primary_context()
+    return cuda.Device(device).retain_primary_context()
 
 
 def cuda_error() -> type[Exception]:
@@ -42,19 +42,19 @@ def explained(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def current() -> Iterator[None]:
-    """Make the primary context current on this thread, and pop it at the end.
+def current(device: int = 0) -> Iterator[None]:
+    """Make a device's primary context current on this thread, and pop it at the end.
 
     PyCUDA aborts a process that exits with a context still pushed. CUDA's own errors, out of memory among them, come
-    out as RunnerError.
+    out as DeviceError.
     """
     cuda = driver()
 
-    context = primary()
+    context = primary(device)
     context.push()
     try:
         yield
     except cuda.Error as error:
-        raise RunnerError(explained(error)) from error
+        raise DeviceError(explained(error)) from error
     finally:
         cuda.Context.pop()

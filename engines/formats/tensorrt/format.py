@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.base import Format
-from engines.formats.tensorrt import build, packages, recipe, versions
+from engines.formats.tensorrt import build, devices, packages, recipe, versions
 from engines.variant import Variant
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class TensorRTFormat(Format):
     device_bound = True
     apart = True
     local = True
+    options = (devices.OPTION,)
 
     def unavailable(self, precision: str | None = None) -> str | None:
         """Why TensorRT cannot be used here, or cannot build a precision; None where it can."""

@@ -10,29 +10,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.code import code
-from engines.formats.tensorrt import copiers, packages, runner, slots, tuning, versions
+from engines.formats.tensorrt import copiers, devices, packages, runner, slots, tuning, versions
 from engines.store import Recipe, file_hash
 
 if TYPE_CHECKING:
     from engines.formats.base import Keep
     from engines.model.spec import ModelSpec
+    from engines.runner import Runner
     from engines.variant import Variant
 
 
 def open_plan(
     spec: ModelSpec, variant: Variant, plan: Path, batch_size: int | None, keep: Keep | None, *, compatible: bool
-) -> runner.TensorRTRunner:
-    """Runner of a plan; where ``keep`` stores it, with the streams, graphs and copiers that were measured best."""
+) -> Runner:
+    """Runner of a plan on the GPUs of ``--devices``, one unless more are asked for.
+
+    Where ``keep`` stores it, with the streams, graphs and copiers that were measured best.
+    """
     if batch_size is not None and variant.profile is not None:
         # Callers ask for at most so many, and the plan takes no more.
         batch_size = min(batch_size, variant.profile.max)
-    opened = runner.TensorRTRunner(spec, variant, plan, batch_size, allow_host_code=compatible)
-    if keep is not None:
-        # Several runtimes run the same version-compatible plan, from the same store.
-        at = f".{versions.runtime_id()}" if compatible else ""
-        with closed_on_error(opened):
-            tune(opened, plan, keep, {"tensorrt": packages.version()}, at)
-    return opened
+
+    def one(device: int) -> runner.TensorRTRunner:
+        opened = runner.TensorRTRunner(spec, variant, plan, batch_size, allow_host_code=compatible, device=device)
+        if keep is not None:
+            # Several runtimes run the same version-compatible plan, from the same store.
+            at = f".{versions.runtime_id()}" if compatible else ""
+            with closed_on_error(opened):
+                tune(opened, plan, keep, {"tensorrt": packages.version()}, at)
+        return opened
+
+    return devices.opened(spec, one)
 
 
 @contextlib.contextmanager

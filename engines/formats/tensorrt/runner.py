@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.errors import RunnerError
+from engines.errors import DeviceError, RunnerError
 from engines.formats.tensorrt import context, header, versions
 from engines.formats.tensorrt.copiers import CHUNK_BYTES, Copiers
 from engines.formats.tensorrt.cuda import driver
@@ -59,13 +59,13 @@ class Copies:
 
 
 class TensorRTRunner(Runner):
-    """Runs a TensorRT plan on device 0.
+    """Runs a TensorRT plan on one device, by CUDA's number.
 
     ``streams`` is how many batches may be on the device at once, ``graphs`` whether full batches are CUDA graphs.
     ``copiers`` is how many threads copy samples into page-locked memory. ``copies`` tells the transfers of the last
     call. ``allow_host_code`` lets version-compatible plans run the host code that they carry: code of whoever made the
     plan. Raises RunnerError, with TensorRT's own message, where the plan cannot be loaded or is not the spec's model.
-    So it does for a batch outside the plan's profile, and where the device is out of memory.
+    So it does for a batch outside the plan's profile; DeviceError where the device fails or is out of memory.
     """
 
     def __init__(
@@ -79,9 +79,10 @@ class TensorRTRunner(Runner):
         graphs: bool = True,
         copiers: int = COPIERS,
         allow_host_code: bool = False,
+        device: int = 0,
     ) -> None:
         super().__init__(spec, variant, batch_size)
-        self.allow_host_code = allow_host_code
+        self.allow_host_code, self.device = allow_host_code, device
         self.moved = [0, 0]
         self._lock = threading.Lock()
         self._groups: list[Group] = []
@@ -89,8 +90,8 @@ class TensorRTRunner(Runner):
         self._single: Group | None = None
         self._copiers = Copiers(0, str(variant))  # those that are asked for come with configure()
         self._fixed = not spec.dimensions
-        self._context, self._cuda_error = context.primary(), context.cuda_error()
-        with context.current():
+        self._context, self._cuda_error = context.primary(device), context.cuda_error()
+        with context.current(self.device):
             self.engine = self._load(path)
             self.tensors = self._signature(path)
             self._check_profile(path)
@@ -159,7 +160,7 @@ class TensorRTRunner(Runner):
         return {t.name: (batch, *t.shape) for t in self._inputs}
 
     def new_group(self, size: int, batch: int) -> Group:
-        """Make ``size`` slots for batches of ``batch``, which the caller frees; use it inside ``context.current()``."""
+        """Make ``size`` slots for batches of ``batch``, which the caller frees; use it in its device's context."""
         loaded = Loaded(self._execution, self._said, self.tensors, str(self.variant), self.moved)
         # Samples are written once and read by the device only: write-combined memory spares reading each line before,
         # which pays (5 % on an H200) where several threads copy at once, and costs a single one as much.
@@ -220,7 +221,7 @@ class TensorRTRunner(Runner):
             try:
                 return self._execute(inputs, count)
             except self._cuda_error as error:
-                raise RunnerError(f"{self.variant} of {self.spec.name}: {context.explained(error)}") from error
+                raise DeviceError(f"{self.variant} of {self.spec.name}: {context.explained(error)}") from error
             finally:
                 self._context.pop()
 
@@ -427,13 +428,13 @@ class TensorRTRunner(Runner):
         """Fill every output buffer that is set up, on host and device, with NaN: what a call leaves of it shows."""
         cuda = driver()
 
-        with self._lock, context.current():
+        with self._lock, context.current(self.device):
             for group in self._made():
                 group.poison()
             cuda.Context.synchronize()
 
     def raw(self) -> Slot:
-        """Slot of the remainders, for what only a bare context shows; use it inside ``context.current()``."""
+        """Slot of the remainders, for what only a bare context shows; use it in its device's context."""
         return self._rest_slot()
 
     def _drain(self) -> None:
@@ -454,11 +455,11 @@ class TensorRTRunner(Runner):
 
     def _teardown(self) -> None:
         self._copiers.stop()
-        with context.current():
+        with context.current(self.device):
             self._free_groups()
 
     def _release(self) -> None:
         with self._lock:
             self._teardown()
-            with context.current():
+            with context.current(self.device):
                 self.engine = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.errors import RunnerError
+from engines.errors import DeviceError, RunnerError
 from engines.formats.tensorrt.copiers import Pieces
 from engines.formats.tensorrt.cuda import driver
 from engines.formats.tensorrt.messages import Said
@@ -102,7 +102,7 @@ class Slot:
         said = self.said()
         self.context = execution()
         if self.context is None:
-            raise RunnerError(f"{self.what}: TensorRT gives no execution context:\n{said.errors()}")
+            raise DeviceError(f"{self.what}: TensorRT gives no execution context:\n{said.errors()}")
         if self.context.active_optimization_profile < 0 and not self.context.set_optimization_profile_async(
             0, self.stream.handle
         ):
@@ -143,7 +143,7 @@ class Slot:
                 self.send(t, 0, count)
         said = self.said()
         if not self.context.execute_async_v3(self.stream.handle):
-            raise RunnerError(f"{self.what}: TensorRT did not take a batch of {count}:\n{said.errors()}")
+            raise DeviceError(f"{self.what}: TensorRT did not take a batch of {count}:\n{said.errors()}")
         for t in self.tensors if outputs else ():
             if isinstance(t.item, OutputSpec):
                 cuda.memcpy_dtoh_async(self.hosts[t.name][:count], self.device[t.name], self.stream)
@@ -279,8 +279,8 @@ def _shaped(tensor: Tensor, memory: NDArray[Any]) -> NDArray[Any]:
 
 
 def checked(result: Any) -> Any:
-    """What a call of cuda-python returned beside its status; raises RunnerError where the status is an error."""
+    """What a call of cuda-python returned beside its status; raises DeviceError where the status is an error."""
     status, *rest = result
     if int(status) != 0:
-        raise RunnerError(f"CUDA failed: {status.name} ({int(status)})")
+        raise DeviceError(f"CUDA failed: {status.name} ({int(status)})")
     return rest[0] if rest else None

@@ -57,7 +57,7 @@ def _candidates(runner: TensorRTRunner) -> Iterator[dict[str, Any]]:
     """What is tried: with fewer contexts where the device's free memory would not bear more."""
     cuda = driver()
 
-    with context.current():
+    with context.current(runner.device):
         free, _ = cuda.mem_get_info()
     # Half of what is free: other runners want some too.
     bearable = max(1, free // 2 // max(versions.scratch_bytes(runner.engine), 1) - 1)

@@ -40,7 +40,7 @@ def synchronous(runner: TensorRTRunner, inputs: Arrays) -> Timing:
 
     batch = runner.batch_size
     count = len(next(iter(inputs.values()))) // batch * batch
-    with context.current():
+    with context.current(runner.device):
         group = runner.new_group(1, batch)
         try:
             slot = group.slots[0]
@@ -79,7 +79,7 @@ def device_limit(runner: TensorRTRunner, inputs: Arrays, batches: int, repeats: 
 
     batch = runner.batch_size
     starts = range(0, max(1, len(next(iter(inputs.values()))) - batch + 1), batch)
-    with context.current():
+    with context.current(runner.device):
         group = runner.new_group(runner.streams, batch)
         graphs: list[Graph] = []
         try:
@@ -123,7 +123,7 @@ def bare_replay(runner: TensorRTRunner, batch: int, times: int) -> list[float]:
     """Time launches of one captured graph (transfers and engine), each waited for; gives the seconds of each."""
     from cuda.bindings import driver
 
-    with context.current():
+    with context.current(runner.device):
         group = runner.new_group(1, batch)
         try:
             slot = group.slots[0]
@@ -150,7 +150,11 @@ def polygraphy(plan: Path, runner: TensorRTRunner, inputs: Arrays) -> Timing:
 
     batch = runner.batch_size
     count = len(next(iter(inputs.values()))) // batch * batch
-    with context.current(), polygraphy_speaks_here(), TrtRunner(EngineFromBytes(plan.read_bytes())) as other:
+    with (
+        context.current(runner.device),
+        polygraphy_speaks_here(),
+        TrtRunner(EngineFromBytes(plan.read_bytes())) as other,
+    ):
         names = {t.item.name: t.name for t in runner.tensors}
         for warm_up in (True, False):
             start = time.perf_counter()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.base import Format
+from engines.formats.tensorrt import devices
 from engines.formats.tensorrt.build import PLAN
 from engines.formats.tensorrt.format import TensorRTFormat
 from engines.formats.tensorrt_rtx import packages, recipe, targets
@@ -37,7 +38,7 @@ class RTXFormat(Format):
     profiled = True
     apart = True
     rows = "tensorrt"
-    options = (targets.OPTION,)
+    options = (targets.OPTION, devices.OPTION)
 
     def unavailable(self, precision: str | None = None) -> str | None:
         """Why plans cannot run here, in TensorRT's words; None where they can."""

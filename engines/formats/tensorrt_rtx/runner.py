@@ -14,7 +14,7 @@ import numpy as np
 
 from engines.errors import RunnerError
 from engines.formats.code import code
-from engines.formats.tensorrt import context, driver, header
+from engines.formats.tensorrt import context, devices, driver, header
 from engines.formats.tensorrt.header import plan_bytes
 from engines.formats.tensorrt.messages import Said, logger
 from engines.formats.tensorrt.opening import closed_on_error, tune
@@ -25,6 +25,7 @@ from engines.store import Recipe, file_hash
 if TYPE_CHECKING:
     from engines.formats.base import Keep
     from engines.model.spec import ModelSpec
+    from engines.runner import Runner
     from engines.variant import Variant
 
 KERNELS = "kernels.cache"
@@ -45,7 +46,7 @@ def load(path: Path) -> Any:
 
 
 class RTXRunner(TensorRTRunner):
-    """Runs a plan of TensorRT for RTX on device 0, otherwise as :class:`TensorRTRunner` does.
+    """Runs a plan of TensorRT for RTX on one device, otherwise as :class:`TensorRTRunner` does.
 
     No kernel is specialized for a shape: in TensorRT's default one takes another's place while calls go on. A sample's
     answer might then hang on when, and beside how many others, it was asked for. Raises RunnerError where the plan
@@ -81,17 +82,24 @@ class RTXRunner(TensorRTRunner):
         self._config = self._kernels = None
 
 
-def open_plan(spec: ModelSpec, variant: Variant, plan: Path, batch_size: int | None, keep: Keep | None) -> RTXRunner:
-    """Runner of a plan; where ``keep`` stores them, with its kernels and the settings that were measured best."""
+def open_plan(spec: ModelSpec, variant: Variant, plan: Path, batch_size: int | None, keep: Keep | None) -> Runner:
+    """Runner of a plan on the GPUs of ``--devices``, one unless more are asked for.
+
+    Where ``keep`` stores them, with its kernels and the settings that were measured best.
+    """
     if batch_size is not None and variant.profile is not None:
         # Callers ask for at most so many, and the plan takes no more.
         batch_size = min(batch_size, variant.profile.max)
-    opened = RTXRunner(spec, variant, plan, batch_size)
-    if keep is not None:
-        with closed_on_error(opened):
-            _keep_kernels(opened, plan, keep)
-            tune(opened, plan, keep, {"tensorrt-rtx": packages.version()})
-    return opened
+
+    def one(device: int) -> RTXRunner:
+        opened = RTXRunner(spec, variant, plan, batch_size, device=device)
+        if keep is not None:
+            with closed_on_error(opened):
+                _keep_kernels(opened, plan, keep)
+                tune(opened, plan, keep, {"tensorrt-rtx": packages.version()})
+        return opened
+
+    return devices.opened(spec, one)
 
 
 def _keep_kernels(opened: RTXRunner, plan: Path, keep: Keep) -> None:
@@ -103,5 +111,5 @@ def _keep_kernels(opened: RTXRunner, plan: Path, keep: Keep) -> None:
 
     recipe = Recipe(made_from, {"batch": opened.batch_size}, {"tensorrt-rtx": packages.version()}, driver.device())
     kept = keep(f"kernels-{opened.batch_size}", recipe, compile_)
-    with context.current():
+    with context.current(opened.device):
         opened.take(kept.file(KERNELS).read_bytes())
