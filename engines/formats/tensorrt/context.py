@@ -16,11 +16,16 @@ def primary(device: int) -> Any:
     """Retain a device's primary context, once in this process and for as long as it lives.
 
     It is the context that CUDA's runtime, and so TensorRT, uses; another one would be another address space.
+    Raises DeviceError where CUDA makes none, as on a device whose memory others hold.
     """
     cuda = driver()
 
     cuda.init()
-    return cuda.Device(device).retain_primary_context()
+    try:
+        return cuda.Device(device).retain_primary_context()
+    except cuda.Error as error:
+        # How much is free only a context could tell.
+        raise DeviceError(f"CUDA opens no context on GPU {device}, whose memory may be in use: {error}") from error
 
 
 def cuda_error() -> type[Exception]:
