@@ -86,19 +86,26 @@ def test_single_calls_are_timed_as_long_as_asked(lasting, monkeypatch):
     assert given == list("abcabcabc"[:count])
 
 
-class Sleeper:
-    """A call of known duration that counts how often it is made."""
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still but for the calls of :class:`Lasting`: no other load of the machine is measured."""
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return now
 
-    def __init__(self, seconds):
-        self.seconds, self.calls = seconds, 0
+
+class Lasting:
+    """A call of known duration on a clock, which counts how often it is made."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds, self.calls = clock, seconds, 0
 
     def __call__(self):
         """Take the time."""
         self.calls += 1
-        time.sleep(self.seconds)
+        self.clock[0] += self.seconds
 
 
-# Bands are wide and calls long, because every sleep takes a little longer on a busy machine.
 RATIOS = {
     "four times as fast": (0.005, 32, 0.020, 32, 4.0),
     "as fast": (0.010, 32, 0.010, 32, 1.0),
@@ -109,33 +116,34 @@ RATIOS = {
 
 
 @pytest.mark.parametrize("ratio", RATIOS)
-def test_the_ratio_is_that_of_samples_per_second(ratio):
+def test_the_ratio_is_that_of_samples_per_second(clock, ratio):
     """Known durations give their ratio, whichever side is faster and whatever the batches."""
     fast_seconds, fast_batch, slow_seconds, slow_batch, expected = RATIOS[ratio]
-    fast, slow = Sleeper(fast_seconds), Sleeper(slow_seconds)
+    fast, slow = Lasting(clock, fast_seconds), Lasting(clock, slow_seconds)
     result = side_by_side(fast, slow, fast_batch=fast_batch, slow_batch=slow_batch, seconds=0.1)
-    assert expected / 1.6 < result.value < expected * 1.6
+    assert result.value == pytest.approx(expected)
     assert result.low <= result.value <= result.high
 
 
-def test_both_sides_of_a_round_last_as_long():
+def test_both_sides_of_a_round_last_as_long(clock):
     """The shorter call is made as often as fits into one longer call, beside one of each that does not count."""
-    fast, slow = Sleeper(0.005), Sleeper(0.020)
+    fast, slow = Lasting(clock, 0.005), Lasting(clock, 0.020)
     rounds = side_by_side(fast, slow, fast_batch=1, slow_batch=1, seconds=0.0, least_rounds=6).rounds
     assert rounds == 6
     # Two calls of each find out how long they last; each turn starts with one that is not measured.
     assert slow.calls == 2 + rounds * (1 + 1)
-    measured, rest = divmod(fast.calls - 2 - rounds, rounds)
-    assert rest == 0
-    assert 2 <= measured <= 6
+    assert fast.calls == 2 + rounds * (1 + 4)
 
 
-def test_a_measurement_lasts_as_long_as_asked():
-    """More rounds are made until the time is over, and not many more."""
-    start = time.perf_counter()
-    result = side_by_side(Sleeper(0.002), Sleeper(0.002), fast_batch=1, slow_batch=1, seconds=0.3, least_rounds=1)
-    assert time.perf_counter() - start >= 0.3
-    assert result.rounds > 5
+def test_a_measurement_lasts_as_long_as_asked(clock):
+    """More rounds are made until the time is over, and no more."""
+    start = clock[0]
+    # Each round has two calls of each side, after two that find out how long they last.
+    result = side_by_side(
+        Lasting(clock, 0.01), Lasting(clock, 0.01), fast_batch=1, slow_batch=1, seconds=0.30, least_rounds=1
+    )
+    assert result.rounds == 8
+    assert clock[0] - start == pytest.approx(0.04 + 8 * 0.04)
 
 
 # The floors.
