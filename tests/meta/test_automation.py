@@ -252,6 +252,7 @@ def test_the_tensorflow_service_builds_what_it_says(request):
         assert re.search(rf"^{name} .*[\d.]+", done.stdout, re.M), done.stdout
 
 
+@pytest.mark.slow
 def test_the_tensorflow_service_tests_what_it_built(request):
     """Its pytest command, as it stands but for one model, passes, with ONNX and TFLite required."""
     line = next(line for line in service_lines("tensorflow") if line.startswith("pytest"))

@@ -35,6 +35,7 @@ from engines.model.spec import BATCH
 from engines.model.toml import load_model
 from engines.store import Store
 from engines.variant import Variant
+from fixtures.chain import artifact_folder
 from tests import test_consistency
 from tests.meta.apart import environment_apart
 from trial.rules import rule_of
@@ -703,11 +704,11 @@ def test_a_single_input_may_have_any_name(saved_model, spec, tmp_path, format_):
 
 
 @pytest.mark.parametrize("brought, measured", [({}, True), ({"tflite": "x.tflite"}, False), ({"onnx": "x.onnx"}, True)])
-def test_the_rows_of_a_bundled_model_are_not_those_of_a_brought_engine(tmp_path, brought, measured):
+def test_the_rows_of_a_bundled_model_are_not_those_of_a_brought_engine(tmp_path, pytestconfig, brought, measured):
     """A quantized engine made elsewhere is judged on average on made-up inputs, though its model is bundled."""
     spec = load_model(find_model("digits_vgg"))
     files = {format_: tmp_path / name for format_, name in brought.items()}
-    chain = Chain(spec, locate(spec.dataset, input_name="input_1"), Store(tmp_path), files)
+    chain = Chain(spec, locate(spec.dataset, input_name="input_1"), Store(artifact_folder(pytestconfig)), files)
     rule = rule_of(chain, Variant("tflite", "int8"), "stress", 20)
     assert (rule.tolerance.max < ANY) == measured
 

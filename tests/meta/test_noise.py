@@ -91,6 +91,7 @@ def test_counts_are_bounded_by_their_own_spread():
     assert reached_count([7] * RUNS) < reached_count([7] * RUNS, factor=2) < 35
 
 
+@pytest.mark.slow
 def test_sound_answers_pass_with_every_seed():
     """Noise of the runs' own size is beyond no limit, in twenty models."""
     for seed in range(20):
