@@ -29,8 +29,8 @@ class Samples:
     samples (a plural). Raises DataError where the dtypes or the numbers of samples differ from that.
     """
 
-    inputs: Mapping[str, NDArray[Any]]
-    labels: NDArray[np.int64] | None
+    inputs: Mapping[str, NDArray[Any]] = field(repr=False)
+    labels: NDArray[np.int64] | None = field(repr=False)
     origin: str = "the arrays"
 
     def __post_init__(self) -> None:

@@ -14,13 +14,16 @@ from unittest.mock import Mock
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conformance.compare import ANY, FIGURES, Figure, Tolerance
 from conformance.report.document import schema
 from engines.errors import RunnerError
 from engines.formats.onnx.runner import OnnxRunner
+from engines.model.samples import Samples
 from engines.variant import Variant
-from fixtures.chain import Case, artifact_folder
+from fixtures.chain import Case, Way, artifact_folder
 from fixtures.ledger import RECORDS, Ledger, properties
 from fixtures.records import Batching, Compared, sent
 from fixtures.reporting import Table
@@ -300,6 +303,26 @@ def test_the_example_that_is_shown_is_one_that_fails(pytestconfig, tmp_path):
     code, output = planted_run(tmp_path, pytestconfig, "__call__", fault, "any_partition")
     assert code == pytest.ExitCode.TESTS_FAILED, output
     assert "  4 of 12 samples differ: " in output
+
+
+@given(data=st.data())
+def _fails_of_a_drawn_number(data, fixture):
+    """Fail as the tests of batches do, after a draw."""
+    pytest.fail(f"{data.draw(st.integers(0, 9))} is wrong", pytrace=False)
+
+
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_a_failure_of_drawn_inputs_is_told_however_long_its_fixtures_are(length):
+    """What Hypothesis warns of while it prints the arguments takes no failure's place: 0, the simplest, is told."""
+    with pytest.raises(pytest.fail.Exception, match=r"^0 is wrong"):
+        _fails_of_a_drawn_number(fixture="x" * length)
+
+
+def test_arrays_of_fixtures_are_not_printed_with_a_failure():
+    """Samples and single answers are named without their numbers, which a failure of drawn inputs would print."""
+    arrays = {f"output_{n}": np.zeros((100, 10), np.float32) for n in range(40)}
+    assert len(repr(Way(None, arrays))) < 100
+    assert repr(Samples(arrays, None, "the digits")) == "Samples(origin='the digits')"
 
 
 LATE = {
