@@ -144,25 +144,28 @@ def excess(actual: Array, reference: Array, runs: Known, _: Known | None = None)
 def net(actual: Array, reference: Array, runs: Known, others: Known | None = None) -> float:
     """Largest net gain or loss of samples by a class, in what the runs' gains and losses spread by.
 
-    Counts are whole: one sample more or less is no finding, nor are as many as runs that saw none may have missed.
+    One sample more or less is no finding, nor are as many as runs that saw none may have missed.
     """
-    classes = reference.shape[1]
     more = len(reference) / len(runs.reference)
-    variance = more * (spreads(_gains(runs, classes)) ** 2 + 0.5 / len(runs.runs)) + 1
+    variance = more * (spreads(_gains(runs)) ** 2 + 0.5 / len(runs.runs)) + 1
     if others is not None:
-        variance = variance + spreads(_gains(others, classes)) ** 2
-    return float((np.abs(_gained(actual, classes) - _gained(reference, classes)) / np.sqrt(variance)).max())
+        variance = variance + spreads(_gains(others)) ** 2
+    return float((np.abs(_gained(actual) - _gained(reference)) / np.sqrt(variance)).max())
 
 
-def _gained(answers: Array, classes: int) -> NDArray[np.float64]:
-    """Samples of each class."""
-    return np.bincount(answers.argmax(axis=1), minlength=classes).astype(np.float64)
+def _gained(answers: Array) -> NDArray[np.float64]:
+    """Samples of each class, (classes,); one whose classes are equal counts in parts for each of them.
+
+    Answers in integer steps are often equal, and an argmax would give all of those to the first class.
+    """
+    first = answers == answers.max(axis=1, keepdims=True)
+    return np.asarray((first / first.sum(axis=1, keepdims=True)).sum(axis=0), np.float64)
 
 
-def _gains(known: Known, classes: int) -> NDArray[np.float64]:
+def _gains(known: Known) -> NDArray[np.float64]:
     """Samples that each class gains in every run, (K, classes)."""
-    before = _gained(known.reference, classes)
-    return np.stack([_gained(run, classes) - before for run in known.runs])
+    before = _gained(known.reference)
+    return np.stack([_gained(run) - before for run in known.runs])
 
 
 OF_CLASSES: dict[str, Paired] = {"shift": shift, "slope": slope, "worst": worst, "excess": excess, "net": net}

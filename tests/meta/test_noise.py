@@ -164,6 +164,18 @@ def test_net_flips_to_one_class_are_told_from_flips_both_ways():
     assert net(flipped(np.flatnonzero(classes != 1)[:30], target=1), reference, runs) > 4
 
 
+def test_classes_that_an_engine_of_integers_cannot_tell_apart_are_no_net_flips():
+    """An argmax takes equal classes for the first of them: six such samples are no finding, and other flips are."""
+    reference = np.tile(np.array([[0.4, 0.6]], np.float32), (440, 1))
+    reference[:6] = 0.499, 0.501
+    runs = Known(np.stack([reference[6:70]] * RUNS), reference[6:70])
+    tied, beyond = np.round(reference * 256) / 256, reference.copy()
+    assert (tied.argmax(axis=1) == 0).sum() == 6
+    beyond[:6] = 129 / 256, 127 / 256
+    assert net(tied, reference, runs) < 3
+    assert net(beyond, reference, runs) > 4
+
+
 def test_an_answer_that_does_not_depend_on_its_input_fails_whatever_the_noise():
     """Constant fails even where the runs differ as much as samples do, and so does what follows them the wrong way."""
     generator = np.random.default_rng(0)
