@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, NDArray[Any]]
 
-PASSES, CANNOT, WIDE, FAILS = "passes", "cannot", "wide", "fails"
-"""What becomes of a variant: it agrees; it cannot be built or run; figures alone are beyond its row; or more."""
+PASSES, CANNOT, BEYOND, FAILS = "passes", "cannot", "beyond", "fails"
+"""What becomes of a variant: it agrees; it cannot be built or run; only figures are beyond what is allowed; or more."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def judged(chain: Chain, variant: Variant, sets: Sets) -> Verdict:
 
 @dataclass
 class _Found:
-    """What is wrong with a variant, and what only is beyond its row."""
+    """What is wrong with a variant, and what only is beyond what is allowed."""
 
     wrong: list[str] = field(default_factory=list)
-    wide: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
     usage: float = 0.0
 
     def judge(self, chain: Chain, runner: Runner, sets: Sets) -> None:
@@ -112,16 +112,16 @@ class _Found:
                 spread = comparison.figure("spread")
                 # No row says what of the spread may be lost: answers that are nearly constant are wrong by themselves.
                 lost = spread is not None and not spread.passed
-                (self.wrong if lost else self.wide).append(f"{given.name}{by}: {comparison.describe()}")
-        wrong, wide = moved_by_batching(chain, runner, sets.samples)
+                (self.wrong if lost else self.beyond).append(f"{given.name}{by}: {comparison.describe()}")
+        wrong, beyond = moved_by_batching(chain, runner, sets.samples)
         self.wrong += wrong
-        self.wide += wide
+        self.beyond += beyond
 
     @property
     def verdict(self) -> Verdict:
         """What became of it."""
-        state = FAILS if self.wrong else WIDE if self.wide else PASSES
-        return Verdict(state, "\n".join([*self.wrong, *self.wide]), self.usage)
+        state = FAILS if self.wrong else BEYOND if self.beyond else PASSES
+        return Verdict(state, "\n".join([*self.wrong, *self.beyond]), self.usage)
 
 
 def unsound(chain: Chain, runner: Runner, given: Set, outputs: Arrays) -> list[str]:

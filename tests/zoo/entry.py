@@ -29,15 +29,20 @@ class Cannot:
 
 @dataclass(frozen=True)
 class Fails:
-    """True defect of a variant, which is to be found: why its answers are wrong."""
+    """True defect of a variant, which is to be found: why its answers are wrong, and by what they are found.
+
+    ``by`` is a figure that is beyond what is allowed, or the words for what is wrong with answers by themselves.
+    """
 
     why: str
+    by: str
 
 
 @dataclass(frozen=True)
 class Wide:
-    """Sound answers that the variant's row of tolerances is too narrow for, this model being steeper: by how much."""
+    """False alarm: sound answers for which too little is allowed, why, and by which figure."""
 
+    why: str
     by: str
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.data import spots
-from zoo.entry import Entry, Wide
+from zoo.entry import Entry, Fails
 from zoo.fitting import apart, features, fit_head, seeded, solve
 from zoo.saving import save_keras, save_module, save_samples
 
@@ -234,7 +234,9 @@ ENTRIES = (
         "tf.where inside",
         thresholds,
         {"place": "probabilities"},
-        expected={"tflite-int8": Wide("shift 15 of 7.9 on samples: a threshold is compared in integer steps")},
+        # TFLite wants the inputs and the output of a SELECT on one grid, and takes the output's. What goes in reaches
+        # from -0.59, what comes out from -0.12: 27 % of the values are clipped before a fifth of them is taken.
+        expected={"tflite-int8": Fails("what tf.where chooses from is clipped to the range of its result", "shift")},
     ),
     Entry(
         "two_heads",

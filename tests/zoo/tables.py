@@ -176,7 +176,9 @@ ENTRIES = (
         "image and columns to a class and a value",
         listing,
         {"sort": "probabilities", "value": "values"},
-        expected={"tflite-int8": Fails("the columns share one input step of about 230, in which two of them vanish")},
+        expected={
+            "tflite-int8": Fails("the columns share one input step of about 230, in which two of them vanish", "spread")
+        },
     ),
     Entry(
         "visits",
@@ -185,7 +187,7 @@ ENTRIES = (
         {"sort": "probabilities"},
         # tf2onnx does not know the operator.
         expected=dict.fromkeys(ONNX, Cannot("Log1p"))
-        | {"tflite-int8": Fails("counts of up to thousands share one input step, in which the small ones are alike")},
+        | {"tflite-int8": Fails("counts of up to thousands share one input step: small ones are alike", "kl")},
     ),
     Entry("towers", "two towers of ids", towers, {"match": "scores"}),
     Entry(
@@ -193,8 +195,10 @@ ENTRIES = (
         "boolean inputs",
         switches,
         {"heat": "values"},
-        # TFLite adds in another order than the ONNX does: what it has in between is beyond its calibrated range.
-        expected={"tflite-int8": Wide("max 2.2e-2 of 1.2e-2 in one sample of 400")},
+        # TensorFlow's optimizer, which tf2onnx asks, adds the constant first, and TFLite last. The sum of the others is
+        # less in one sample of 400 than in all that INT8 was calibrated with, and saturates: 17.53 becomes 18.23. The
+        # twin is made of the ONNX, which has no such sum.
+        expected={"tflite-int8": Wide("a sum that the ONNX does not have saturates in one sample of 400", "max")},
     ),
     Entry("ranking", "the best five and their scores", ranking, {"scores": "ranked", "items": "ranked"}),
 )
