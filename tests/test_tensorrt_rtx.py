@@ -29,6 +29,9 @@ SIZES = {"fp32": 1.05, "fp16": 0.55, "int8-qdq": 0.40}
 SMALL_PLAN = 2_000_000
 """A plan of up to this many bytes is small whatever the weights: those parts take most of it."""
 
+DTYPES = {"float32": "FLOAT", "bool": "BOOL"} | {name: name.upper() for name in ("int8", "uint8", "int32", "int64")}
+"""What TensorRT calls the dtypes of inputs and outputs that it has."""
+
 
 @pytest.fixture(scope="session")
 def plan(chain, built):
@@ -80,11 +83,8 @@ def test_network_is_the_models(chain, built, spec):
     details, profile = chain.artifact(built).details, built.profile
     assert [shape[0] for _, shape in details["inputs"].values()] == [-1] * len(spec.inputs)
     assert [len(shape) for _, shape in details["outputs"].values()] == [len(o.shape) for o in spec.outputs]
-    assert {dtype for side in ("inputs", "outputs") for dtype, _ in details[side].values()} <= {
-        "FLOAT",
-        "INT32",
-        "INT64",
-    }
+    for side, items in (("inputs", spec.inputs), ("outputs", spec.outputs)):
+        assert Counter(dtype for dtype, _ in details[side].values()) == Counter(DTYPES[item.dtype] for item in items)
     assert details["profile"] == [profile.min, profile.opt, profile.max]
 
 
