@@ -6,6 +6,7 @@ import ast
 import hashlib
 import io
 import sys
+import threading
 import tokenize
 from collections.abc import Iterator
 from functools import cache
@@ -18,6 +19,9 @@ else:
 
 UNCHANGED = Path(__file__).with_name("unchanged.toml")
 """Code that builds bit for bit what older code built, each by its hash: nothing is built again for it."""
+
+_PARSING = threading.Lock()
+"""Python 3.11 counts the depth of all threads' parsing in one place: two at once may meet a SystemError."""
 
 
 def code(name: str, path: Path) -> dict[str, str]:
@@ -47,7 +51,9 @@ def substance(source: str) -> str:
     lines = source.splitlines()
     for row, column in _comments(source):
         lines[row] = lines[row][:column]
-    for first, last in _docstrings(ast.parse(source)):
+    with _PARSING:
+        tree = ast.parse(source)
+    for first, last in _docstrings(tree):
         lines[first:last] = [""] * (last - first)
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
