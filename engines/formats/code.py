@@ -21,7 +21,8 @@ UNCHANGED = Path(__file__).with_name("unchanged.toml")
 """Code that builds bit for bit what older code built, each by its hash: nothing is built again for it."""
 
 _PARSING = threading.Lock()
-"""Python 3.11 counts the depth of all threads' parsing in one place: two at once may meet a SystemError."""
+"""Python 3.11 counts the depth of all threads' parsing in one place. Where a callback of the garbage collector, such as
+Hypothesis has, lets another thread go on in between, it raises SystemError."""
 
 
 def code(name: str, path: Path) -> dict[str, str]:

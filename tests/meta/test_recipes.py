@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,21 @@ def test_words_build_nothing_again_and_code_does():
     assert substance(code) == substance(reworded)
     assert substance(code) != substance(code.replace("2", "3"))
     assert substance('x = "# no comment"\n') != substance('x = "# another"\n')
+
+
+def test_code_is_read_in_several_threads():
+    """Files of code are read by all threads at once, though the garbage collector calls back while one is parsed."""
+    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "engines/formats/onnx").glob("*.py"))]
+    before, interval = gc.get_threshold(), sys.getswitchinterval()
+    called = lambda phase, info: sum(range(50))  # noqa: E731
+    gc.callbacks.append(called)
+    gc.set_threshold(20)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(substance, sources * 4))
+    finally:
+        gc.set_threshold(*before)
+        sys.setswitchinterval(interval)
+        gc.callbacks.remove(called)
+    assert found == [substance(source) for source in sources] * 4
