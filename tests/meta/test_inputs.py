@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,35 @@ from trial.bearable import FP16, nudged
 from trial.contrast import contrast_set
 from trial.draws import drawn_inputs
 
+DRAWING = """
+import hashlib
+from pathlib import Path
+import numpy as np
+from hypothesis import given, settings, strategies as st
+{more}
+from engines.model.ranges import Ends
+from engines.model.toml import parse_model
+from trial.draws import drawn_inputs, partitions
+
+inputs = [{{"name": "x", "shape": ["batch", 16, 16, 3], "range": [0.0, 1.0]}}]
+outputs = [{{"name": "scores", "shape": ["batch", 4], "kind": "probabilities"}}]
+content = {{"source": {{"saved_model": "saved"}}, "inputs": inputs, "outputs": outputs}}
+spec = parse_model({{**content, "data": {{"dataset": "photographs"}}}}, Path("mine.toml"))
+drawn = drawn_inputs(spec, {{"x": Ends(0.0, 1.0, False)}}, 64)
+digest = hashlib.sha256(drawn["x"].tobytes())
+
+@settings(max_examples=64, deadline=None, database=None, derandomize=True)
+@given(partitions(40), st.permutations(range(12)), st.lists(st.integers(0, 11), min_size=2, max_size=33))
+def of_batches(cuts, order, places):
+    digest.update(repr((cuts, order, places)).encode())
+
+of_batches()
+print(len(drawn["x"]), digest.hexdigest())
+"""
+"""A script that prints what it drew; ``more`` is what else it loads, or is."""
+
 SHAPES = {"number": [], "features": [6], "sequence": [20, 5], "image": [8, 6, 3]}
+ROOT = Path(__file__).parents[2]
 RANGES = {"number": [0.0, 120.0], "features": [-3.0, 6.0], "sequence": [-1.0, 1.0], "image": [0.0, 1.0]}
 
 
@@ -46,6 +77,21 @@ def test_inputs_of_any_rank_have_equally_many_samples(tmp_path, names):
             assert array.dtype == np.float32
             assert RANGES[name][0] <= array.min() < array.max() <= RANGES[name][1]
         assert [contrast[name].min(), contrast[name].max()] == RANGES[name]
+
+
+def test_draws_are_the_same_in_every_script(tmp_path):
+    """Other scripts, with modules of their own that hold other constants, draw the same samples and batches."""
+    others = "".join(f"A{n} = {n * 1237 + 101}\nB{n} = {n / 509 + 0.0001}\n" for n in range(400))
+    (tmp_path / "of_mine.py").write_text(others, encoding="utf-8")
+    drawn = []
+    for name, more in (("first", ""), ("second", "import of_mine, fixtures.chain, commands.measure, trial.sets")):
+        script = tmp_path / f"{name}.py"
+        script.write_text(DRAWING.format(more=more), encoding="utf-8")
+        env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+        run = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        drawn.append(run.stdout)
+    assert drawn[0] == drawn[1]
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])
