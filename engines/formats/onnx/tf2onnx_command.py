@@ -7,11 +7,16 @@ it for an operator.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
-from tf2onnx import convert, tf_loader, utils
-from tf2onnx.handler import tf_op
+
+# TensorFlow loads Keras where it is there, and Keras scikit-learn: a third of all the time, and nothing here asks them.
+sys.modules["keras"] = None  # type: ignore[assignment]
+
+from tf2onnx import convert, tf_loader, utils  # noqa: E402
+from tf2onnx.handler import tf_op  # noqa: E402
 
 
 @tf_op("Erfc")
