@@ -88,9 +88,8 @@ def test_draws_are_the_same_in_every_script(tmp_path):
         script = tmp_path / f"{name}.py"
         script.write_text(DRAWING.format(more=more), encoding="utf-8")
         env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-        run = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
-        drawn.append(run.stdout)
+        run = [sys.executable, str(script)]
+        drawn.append(subprocess.run(run, env=env, check=True, capture_output=True, text=True, cwd=tmp_path).stdout)
     assert drawn[0] == drawn[1]
 
 
