@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -659,3 +660,22 @@ def test_the_command_checks_an_onnx_alone(tmp_path):
     assert done.returncode == pytest.ExitCode.OK, done.stdout + done.stderr
     assert "reference: onnx-fp32, the ONNX as it is written" in done.stdout
     assert "savedmodel" not in done.stdout.partition("collected")[2]
+
+
+def test_a_savedmodel_is_loaded_once_for_all_inputs_and_anew_where_it_is_another(tmp_path):
+    """The reference asks what is in the folder now; what it has loaded of the same files serves all sets of inputs."""
+    import tensorflow as tf
+
+    from engines.formats.savedmodel import reference
+
+    values = [SimpleNamespace(name=name, signature_name=name) for name in ("x", "y")]
+    spec = SimpleNamespace(name="m", signature="serving_default", inputs=values[:1], outputs=values[1:], constants=())
+    x = np.ones((3, 2), np.float32)
+    for times in (2.0, 3.0):
+        module = tf.Module()
+        call = tf.function(lambda x, times=times: {"y": times * x}, [tf.TensorSpec([None, 2], tf.float32, "x")])
+        tf.saved_model.save(module, str(tmp_path), {"serving_default": call})
+        loads = reference._loaded.cache_info().misses
+        for _ in range(2):
+            assert (reference.reference_outputs(spec, tmp_path, {"x": x})["y"] == times).all()
+        assert reference._loaded.cache_info().misses == loads + 1

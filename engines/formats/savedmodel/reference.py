@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,15 @@ REFERENCE_BATCH = 32
 """Samples per call of the reference; its stored outputs are those of this batch size."""
 
 
+@lru_cache(maxsize=1)
+def _loaded(path: Path, number: int, written: int) -> Any:
+    """Loaded SavedModel, kept until another one is asked for: a run asks one for twenty sets of inputs.
+
+    ``number`` of its folder and when it was ``written`` tell another build of the same path apart.
+    """
+    return tensorflow().saved_model.load(str(path))
+
+
 def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Call a SavedModel's signature directly, on arrays (N, …) by input name.
 
@@ -31,8 +41,8 @@ def reference_outputs(spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[
     Raises RunnerError where TensorFlow stops at what it was given.
     """
     tf = tensorflow()
-    loaded = tf.saved_model.load(str(path))
-    function = signature_of(loaded, spec.signature, str(path))
+    written = max(file.stat().st_mtime_ns for file in path.rglob("*"))
+    function = signature_of(_loaded(path, path.stat().st_ino, written), spec.signature, str(path))
     _check_names(function, spec)
     count = len(inputs[spec.inputs[0].name])
     parts = []
