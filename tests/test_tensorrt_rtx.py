@@ -88,7 +88,7 @@ def test_network_is_the_models(chain, built, spec):
     assert details["profile"] == [profile.min, profile.opt, profile.max]
 
 
-def test_precision_of_the_onnx_is_kept(chain, built, onnx_file):
+def test_precision_of_the_source_is_kept(chain, built, onnx_file):
     """Each layer that multiplies takes what it takes in the ONNX: FP32, FP16, or the integers of its Q/DQ nodes."""
     expected = Counter(layer.precision.upper() for layer in layers(onnx_file))
     found = Counter(chain.artifact(built).details["layers"])
