@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
+from engines import store as store_module
 from engines.errors import StoreError
-from engines.store import Artifact, Recipe, Store
+from engines.store import Artifact, Recipe, Store, file_hash
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL, NAME = "digits_vgg", "onnx-fp32"
@@ -566,3 +567,47 @@ def test_names_are_those_of_the_artifacts(tmp_path):
     (tmp_path / "model" / ".a.1.deadbeef.partial").mkdir()
     assert store.names("model") == ("a", "b")
     assert store.names("other") == ()
+
+
+# What a file holds.
+
+
+@pytest.fixture
+def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that nobody has touched for long, as its clock goes: the system's cannot be set back for one file."""
+    path = tmp_path / "engine"
+    path.write_bytes(b"first")
+    later = time.time_ns() + 10 * store_module.SETTLED_NS
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    return path
+
+
+def test_a_file_that_rests_is_read_once(settled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The content of a file that nobody touched is not read again for each test that asks for it."""
+    first = file_hash(settled)
+    assert first == hashlib.sha256(b"first").hexdigest()
+    monkeypatch.setattr(store_module.hashlib, "sha256", lambda: pytest.fail("read again"))
+    assert file_hash(settled) == first
+
+
+def test_a_change_of_a_file_that_rested_is_seen(settled: Path) -> None:
+    """Other bytes of the same length are seen, though the time of the last write was set back to what it was."""
+    first, stat = file_hash(settled), settled.stat()
+    settled.write_bytes(b"other")
+    os.utime(settled, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert settled.stat().st_mtime_ns == stat.st_mtime_ns
+    assert file_hash(settled) != first
+    replaced = settled.with_name("beside")
+    replaced.write_bytes(b"third")
+    third = file_hash(replaced)
+    replaced.replace(settled)
+    assert file_hash(settled) == third
+
+
+def test_a_file_that_was_just_touched_is_read_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files can change within one tick of a file system's clock: what was touched a moment ago is hashed anew."""
+    path, read = tmp_path / "engine", []
+    path.write_bytes(b"first")
+    monkeypatch.setattr(store_module.hashlib, "sha256", lambda: read.append(path) or hashlib.new("sha256"))
+    assert file_hash(path) == file_hash(path)
+    assert read == [path, path]
