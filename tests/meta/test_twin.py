@@ -188,6 +188,33 @@ def test_weights_are_rounded_to_their_precision_and_no_further():
     assert grid[-1, -1] == 0
 
 
+def enlarging(scale):
+    """A model that enlarges what its input holds between its samples' first numbers, by a constant scale."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Reshape", ["x", "square"], ["picture"]),
+        helper.make_node("Conv", ["picture", "w"], ["lines"], kernel_shape=[1, 1]),
+        helper.make_node("Resize", ["lines", "", "scales"], ["p"], mode="linear"),
+    ]
+    side = int(4 * scale)
+    weights = {
+        "square": np.asarray([-1, 1, 2, 4], np.int64),
+        "w": np.full((2, 1, 1, 1), 0.3, np.float32),
+        "scales": np.asarray([1, 1, 1, scale], np.float32),
+    }
+    return model_of(nodes, weights, [("p", ("n", 2, 2, side))])
+
+
+@pytest.mark.parametrize("precision", sorted(PRECISIONS))
+@pytest.mark.parametrize("scale", [2.0, 4.7])
+def test_what_says_how_an_operator_works_is_not_rounded(precision, scale, samples):
+    """The scales of a Resize are no weights: no converter quantizes them, and ONNX takes them in FP32 alone."""
+    twin = Twin.of(enlarging(scale), precision, calibration_inputs=samples)
+    assert "scales" not in twin.weights
+    assert twin.runs(samples, 1)[0]["p"].shape == (70, 2, 2, int(4 * scale))
+
+
 def test_what_it_does_not_see_into_is_declared(samples):
     """Branch and an operator of another domain's name are named, and the model runs."""
     from onnx import helper, numpy_helper

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trial.twin.errors import TwinError
+from trial.twin.operators import SETTINGS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +68,13 @@ class Graph:
     def inputs(self) -> list[str]:
         """Names of the inputs, without the weights that some files list among them."""
         return [i.name for i in self.model.graph.input if i.name not in self.constants]
+
+    @property
+    def values(self) -> dict[str, NDArray[Any]]:
+        """FP32 constants that a precision may round, by name: all but those that say how an operator works."""
+        settings = {n for node in self.nodes for n in node.input[SETTINGS.get(node.op_type, len(node.input)) :]}
+        floats = {name: a for name, a in self.constants.items() if a.dtype == "float32" and a.size}
+        return {name: a for name, a in floats.items() if name not in settings}
 
     def is_float(self, name: str) -> bool:
         """Whether a tensor holds FP32 numbers."""

@@ -186,13 +186,11 @@ def _weights(graph: Graph, *, everywhere: bool) -> Channels:
         if name in graph.constants and node.output[0] not in first and (everywhere or node.op_type != "ConvTranspose"):
             transposed = node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute)
             found[name] = axes_of_channel(node.op_type, graph.constants[name].ndim, transposed=transposed)
+    values = graph.values
     if everywhere:
-        for node in rounded(graph).values():
-            for name in node.input:
-                values = graph.constants.get(name)
-                if values is not None and values.size > 1 and values.dtype == np.float32 and name not in biases:
-                    found.setdefault(name, None)
-    return {name: axes for name, axes in found.items() if graph.constants[name].dtype == np.float32}
+        read = (name for node in rounded(graph).values() for name in node.input if name not in biases)
+        found |= {name: None for name in read if name in values and values[name].size > 1 and name not in found}
+    return {name: axes for name, axes in found.items() if name in values}
 
 
 def _ranges(

@@ -56,3 +56,6 @@ ACTIVATIONS = _named("Relu Clip")
 
 FOLDED = _named("Add Sub Mul Div BatchNormalization")
 """What converters fold into the weights and the bias of the product before it, where it is by constants."""
+
+SETTINGS = {"Resize": 1, "Upsample": 1}
+"""The first input, by operator, that says how it works and holds no values: ONNX takes scales in FP32 alone."""

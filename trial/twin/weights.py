@@ -24,16 +24,14 @@ def stored_in_float(graph: Graph, precision: Precision) -> list[str]:
     """
     if not precision.weights:
         return []
-    floats = ((name, a) for name, a in graph.constants.items() if a.dtype == np.float32 and a.size)
-    return [name for name, a in floats if fits(a, precision) and np.any(nearest(a, precision) != a)]
+    return [n for n, a in graph.values.items() if fits(a, precision) and np.any(nearest(a, precision) != a)]
 
 
 def beyond(graph: Graph, precision: Precision) -> tuple[str, ...]:
     """Sentences on the constants that do not fit the precision."""
-    floats = {name: a for name, a in graph.constants.items() if a.dtype == np.float32 and a.size}
     return tuple(
         f"constant {name!r} reaches beyond {precision.largest:g}, and stays in FP32"
-        for name, a in floats.items()
+        for name, a in graph.values.items()
         if precision.weights and not fits(a, precision)
     )
 
