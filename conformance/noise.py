@@ -28,6 +28,7 @@ FACTORS: Mapping[str, float] = {
     "fp32": 2.0,
     "tf32": 2.0,
     "fp16-weights": 2.0,
+    "fp16-moved": 2.0,
     "fp16": 2.0,
     "bf16": 2.0,
     "int8-symmetric": 1.5,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engines.formats.onnx.to_fp16 import to_fp16
 from trial.twin import PRECISIONS, Precision, Twin, TwinError
 from trial.twin.cost import LEAST, MOST
 from trial.twin.weights import drawn_in_float, drawn_on_grid, nearest
@@ -204,6 +205,54 @@ def enlarging(scale):
         "scales": np.asarray([1, 1, 1, scale], np.float32),
     }
     return model_of(nodes, weights, [("p", ("n", 2, 2, side))])
+
+
+def turned(rows):
+    """A model that turns what its input holds before a product with weights that FP16 holds, and after it ``rows``."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Reshape", ["x", "square"], ["lines"]),
+        helper.make_node("MatMul", ["lines", "w"], ["products"]),
+        *rows,
+        helper.make_node("Softmax", ["turned"], ["p"], axis=1),
+    ]
+    weights = {"square": np.asarray([-1, 2, 4], np.int64), "w": np.full((4, 4), 0.5, np.float32)}
+    weights["w"][::2, 1:] = 0.25
+    return model_of(nodes, weights, [("p", ("n", 4, 2) if len(rows) == 1 else ("n", 8))])
+
+
+def one_move():
+    from onnx import helper
+
+    return [helper.make_node("Transpose", ["products"], ["turned"], perm=[0, 2, 1])]
+
+
+def two_moves():
+    from onnx import helper
+
+    return [
+        helper.make_node("Transpose", ["products"], ["transposed"], perm=[0, 2, 1]),
+        helper.make_node("Flatten", ["transposed"], ["turned"]),
+    ]
+
+
+def test_what_onnx_runtime_stores_in_fp16_is_rounded_where_it_does(samples):
+    """The input, and two moves in a row, are in FP16 on a CPU, and the twin is as far off as the FP16 graph is."""
+    held = {"x": samples["x"].astype(np.float16).astype(np.float32)}
+    for rows, inputs, rounded in (
+        (one_move(), held, False),
+        (one_move(), samples, True),
+        (two_moves(), held, True),
+    ):
+        model = turned(rows)
+        right = plain(model, inputs)["p"]
+        off = np.abs(plain(to_fp16(model).model, inputs)["p"] - right).max()
+        twin = max(np.abs(run["p"] - right).max() for run in Twin.of(model, "fp16-moved").runs(inputs, 8))
+        weights = max(np.abs(run["p"] - right).max() for run in Twin.of(model, "fp16-weights").runs(inputs, 8))
+        assert weights < 1e-6
+        assert bool(off > 1e-6) == bool(twin > 1e-6) == rounded
+        assert not rounded or twin / 4 < off < twin * 2
 
 
 @pytest.mark.parametrize("precision", sorted(PRECISIONS))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trial.twin.graph import exact
-from trial.twin.plan import lengths_of_sums, products, rounded
+from trial.twin.plan import lengths_of_sums, products, rounded, stored
 from trial.twin.precision import NEAREST, PER_SUM
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def add_noise(graph: Graph, precision: Precision) -> None:
             for name in node.input[:2]:
                 if graph.is_float(name) and name not in graph.constants:
                     after[name] = _noisy(graph, name, precision.operands * NEAREST, 0.0, precision)
+    if precision.moved:
+        after |= {name: _stored(graph, name, precision) for name in stored(graph)}
     graph.insert({name: nodes for name, nodes in after.items() if nodes})
 
 
@@ -64,6 +66,33 @@ def _noisy(graph: Graph, name: str, relative: float, of_sum: float, precision: P
         helper.make_node("RandomUniformLike", [raw], [f"{name}/draw"], seed=0.0, **ends),
         helper.make_node("Mul", [f"{name}/draw", size], [f"{name}/error"]),
         helper.make_node("Add", [raw, f"{name}/error"], [name]),
+    ]
+
+
+def _stored(graph: Graph, name: str, precision: Precision) -> list[Any]:
+    """Nodes that make a tensor from its exact form with errors of storing it; numbers that FP16 holds stay.
+
+    They are found by splitting each in two (T. J. Dekker, A floating-point technique for extending the available
+    precision, Numer. Math. 18, 1971): its first bits are all of it then.
+    """
+    from onnx import helper
+
+    raw = exact(name)
+    noisy = _noisy(graph, name, precision.moved * NEAREST, 0.0, precision)
+    # FP32 has 24 bits: what is multiplied by 2^13 + 1 leaves 11 of them.
+    splitter = graph.add_constant(f"{name}/splitter", np.float32(2**24 * precision.moved + 1))
+    zero = graph.add_constant(f"{name}/zero", np.float32(0))
+    noisy[-1] = helper.make_node("Add", [raw, f"{name}/error"], [f"{name}/stored"])
+    return [
+        *noisy,
+        helper.make_node("Mul", [raw, splitter], [f"{name}/split"]),
+        helper.make_node("Sub", [f"{name}/split", raw], [f"{name}/last"]),
+        helper.make_node("Sub", [f"{name}/split", f"{name}/last"], [f"{name}/first"]),
+        helper.make_node("Sub", [raw, f"{name}/first"], [f"{name}/rest"]),
+        helper.make_node("Abs", [f"{name}/rest"], [f"{name}/lost"]),
+        # Infinity has no rest, but NaN, which is not above zero.
+        helper.make_node("Greater", [f"{name}/lost", zero], [f"{name}/rounded"]),
+        helper.make_node("Where", [f"{name}/rounded", f"{name}/stored", raw], [name]),
     ]
 
 

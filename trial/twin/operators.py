@@ -19,6 +19,12 @@ MOVING = _named(
 )
 """Operators that give values as they took them, compare them, or count: nothing is rounded."""
 
+STORED = _named(
+    "Reshape Squeeze Unsqueeze Transpose Flatten Slice Concat Expand Gather GatherND Split Compress ReverseSequence "
+    "ScatterND Max Min Clip"
+)
+"""Moving operators that ONNX Runtime's CPU has for FP16, as its optimized graphs show; others it runs in FP32."""
+
 PRODUCTS = _named("Conv ConvTranspose MatMul Gemm")
 """Operators whose results are sums of products with weights."""
 

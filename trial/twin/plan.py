@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.formats.onnx.fp32_parts import ARITHMETIC, MOVES
 from trial.twin.errors import TwinError
-from trial.twin.operators import ACTIVATIONS, BODIES, FOLDED, MOVING, PRODUCTS, RANDOM, RECURRENT, ROUNDING, SUMS
+from trial.twin.operators import (
+    ACTIVATIONS,
+    BODIES,
+    FOLDED,
+    MOVING,
+    PRODUCTS,
+    RANDOM,
+    RECURRENT,
+    ROUNDING,
+    STORED,
+    SUMS,
+)
 from trial.twin.precision import LONGEST
 
 if TYPE_CHECKING:
@@ -24,6 +36,29 @@ def rounded(graph: Graph) -> dict[str, Any]:
         for name in node.output
         if name and graph.is_float(name)
     }
+
+
+def stored(graph: Graph) -> list[str]:
+    """FP32 results that an FP16 graph has in FP16 where ONNX Runtime's CPU computes all else in FP32; in order.
+
+    It runs operators in FP16 that only move values, where one of them follows another. So it does with a single one
+    behind what a converter leaves in FP32, the inputs and arithmetic on them, or in front of an output: a Cast is the
+    other. Values are rounded where they come into such a row, in the result of its first operator.
+    """
+    makers = {name: node for node in graph.nodes for name in node.output}
+    raw = {n for n in graph.inputs if graph.is_float(n)}
+    found = []
+    for node in graph.nodes:
+        floats = [n for n in node.input if graph.is_float(n) and n not in graph.constants]
+        before = [makers[n] for n in floats if n in makers]
+        after = [reader for n in node.output for reader in graph.consumers.get(n, [])]
+        if node.op_type in STORED and floats and not any(other.op_type in STORED for other in before):
+            ends = any(n in graph.outputs for n in node.output)
+            if ends or raw.intersection(floats) or any(other.op_type in STORED for other in after):
+                found += [n for n in node.output if graph.is_float(n)]
+        elif node.op_type in MOVES | ARITHMETIC and floats and raw.issuperset(floats):
+            raw.update(n for n in node.output if graph.is_float(n))
+    return found
 
 
 def declared(graph: Graph) -> tuple[str, ...]:

@@ -37,16 +37,18 @@ class Precision:
     """Roundings of a precision.
 
     ``values`` and ``weights`` are unit roundoffs of results and stored weights, ``operands`` of what a product takes
-    (TF32); 0 leaves them exact. ``sums`` is the unit roundoff in which sums are added. ``smallest`` is the smallest
-    normal number: below it steps no longer shrink. ``largest`` is the largest finite weight. ``bits`` of 8 rounds to
-    integer grids: ``throughout`` every result is on one, as in TFLite, else only what quantized operators take and
-    give, symmetrically, as in Q/DQ graphs for ONNX Runtime and TensorRT.
+    (TF32), ``moved`` of what is only moved (:func:`trial.twin.plan.stored`); 0 leaves them exact. ``sums`` is the unit
+    roundoff in which sums are added. ``smallest`` is the smallest normal number: below it steps no longer shrink.
+    ``largest`` is the largest finite weight. ``bits`` of 8 rounds to integer grids: ``throughout`` every result is on
+    one, as in TFLite, else only what quantized operators take and give, symmetrically, as in Q/DQ graphs for ONNX
+    Runtime and TensorRT.
     """
 
     name: str
     values: float = 0.0
     weights: float = 0.0
     operands: float = 0.0
+    moved: float = 0.0
     sums: float = 0.0
     smallest: float = 2.0**-126
     largest: float = 3.4028234663852886e38
@@ -63,6 +65,7 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
             Precision("fp32", values=FP32_UNIT * TWO_SIDES, sums=FP32_UNIT * TWO_SIDES),
             Precision("tf32", values=FP32_UNIT, sums=FP32_UNIT, weights=HALF_UNIT, operands=HALF_UNIT),
             Precision("fp16-weights", weights=HALF_UNIT, smallest=2.0**-14, largest=65504.0),
+            Precision("fp16-moved", weights=HALF_UNIT, moved=HALF_UNIT, smallest=2.0**-14, largest=65504.0),
             Precision("fp16", values=HALF_UNIT, weights=HALF_UNIT, smallest=2.0**-14, largest=65504.0),
             Precision("bf16", values=BRAIN_UNIT, weights=BRAIN_UNIT),
             Precision("int8-symmetric", bits=8),

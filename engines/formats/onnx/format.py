@@ -32,7 +32,7 @@ class OnnxFormat(Format):
     name = "onnx"
     label = "ONNX Runtime"
     precisions = ("fp32", "fp16", "int8")
-    arithmetics: Mapping[str, str] = {"fp32": "fp32", "fp16": "fp16-weights", "int8": "int8-symmetric"}
+    arithmetics: Mapping[str, str] = {"fp32": "fp32", "fp16": "fp16-moved", "int8": "int8-symmetric"}
     stored_between = ("fp16",)
     file = build.FILE
     suffix = ".onnx"
