@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -9,8 +13,10 @@ from engines.errors import ConversionError
 from engines.formats.onnx.build import FILE, build_fp32, build_int8
 from engines.formats.onnx.build_fp16 import build_fp16
 from engines.formats.onnx.runner import OnnxRunner
+from engines.formats.savedmodel.build import FILE as SAVED_MODEL
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.savedmodel.runner import SavedModelRunner
+from engines.formats.tflite import apart, recipe
 from engines.formats.tflite.build import build_tflite
 from engines.formats.tflite.layers import layers
 from engines.model.derive import derive_spec
@@ -57,6 +63,7 @@ MODELS = {
     "compiled": compiled,
     "matrices": matrices,
     "a large value": lambda tf, x: 25_000 * tf.tanh(x @ WIDE) + 300_000,
+    "a large softplus": lambda tf, x: tf.nn.softplus(x @ (WIDE * 1e4)),
     "a bound": lambda tf, x: tf.minimum(x @ WIDE, 1e9),
     "gelu": gelu,
     "lgamma": lambda tf, x: tf.math.lgamma(x + 1) @ WIDE,
@@ -135,6 +142,30 @@ def test_what_tflites_converter_met_is_said(saved, tmp_path):
         build_tflite(folder, spec, "fp32", tmp_path)
     assert "'tf.TensorListReserve' op requires element_shape to be static" in str(caught.value)
     assert "leave tflite out of this model's precisions (docs/models.md)" in str(caught.value)
+
+
+def test_a_converter_that_crashes_fails_its_own_variant(saved, tmp_path):
+    """A segmentation fault of TFLite's converter is an error of one line, with what to do, and this process lives."""
+    folder, spec = saved("a large softplus")
+    made = replace(spec, calibration=CALIBRATION)
+    job = SimpleNamespace(spec=made, variant=Variant("tflite", "int8"), calibration=INPUTS)
+    (tmp_path / "saved").mkdir()
+    job.made = SimpleNamespace(folder=tmp_path / "saved")
+    (tmp_path / "saved" / SAVED_MODEL).symlink_to(folder)
+    with pytest.raises(ConversionError, match=r"converter crashed while it made int8.* leave int8 out.*SIG[A-Z]+\)$"):
+        recipe.build(job, tmp_path)
+
+
+def test_what_a_process_apart_says_is_said_here(saved, tmp_path):
+    """The result, and an EngineError, come back from the process as they are; anything else is no conversion error."""
+    assert apart.call(len, [1, 2], crashed="it crashed") == 2
+    folder, spec = saved("listed")
+    with pytest.raises(ConversionError, match=r"element_shape to be static"):
+        apart.call(build_tflite, folder, spec, "fp32", tmp_path, crashed="it crashed")
+    with pytest.raises(RuntimeError, match=r"len failed"):
+        apart.call(len, 3, crashed="it crashed")
+    with pytest.raises(ConversionError, match=r"it crashed \(SIGKILL\)"):
+        apart.call(signal.raise_signal, signal.SIGKILL, crashed="it crashed")
 
 
 @pytest.mark.parametrize("name, left", [("one layer", 0), ("two layers", 1)])

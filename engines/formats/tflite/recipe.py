@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engines.formats.code import code
 from engines.formats.savedmodel import packages as tensorflow
 from engines.formats.savedmodel.build import FILE as SAVED_MODEL
+from engines.formats.tflite import apart
 from engines.formats.tflite import build as building
 from engines.model.samples import content_hash
 from engines.model.spec import SIGNATURE
@@ -34,4 +35,20 @@ def build(job: Job, folder: Path) -> Mapping[str, Any]:
     spec, precision = job.spec, job.variant.precision
     samples = job.calibration if precision == "int8" else None
     path = job.made.folder / SAVED_MODEL
-    return building.build_tflite(path, spec, precision, folder, samples=samples, calibration=spec.calibration)
+    crashed = (
+        f"{spec.name}: TFLite's converter crashed while it made {precision}; INT8 does so where a value inside is "
+        f"infinite or NaN on a calibration sample: see what tflite-fp32 answers, or leave {precision} out of this "
+        "model's precisions (docs/models.md)"
+    )
+    return dict(
+        apart.call(
+            building.build_tflite,
+            path,
+            spec,
+            precision,
+            folder,
+            samples=samples,
+            calibration=spec.calibration,
+            crashed=crashed,
+        )
+    )

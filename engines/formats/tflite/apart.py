@@ -1,0 +1,62 @@
+"""Conversions in a process of their own, since a converter that crashes ends the process that it runs in."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from engines.errors import ConversionError, EngineError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+
+@cache
+def _context() -> Any:
+    """How processes are started: on Linux from one that has TensorFlow already, which takes a moment, else anew."""
+    import multiprocessing
+
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tensorflow"])
+    return context
+
+
+def call(function: Callable[..., Any], *args: Any, crashed: str, **kwargs: Any) -> Any:
+    """Result of a function that is called in a process of its own; arguments, result and EngineErrors are pickled.
+
+    Raises what EngineError the function raises; ConversionError with the signal and ``crashed``, which says what to do,
+    where that ends the process; and RuntimeError where it raises anything else, which the process prints.
+    """
+    context = _context()
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, function, args, kwargs))
+    process.start()
+    theirs.close()
+    try:
+        answer = ours.recv()
+    except EOFError:
+        answer = None
+    finally:
+        process.join()
+        ours.close()
+    if answer is None and process.exitcode < 0:
+        raise ConversionError(f"{crashed} ({signal.Signals(-process.exitcode).name})")
+    if answer is None:
+        raise RuntimeError(f"{function.__name__} failed in a process of its own, which printed why")
+    result, error = answer
+    if error is not None:
+        raise error
+    return result
+
+
+def _answer(connection: Connection, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    try:
+        answer: tuple[Any, EngineError | None] = function(*args, **kwargs), None
+    except EngineError as error:
+        answer = None, error
+    connection.send(answer)
