@@ -33,32 +33,35 @@ outputs, wrong shapes or dtypes, NaN and infinity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.measures import (
-    COARSEST,
-    KL_FLOOR,
-    MEAN_OF_ROWS,
-    Grid,
-    Scale,
-    differences,
-    kl_divergence,
-    lost_spread,
-    margins,
-    of_distributions,
-    softmax,
-    top,
-)
-from conformance.ranked import Matching, groups, match
+from conformance import exact
+from conformance.measures import COARSEST, KL_FLOOR, MEAN_OF_ROWS, Grid, Scale, kl_divergence, margins, softmax, top
+from conformance.summing import THRESHOLD, measure
+from conformance.sums import Flip, Form
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COARSEST", "KL_FLOOR", "MEAN_OF_ROWS", "Grid", "Scale", "kl_divergence", "margins", "softmax", "top"]
+    from conformance.sums import OutputSums, Sums
+
+__all__ = [
+    "COARSEST",
+    "KL_FLOOR",
+    "MEAN_OF_ROWS",
+    "THRESHOLD",
+    "Flip",
+    "Grid",
+    "Scale",
+    "kl_divergence",
+    "margins",
+    "softmax",
+    "top",
+]
 
 FIGURES = ("max", "mean", "kl", "margin", "flips", "sum")
 """The figures of a comparison that rows of tolerances have, in the order in which they are shown."""
@@ -71,9 +74,6 @@ ANY = 1e9
 
 KINDS = ("probabilities", "scores", "logits", "values", "integers", "ranked", "constant")
 """What an output may hold; see the module."""
-
-THRESHOLD = 0.5
-"""Where scores decide, unless the model says otherwise."""
 
 UNDECIDED = 0.05
 """A score that is further than this from its threshold is decided, however wide a tolerance is."""
@@ -140,24 +140,10 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Flip:
-    """A sample whose top-1 class differs, and the reference's lead of its first class over its second there.
-
-    Where a sample has several decisions or integers it is the worst of them, at ``place`` in the sample; the margin of
-    scores is the reference's distance from the threshold, and that of integers 0.
-    """
-
-    sample: int
-    expected: int
-    actual: int
-    margin: float
-    place: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class OutputComparison:
     """One output compared: its figures, where it differs most, and its flips (largest margin first).
 
+    All ``flipped`` samples are counted; ``flips`` are the worst of them, sums.KEPT at most.
     ``unit`` is the magnitude that ``max`` is given in: 1 for probabilities, scores and integers, else the largest one.
     ``notes`` are sentences on what was matched or decided. The first index of a constant is 0, its one sample.
     """
@@ -172,6 +158,7 @@ class OutputComparison:
     flips: tuple[Flip, ...]
     unit: float
     notes: tuple[str, ...] = ()
+    flipped: int = 0
 
     @property
     def passed(self) -> bool:
@@ -191,11 +178,15 @@ class OutputComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The verdict on ``samples`` samples: ``passed`` is true only where nothing is wrong with any output."""
+    """The verdict on ``samples`` samples: ``passed`` is true only where nothing is wrong with any output.
+
+    ``flips`` is how many samples change class, in one output or in several.
+    """
 
     outputs: tuple[OutputComparison, ...]
     problems: tuple[str, ...]
     samples: int
+    flips: int = 0
 
     @property
     def passed(self) -> bool:
@@ -207,11 +198,6 @@ class Comparison:
         found = [f for o in self.outputs if (f := o.figure(name))]
         # Where all may flip, needed over allowed is none.
         return max(found, key=lambda f: (_usage(f), f.needed), default=None)
-
-    @property
-    def flips(self) -> int:
-        """How many samples change class, in one output or in several."""
-        return len({flip.sample for output in self.outputs for flip in output.flips})
 
     @property
     def usage(self) -> float:
@@ -258,39 +244,51 @@ def compare(
     for name in reference:
         if kinds.get(name) not in KINDS:
             raise ValueError(f"output {name!r} is of kind {kinds.get(name)!r}; allowed: {', '.join(KINDS)}")
-    problems, sound = name_problems(actual, reference), []
-    for name in filter(actual.__contains__, reference):
-        found = structural_problems(name, actual[name], reference[name], constant=kinds[name] == "constant")
-        problems += found
-        sound += [] if found else [name]
-    allowed = dict.fromkeys(reference, tolerance) if isinstance(tolerance, Tolerance) else tolerance
-    ranked = _matchings([n for n in sound if kinds[n] == "ranked"], actual, reference, allowed)
-    outputs = []
-    for name in sound:
-        scale, grid = (scales or {}).get(name), (grids or {}).get(name)
-        given = _Given(name, kinds[name], actual[name], reference[name], allowed[name], scale, grid)
-        if name in ranked:
-            outputs.append(_of_ranked(given, ranked[name]))
-        else:
-            outputs.append(_compare_output(given, (thresholds or {}).get(name, THRESHOLD)))
-    counts = [len(array) for name, array in reference.items() if kinds[name] != "constant"]
-    return Comparison(tuple(outputs), tuple(problems), max(counts, default=min(len(reference), 1)))
+    allowed = each_of(reference, tolerance)
+    sums = measure(
+        actual,
+        reference,
+        kinds,
+        closest={name: found.max for name, found in allowed.items()},
+        undecided={name: undecided(found) for name, found in allowed.items()},
+        grids=grids,
+        thresholds=thresholds,
+    )
+    return judge(sums, allowed, scales=scales, thresholds=thresholds)
 
 
-def _matchings(
-    names: Sequence[str],
-    actual: Mapping[str, NDArray[Any]],
-    reference: Mapping[str, NDArray[Any]],
-    tolerances: Mapping[str, Tolerance],
-) -> dict[str, Matching]:
-    """What belongs together in ranked outputs, matched once for all outputs of a group; by output name."""
-    return {
-        name: matching
-        for group in groups({name: reference[name] for name in names})
-        for close in [max(tolerances[n].max for n in group)]
-        for matching in [match({n: actual[n] for n in group}, {n: reference[n] for n in group}, close)]
-        for name in group
-    }
+def each_of(names: Iterable[str], tolerance: Tolerance | Mapping[str, Tolerance]) -> Mapping[str, Tolerance]:
+    """Tolerance of every output: one of all, or its own."""
+    return dict.fromkeys(names, tolerance) if isinstance(tolerance, Tolerance) else tolerance
+
+
+def undecided(tolerance: Tolerance) -> float:
+    """How far the reference's score may be from its threshold and have no decision that has to be kept."""
+    return min(tolerance.max, UNDECIDED)
+
+
+def judge(
+    sums: Sums,
+    tolerance: Tolerance | Mapping[str, Tolerance],
+    *,
+    scales: Mapping[str, Scale] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Judge sums of outputs (see summing.py), of all samples at once or merged from parts: the same, bit for bit.
+
+    They were measured for this tolerance, which is that of all outputs, or of each by its name, and with these
+    thresholds; ``scales`` are as for :func:`compare`.
+    """
+    sound, allowed = sums.sound, each_of(sums.kinds, tolerance)
+    outputs = tuple(
+        _judged(
+            _Given(name, sums.kinds[name], found, allowed[name], (scales or {}).get(name)),
+            (thresholds or {}).get(name, THRESHOLD),
+        )
+        for name, found in sound.items()
+    )
+    flips = sum(count for names, count in sums.flipped.items() if not sound.keys().isdisjoint(names))
+    return Comparison(outputs, sums.problems, sums.samples, flips)
 
 
 def name_problems(actual: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> list[str]:
@@ -310,74 +308,70 @@ def structural_problems(
 
     A ``constant`` may be a single number; anything else has a first axis of samples.
     """
-    if not isinstance(actual, np.ndarray):
-        return [f"{name}: is {type(actual).__name__}; expected an array"]
-    if actual.dtype != reference.dtype:
-        return [f"{name}: dtype {actual.dtype}; expected {reference.dtype}"]
-    if actual.shape != reference.shape:
-        return [f"{name}: shape {actual.shape}; expected {reference.shape}"]
-    if actual.size == 0 or not (actual.ndim or constant):
-        return [f"{name}: no samples, shape {actual.shape}; nothing was compared"]
-    for who, array in (("output", actual), ("reference", reference)):
-        bad = ~np.isfinite(array)
-        if bad.any():
-            first = tuple(int(i) for i in np.argwhere(bad)[0])
-            share = f"{int(bad.sum())} of {bad.size}"
-            return [f"{name}: {share} elements of the {who} are NaN or infinite, the first at {first}"]
-    return []
+    problem = Form.of(actual, reference, constant=constant).problem(name, constant=constant)
+    return [problem] if problem else []
 
 
 @dataclass(frozen=True)
 class _Given:
-    """One output that can be compared, and by what."""
+    """Sums of one output that can be judged, and by what."""
 
     name: str
     kind: str
-    actual: NDArray[Any]
-    reference: NDArray[Any]
+    sums: OutputSums
     tolerance: Tolerance
     scale: Scale | None
-    grid: Grid | None
+
+    @property
+    def mean(self) -> float:
+        """Mean difference of its elements."""
+        return exact.mean(self.sums.difference, self.sums.elements)
+
+    @property
+    def margin(self) -> float:
+        """The largest margin of a flip."""
+        return self.sums.flips[0].margin if self.sums.flips else 0.0
+
+    @property
+    def share(self) -> float:
+        """Share of its decisions that differ."""
+        return self.sums.wrong / max(self.sums.decisions, 1)
 
     @property
     def relative(self) -> Scale:
         """What differences are relative to; one where the reference is zero, which has no scale."""
-        scale = Scale.of(self.reference).or_larger(self.scale)
+        scale = self.sums.scale.or_larger(self.scale)
         return Scale(scale.largest or 1.0, scale.mean or 1.0)
 
     def comparison(
         self,
         needed: Mapping[str, float],
-        difference: NDArray[np.float64],
         *,
         unit: float = 1.0,
-        flips: tuple[Flip, ...] = (),
         allowed: Mapping[str, float] | None = None,
         notes: tuple[str, ...] = (),
     ) -> OutputComparison:
-        """Put figures in their order, each beside what is allowed; ``difference`` tells the worst element."""
-        worst = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), difference.shape))
+        """Put figures in their order, each beside what is allowed."""
         limits = {name: getattr(self.tolerance, name) for name in SHOWN} | dict(allowed or {})
         return OutputComparison(
             output=self.name,
             kind=self.kind,
-            samples=len(self.reference),
+            samples=self.sums.samples,
             figures=tuple(Figure(n, needed[n], limits[n]) for n in SHOWN if n in needed),
-            worst_index=worst,
-            worst_actual=float(self.actual[worst]),
-            worst_expected=float(self.reference[worst]),
-            flips=flips,
+            worst_index=self.sums.worst.index,
+            worst_actual=self.sums.worst.actual,
+            worst_expected=self.sums.worst.expected,
+            flips=self.sums.flips,
             unit=unit,
             notes=notes,
+            flipped=self.sums.flipped,
         )
 
 
-def _compare_output(given: _Given, threshold: float) -> OutputComparison:
-    if given.kind == "constant":
-        # One sample, which is the whole array.
-        once = given.actual.reshape(1, -1), given.reference.reshape(1, -1)
-        given = replace(given, actual=once[0], reference=once[1])
-    if given.kind == "integers" or (given.kind == "constant" and given.reference.dtype.kind in "iub"):
+def _judged(given: _Given, threshold: float) -> OutputComparison:
+    if given.kind == "ranked":
+        return _of_ranked(given)
+    if given.kind == "integers" or (given.kind == "constant" and given.sums.decisions):
         return _of_integers(given)
     if given.kind == "scores":
         return _of_scores(given, threshold)
@@ -385,107 +379,56 @@ def _compare_output(given: _Given, threshold: float) -> OutputComparison:
 
 
 def _of_classes(given: _Given) -> OutputComparison:
-    """Probabilities and logits, (N, …, classes)."""
-    actual, reference = (array.reshape(-1, array.shape[-1]) for array in (given.actual, given.reference))
-    difference, unit = differences(actual, reference), 1.0
+    sums = given.sums
     if given.kind == "probabilities":
-        needed = {"max": float(difference.max())}
-        needed |= of_distributions(
-            actual, reference, given.grid if given.grid and given.grid.step <= COARSEST else None
-        )
-        p, q = reference, actual
+        unit, classes = 1.0, sums.elements // sums.decisions
+        needed = {"max": sums.worst.difference, "mean": given.mean * classes * MEAN_OF_ROWS, "sum": sums.off_one}
     else:
-        unit = given.relative.largest
-        needed = {"max": float(difference.max()) / unit}
-        needed["mean"] = float(difference.mean()) / given.relative.mean * MEAN_OF_ROWS
-        p, q = softmax(reference), softmax(actual)
-        needed["kl"] = float(kl_divergence(q, p).mean())
-    expected, found, lead = p.argmax(axis=1), q.argmax(axis=1), margins(p)
-    shape = given.reference.shape
-    wrong = (expected != found).reshape(shape[:-1])
-    flips = _worst_of_samples(wrong, *(array.reshape(shape[:-1]) for array in (lead, expected, found)))
-    needed["margin"] = flips[0].margin if flips else 0.0
-    needed["flips"] = float(wrong.mean())
-    return given.comparison(needed, difference.reshape(shape), unit=unit, flips=flips)
+        scale = given.relative
+        unit = scale.largest
+        needed = {"max": sums.worst.difference / unit, "mean": given.mean / scale.mean * MEAN_OF_ROWS}
+    needed["kl"] = exact.mean(sums.divergence, sums.decisions)
+    needed["margin"], needed["flips"] = given.margin, given.share
+    return given.comparison(needed, unit=unit)
 
 
 def _of_values(given: _Given) -> OutputComparison:
-    difference, scale = differences(given.actual, given.reference), given.relative
-    needed = {"max": float(difference.max()) / scale.largest}
-    needed["mean"] = float(difference.mean()) / scale.mean * MEAN_OF_ROWS
-    lost = lost_spread(given.actual, given.reference)
-    return given.comparison(needed if lost is None else {**needed, "spread": lost}, difference, unit=scale.largest)
+    sums, scale = given.sums, given.relative
+    needed = {"max": sums.worst.difference / scale.largest, "mean": given.mean / scale.mean * MEAN_OF_ROWS}
+    lost = sums.spread.lost(sums.samples, sums.largest) if sums.spread else None
+    return given.comparison(needed if lost is None else {**needed, "spread": lost}, unit=scale.largest)
 
 
 def _of_scores(given: _Given, threshold: float) -> OutputComparison:
-    actual, reference = given.actual.astype(np.float64), given.reference.astype(np.float64)
-    difference, distance = differences(actual, reference), np.abs(reference - threshold)
-    undecided = min(given.tolerance.max, UNDECIDED)
-    wrong = ((actual > threshold) != (reference > threshold)) & (distance > undecided)
-    flips = _worst_of_samples(wrong, distance, reference > threshold, actual > threshold)
     needed = {
-        "max": float(difference.max()),
+        "max": given.sums.worst.difference,
         # Yes and no are two probabilities.
-        "mean": float(difference.mean()) * 2 * MEAN_OF_ROWS,
-        "margin": float(distance[wrong].max(initial=0.0)),
-        "flips": float(wrong.mean()),
+        "mean": given.mean * 2 * MEAN_OF_ROWS,
+        "margin": given.margin,
+        "flips": given.share,
     }
-    note = f"decisions at {threshold:g}; the reference was undecided within {undecided:.2g} of it"
-    return given.comparison(needed, difference, flips=flips, notes=(note,))
+    within = undecided(given.tolerance)
+    note = f"decisions at {threshold:g}; the reference was undecided within {within:.2g} of it"
+    return given.comparison(needed, notes=(note,))
 
 
 def _of_integers(given: _Given) -> OutputComparison:
-    actual, reference = given.actual, given.reference
-    wrong = actual != reference
-    flips = _worst_of_samples(wrong, differences(actual, reference), reference, actual, margin=False)
     share = 0.0 if given.kind == "constant" else min(given.tolerance.flips, given.tolerance.integers)
     note = "nothing tells how close an integer was; a share may differ" if share else "all integers have to be the same"
-    allowed = {"flips": share}
-    return given.comparison(
-        {"flips": float(wrong.mean())}, differences(actual, reference), flips=flips, allowed=allowed, notes=(note,)
-    )
+    return given.comparison({"flips": given.share}, allowed={"flips": share}, notes=(note,))
 
 
-def _worst_of_samples(
-    wrong: NDArray[np.bool_],
-    size: NDArray[np.float64],
-    expected: NDArray[Any],
-    found: NDArray[Any],
-    *,
-    margin: bool = True,
-) -> tuple[Flip, ...]:
-    """The largest wrong element of every sample that has one, the largest first; all arrays (N, …)."""
-    rows = np.where(wrong, size, -1.0).reshape(len(wrong), -1)
-    places, largest = rows.argmax(axis=1), rows.max(axis=1)
-    samples = [i for i in np.argsort(-largest, kind="stable") if largest[i] >= 0]
-    flips = []
-    for i in samples:
-        place = tuple(int(p) for p in np.unravel_index(int(places[i]), wrong.shape[1:]))
-        where = (int(i), *place)
-        flips.append(Flip(int(i), int(expected[where]), int(found[where]), float(largest[i]) if margin else 0.0, place))
-    return tuple(flips)
-
-
-def _of_ranked(given: _Given, matching: Matching) -> OutputComparison:
+def _of_ranked(given: _Given) -> OutputComparison:
     """One output of rows that were matched with the reference's."""
-    given = replace(given, actual=matching.aligned(given.actual))
-    actual, reference = given.actual, given.reference
-    number = reference.dtype.kind not in "iub"
-    difference = np.where(
-        matching.kept.reshape(*matching.kept.shape, *(1,) * (reference.ndim - 2)),
-        differences(actual, reference),
-        0.0,
-    )
-    scale = given.relative
-    needed = {"flips": matching.lost_share}
-    if number:
+    sums, matching, scale = given.sums, given.sums.matching, given.relative
+    if matching is None:
+        raise ValueError(f"output {given.name!r} is ranked, and its rows were not matched")
+    needed, unit = {"flips": matching.lost_share}, 1.0
+    if not sums.whole:
         unit = 1.0 if given.name == matching.score and scale.largest <= 1 else scale.largest
-        needed["max"] = float(difference.max()) / unit
-        needed["mean"] = float(difference.mean()) / scale.mean * MEAN_OF_ROWS
+        needed["max"] = sums.worst.difference / unit
+        needed["mean"] = given.mean / scale.mean * MEAN_OF_ROWS
     if given.name == matching.score:
         needed["margin"] = matching.lead
     share = given.tolerance.flips if matching.score else min(given.tolerance.flips, given.tolerance.integers)
-    flips = tuple(Flip(sample, rows, 0, matching.lead) for sample, rows in matching.samples)
-    return given.comparison(
-        needed, difference, unit=unit if number else 1.0, flips=flips, allowed={"flips": share}, notes=(str(matching),)
-    )
+    return given.comparison(needed, unit=unit, allowed={"flips": share}, notes=(str(matching),))

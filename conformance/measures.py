@@ -93,33 +93,21 @@ def differences(actual: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.flo
     return np.abs(actual.astype(np.float64) - reference.astype(np.float64))
 
 
-def of_distributions(actual: NDArray[Any], reference: NDArray[Any], grid: Grid | None) -> dict[str, float]:
-    """All figures of probabilities (N, classes) that depend on the number of classes, and on a grid."""
-    q = actual.astype(np.float64)
-    p = grid.nearest(reference) if grid else reference.astype(np.float64)
-    # An integer output has nothing to say below half a step, and either sum may be off by that for each class.
-    floor = max(KL_FLOOR, grid.step / 2) if grid else KL_FLOOR
-    classes = q.shape[1]
-    rounding = classes * grid.step if grid else 0.0
-    off = np.abs(q.sum(axis=1) - (p.sum(axis=1) if grid else 1.0))
-    return {
-        "mean": float(np.abs(q - p).mean()) * classes * MEAN_OF_ROWS,
-        "kl": float(kl_divergence(q, p, floor).mean()),
-        "sum": max(0.0, float(off.max()) - rounding),
-    }
+def rounded_to(probabilities: NDArray[Any], grid: Grid | None) -> NDArray[np.float64]:
+    """Probabilities as near as an output can say them, which is integer inside the engine; as they are without grid."""
+    return grid.nearest(probabilities) if grid else probabilities.astype(np.float64)
 
 
-def lost_spread(actual: NDArray[Any], reference: NDArray[Any]) -> float | None:
-    """Share of the reference's variance over the samples that the answers lack: 0 for its own, 1 for a constant.
+def smallest_said(grid: Grid | None) -> float:
+    """The floor of the divergence: an integer output has nothing to say below half a step."""
+    return max(KL_FLOOR, grid.step / 2) if grid else KL_FLOOR
 
-    A constant that is added to all answers is none: every element is centred over the samples (N, …). None where
-    there are fewer than FEWEST samples, or the reference hardly depends on them, so that nothing is to be kept.
+
+def off_one(actual: NDArray[Any], rounded: NDArray[np.float64] | None, step: float = 0.0) -> NDArray[np.float64]:
+    """How far probabilities (N, classes) are from summing to one, or to what the ``rounded`` reference sums to, (N,).
+
+    Of an integer output either sum may be off by a ``step`` for each class.
     """
-    theirs = reference.astype(np.float64)
-    largest = float(np.abs(theirs).max())
-    centred = theirs - theirs.mean(axis=0)
-    variance = float((centred**2).mean())
-    if len(theirs) < FEWEST or variance <= (LEAST_SPREAD * largest) ** 2:
-        return None
-    ours = actual.astype(np.float64)
-    return float(((ours - ours.mean(axis=0) - centred) ** 2).mean()) / variance
+    expected = 1.0 if rounded is None else rounded.sum(axis=1)
+    off = np.abs(actual.astype(np.float64).sum(axis=1) - expected)
+    return np.asarray(np.maximum(off - actual.shape[1] * step, 0.0), np.float64)

@@ -119,7 +119,7 @@ def _class_lines(
             for f in output.flips[:SOME]
         ]
         where = "in " if worst else ""
-        lines.append(f"    top-1 flips {where}{len(output.flips)} of {output.samples}: {_some(shown, output)}")
+        lines.append(f"    top-1 flips {where}{output.flipped} of {output.samples}: {_some(shown, output)}")
     return lines
 
 
@@ -132,7 +132,7 @@ SOME = 5
 
 
 def _some(shown: Sequence[str], output: OutputComparison) -> str:
-    more = len(output.flips) - SOME
+    more = output.flipped - SOME
     return "; ".join(shown) + (f" (and {more} more)" if more > 0 else "")
 
 
@@ -155,7 +155,7 @@ def _other_lines(
             float(a.reshape(-1)[index] if output.kind == "constant" else a[index]) for a in (reference, actual)
         )
         shown.append(f"{' '.join(filter(None, (where, place)))}: {one:.6g} → {other:.6g}")
-    samples = "" if output.kind == "constant" else f" in {len(output.flips)} of {output.samples} samples"
+    samples = "" if output.kind == "constant" else f" in {output.flipped} of {output.samples} samples"
     return [f"    {what}{samples}: {_some(shown, output)}"]
 
 
