@@ -13,6 +13,7 @@ pytest_plugins = [
     "fixtures.ledger",
     "fixtures.lines",
     "fixtures.judge",
+    "fixtures.cluster",
     "fixtures.fp16",
     "fixtures.reporting",
     "fixtures.pictures",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,17 +37,20 @@ def binomial_tail(successes: int, trials: int, probability: float) -> float:
     return float(min(1.0, np.exp(terms).sum()))
 
 
-def chance_level(labels: NDArray[Any], classes: int) -> float:
-    """Accuracy that needs no model: the larger of one in ``classes`` and the share of the commonest label."""
-    return max(1 / classes, float(np.bincount(labels, minlength=classes).max()) / len(labels))
+def chance_level(counts: Sequence[int]) -> float:
+    """Accuracy that needs no model: the larger of one in so many classes and the share of the commonest label.
+
+    ``counts`` says how many samples have the label of each class.
+    """
+    return max(1 / len(counts), max(counts) / sum(counts))
 
 
-def least_correct(labels: NDArray[Any], classes: int) -> int | None:
+def least_correct(counts: Sequence[int]) -> int | None:
     """Fewest right samples that count as better than chance; None where even all would not do."""
-    chance = chance_level(labels, classes)
+    chance = chance_level(counts)
     if chance >= 1:
         return None
-    count = len(labels)
+    count = sum(counts)
     # The tail falls with the number of successes, so the first that is rare enough is found by bisection.
     low, high = 0, count + 1
     while low < high:
@@ -115,11 +119,17 @@ def measure_accuracy(actual: NDArray[Any], reference: NDArray[Any], labels: NDAr
     classes = reference.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels from {labels.min()} to {labels.max()}; allowed: 0 to {classes - 1}")
+    correct, reference_correct = (int((found.argmax(axis=1) == labels).sum()) for found in (actual, reference))
+    return accuracy_of(np.bincount(labels, minlength=classes).tolist(), correct, reference_correct, precision)
+
+
+def accuracy_of(counts: Sequence[int], correct: int, reference_correct: int, precision: str) -> Accuracy:
+    """Accuracy by counts: of the labels of each class, and of the right answers of a variant and of the reference."""
     share = next(drop for name, drop in ALLOWED_DROP.items() if precision.startswith(name))
     return Accuracy(
-        samples=len(labels),
-        correct=int((actual.argmax(axis=1) == labels).sum()),
-        reference_correct=int((reference.argmax(axis=1) == labels).sum()),
-        least=least_correct(labels, classes),
-        allowed_drop=max(math.floor(share * len(labels)), COARSE_SAMPLES),
+        samples=sum(counts),
+        correct=correct,
+        reference_correct=reference_correct,
+        least=least_correct(counts),
+        allowed_drop=max(math.floor(share * sum(counts)), COARSE_SAMPLES),
     )

@@ -109,23 +109,27 @@ def test_agrees_with_the_reference_on_samples(samples, reference, judge, resized
         judge(inputs, outputs, RESIZED)
 
 
-def test_agrees_with_the_reference_on_more_samples(chain, runner, samples, answers, judge_outputs):
+def test_agrees_with_the_reference_on_more_samples(chain, runner, samples, answers, judge_outputs, agrees_on_cluster):
     """The same on up to 1,000 samples: what is wrong from the second hundred on is wrong, too."""
-    agrees_on(min(QUICK, chain.dataset.test_count), len(samples), chain, runner, answers, judge_outputs)
+    agrees_on(
+        min(QUICK, chain.dataset.test_count), len(samples), chain, runner, answers, judge_outputs, agrees_on_cluster
+    )
 
 
 @pytest.mark.slow
-def test_agrees_with_the_reference_on_all_samples(chain, runner, answers, judge_outputs):
+def test_agrees_with_the_reference_on_all_samples(chain, runner, answers, judge_outputs, agrees_on_cluster):
     """The same on all samples that there are, where no test of accuracy compares them."""
     if chain.dataset.labelled and chain.spec.probabilities is not None:
         pytest.skip("they have labels: the accuracy tests compare them")
-    agrees_on(chain.dataset.test_count, QUICK, chain, runner, answers, judge_outputs)
+    agrees_on(chain.dataset.test_count, QUICK, chain, runner, answers, judge_outputs, agrees_on_cluster)
 
 
-def agrees_on(count, others, chain, runner, answers, judge_outputs):
+def agrees_on(count, others, chain, runner, answers, judge_outputs, agrees_on_cluster):
     """Judge the first ``count`` test samples, where another test has the first ``others`` already."""
     if count <= others:
         pytest.skip(f"there are {chain.dataset.test_count} samples, which another test has")
+    if agrees_on_cluster(count) is not None:
+        return
     drawn, actual = answers(count)
     judge_outputs(runner, drawn, actual, chain.reference(f"accuracy-{count}", drawn.inputs), MORE_SAMPLES)
 

@@ -6,6 +6,7 @@ Ray is imported where a cluster is asked for, and nowhere else.
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -48,8 +49,8 @@ class Recipe:
 
     root: str
     model: str
-    options: str
-    """``repr`` of the options that :func:`engines.model.selection.chains` takes."""
+    options: bytes
+    """The options, pickled, as :func:`engines.model.selection.chains` takes them."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class Cluster(AbstractContextManager["Cluster"]):
     ) -> Iterator[tuple[Part, Tally]]:
         """Tallies of all parts, as they come, with at most so many under way."""
         ray = self._ray
-        waiting, running = list(reversed(parts)), {}
+        waiting = list(reversed(parts))
+        running: dict[Any, Part] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < most:
@@ -192,11 +194,7 @@ def _knock(address: str) -> None:
 
 @cache
 def _chain(recipe: Recipe) -> Chain:
-    import ast
-
-    options = {n: Path(v[1]) if isinstance(v, tuple) else v for n, v in ast.literal_eval(recipe.options).items()}
-    engines = {n: Path(v) for n, v in (options.pop("engines", None) or {}).items()}
-    return selection.chains(Store(Path(recipe.root)), engines=engines, **options)[recipe.model]
+    return selection.chains(Store(Path(recipe.root)), **pickle.loads(recipe.options))[recipe.model]
 
 
 @cache
@@ -210,7 +208,7 @@ def _tally(recipe: Recipe, variant: Variant, part: Part, undecided: float) -> Ta
 
 def recipe(root: Path, model: str, options: Mapping[str, Any]) -> Recipe:
     """Recipe of a model's chain; paths are made absolute, for workers start elsewhere."""
-    plain = {n: ("path", str(v.resolve())) if isinstance(v, Path) else v for n, v in options.items()}
-    if "engines" in plain:
-        plain["engines"] = {n: str(Path(v).resolve()) for n, v in plain["engines"].items()}
-    return Recipe(str(root.resolve()), model, repr(plain))
+    found = {name: value.resolve() if isinstance(value, Path) else value for name, value in options.items()}
+    found["models"] = [str(Path(m).resolve()) if m.endswith(".toml") else m for m in options.get("models", ())]
+    found["engines"] = {name: Path(path).resolve() for name, path in options.get("engines", {}).items()}
+    return Recipe(str(root.resolve()), model, pickle.dumps(found))
