@@ -17,6 +17,7 @@ from commands import (
     export_triton,
     list_models,
     measure,
+    merge,
     noise,
     train,
 )
@@ -32,6 +33,7 @@ MODULES = (
     measure,
     noise,
     diff,
+    merge,
     device,
     cross_version,
 )
@@ -42,7 +44,7 @@ These lines do the same:
   python -m engines list|describe|train|build|export-csv|export-triton    those names
   python -m fixtures.check_csv                      check
   python -m fixtures.measure                        measure
-  python -m conformance diff                        diff
+  python -m conformance diff|merge                  diff, merge
   python -m fixtures.device_results                 device
   python -m fixtures.cross_version                  cross-version"""
 

@@ -251,7 +251,7 @@ def test_a_total_loss_fails_on_labels_of_one_class(pytestconfig):
         ):
             answers = data.test(), one(data.test().inputs)
             with pytest.raises(ended, match=message):
-                module.check(chain, one, 30, {30: answers}.__getitem__, accepted, recorded.append)
+                module.check(chain, one, 30, {30: answers}.__getitem__, accepted, recorded.append, lambda _: None)
     assert recorded[-1].correct >= 28
 
 

@@ -22,6 +22,7 @@ OLDER = {
     "fixtures.check_csv": "check",
     "fixtures.measure": "measure",
     "conformance diff": "diff",
+    "conformance merge": "merge",
     "fixtures.device_results": "device",
     "fixtures.cross_version": "cross-version",
 }
