@@ -40,7 +40,18 @@ HANDING_OVER = {
 }
 """The command lines of before: each imports the commands, and nothing else of ours."""
 
-HEAVY = ("tensorflow", "keras", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "sklearn", "tensorrt", "pycuda")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "onnx",
+    "onnxruntime",
+    "tf2onnx",
+    "ai_edge_litert",
+    "sklearn",
+    "tensorrt",
+    "pycuda",
+    "ray",
+)
 
 
 def imported(path: Path) -> set[str]:

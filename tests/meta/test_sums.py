@@ -64,7 +64,8 @@ def drawn(seed, count, fault):
             actual[name] = np.where(rng.random(array.shape) < 0.1, array + 1, array).astype(array.dtype)
     at = int(rng.integers(count))
     if fault == "nan":
-        actual["v"][at, 1, 0] = np.nan
+        actual["v"][rng.random(count) < 0.4, 1, 0] = np.nan
+        actual["v"][at, 2, 1] = np.inf
     elif fault == "reference nan":
         reference["l"][at, 0, 0] = np.inf
     elif fault == "missing":
@@ -159,8 +160,9 @@ def test_a_constant_that_changes_between_parts_is_told():
 def test_rows_that_are_too_many_here_and_too_few_there_do_not_make_up_for_each_other():
     """Answers of 3 and of 5 samples to 4 and 4 are no answers to 8."""
     answers, expected = np.ones((8, 2), np.float32), np.ones((4, 2), np.float32)
-    one = measure({"v": answers[:3]}, {"v": expected}, {"v": "values"})
-    other = measure({"v": answers[:5]}, {"v": expected}, {"v": "values"}, start=4)
+    kinds, reference = {"v": "values", "w": "values"}, {"v": expected, "w": expected}
+    one = measure({"v": answers[:3], "w": expected}, reference, kinds)
+    other = measure({"v": answers[:5], "w": expected}, reference, kinds, start=4)
     assert not judge(one.merged(other), TOLERANCE).passed
 
 
