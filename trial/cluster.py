@@ -107,7 +107,13 @@ class Cluster(AbstractContextManager["Cluster"]):
         else:
             _knock(self.address)
             root = Path(__file__).resolve().parent.parent
-            ray.init(self.address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
+            try:
+                ray.init(self.address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
+            except (ConnectionError, RuntimeError) as error:
+                raise UnavailableError(
+                    f"--cluster={self.address}: no Ray {ray.__version__} lets this in ({error}); "
+                    "allowed: a head of the same versions of Ray and Python"
+                ) from error
         self._ray = ray
         return self
 

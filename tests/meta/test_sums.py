@@ -29,7 +29,10 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 @given(arrays.arrays(np.float64, st.integers(0, 40), elements=FINITE))
 def test_totals_are_exact(values):
     """The sum of any numbers is exact, from the smallest to the largest that there are."""
-    assert exact.total(values) == sum((Fraction(v) for v in values.tolist()), Fraction(0)) / Fraction(math.ulp(0.0))
+    whole = sum((Fraction(v) for v in values.tolist()), Fraction(0))
+    assert exact.total(values) == whole / Fraction(math.ulp(0.0))
+    if len(values):
+        assert exact.mean(exact.total(values), len(values)) == float(whole / len(values))
 
 
 @given(arrays.arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 4)), elements=st.floats(-1e30, 1e30)))
@@ -126,6 +129,20 @@ def test_parts_merged_in_any_order_are_the_whole(data):
         parts.append(first.merged(second))
     whole = compare(actual, reference, TOLERANCE, KINDS, scales=SCALES, grids=GRIDS, thresholds=THRESHOLDS)
     assert judge(parts[0], TOLERANCE, scales=SCALES, thresholds=THRESHOLDS) == whole
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0)])
+def test_the_first_nan_is_the_first_of_all(order):
+    """Of the NaN of several parts the first one is named, in whatever order they are merged."""
+    parts = []
+    for number in range(3):
+        answers = np.ones((4, 2), np.float32)
+        answers[2, 1] = np.nan if number else 1
+        parts.append(measure({"v": answers}, {"v": np.ones_like(answers)}, {"v": "values"}, start=4 * number))
+    one, two, three = (parts[at] for at in order)
+    assert judge(one.merged(two).merged(three), TOLERANCE).problems == (
+        "v: 2 of 24 elements of the output are NaN or infinite, the first at (6, 1)",
+    )
 
 
 def test_flips_are_counted_all_and_kept_some():
