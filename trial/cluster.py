@@ -39,8 +39,8 @@ IN_FLIGHT = 2
 RETRIES = 3
 """How often a part runs again whose worker died."""
 
-PACKAGES = ("conformance", "engines", "trial")
-"""What a worker imports."""
+LEFT_OUT = (".git", "build*", "docs", "tests", "report*")
+"""What of this repository no worker needs; all else is sent to the workers of a cluster that is joined."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Cluster(AbstractContextManager["Cluster"]):
             _knock(self.address)
             root = Path(__file__).resolve().parent.parent
             try:
-                ray.init(self.address, runtime_env={"py_modules": [str(root / name) for name in PACKAGES]}, **quiet)
+                ray.init(self.address, runtime_env={"working_dir": str(root), "excludes": list(LEFT_OUT)}, **quiet)
             except (ConnectionError, RuntimeError) as error:
                 raise UnavailableError(
                     f"--cluster={self.address}: no Ray {ray.__version__} lets this in ({error}); "
