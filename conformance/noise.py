@@ -14,7 +14,8 @@ import numpy as np
 
 from conformance.bounds import CONFIDENCE, reached, reached_count, widest
 from conformance.compare import ANY, ANYTHING, FIGURES, LOST_SPREAD, Comparison, Figure, Tolerance, compare
-from conformance.paired import OF_ALL, Known, comparable, figures_of, left_out, unrelated
+from conformance.paired import OF_ALL, Known, comparable, each_left_out, figures_of, unrelated
+from conformance.pairs import Pairs
 from conformance.student import quantile
 
 if TYPE_CHECKING:
@@ -203,12 +204,23 @@ class Noise:
 
         ``aligned`` says that the first samples are those of the runs; others have the figures of all samples only.
         """
+        sound = [output.output for output in comparison.outputs]
+        pairs = pairs_of({n: actual[n] for n in sound}, reference, self.paired_kinds, self.samples)
+        return self.judged_by(comparison, pairs, aligned=aligned)
+
+    @property
+    def paired_kinds(self) -> Mapping[str, str]:
+        """What each output holds that figures of :mod:`conformance.paired` are judged of."""
+        return {} if self.single else {name: self.kinds[name] for name in self.limits}
+
+    def judged_by(self, comparison: Comparison, pairs: Mapping[str, Pairs], *, aligned: bool) -> Comparison:
+        """The same by what the answers are summed up to, by output name, of all samples or merged from parts."""
         outputs = []
         for output in comparison.outputs:
             if output.output in self.limits:
                 figures = [self._told(output, figure) for figure in output.figures]
-                name = output.output
-                more = () if self.single else self.paired(name, actual[name], reference[name], aligned=aligned)
+                found = pairs.get(output.output)
+                more = () if found is None else self.paired(output.output, found, aligned=aligned)
                 output = replace(output, figures=(*figures, *more))  # noqa: PLW2901
             outputs.append(output)
         return replace(comparison, outputs=tuple(outputs))
@@ -223,31 +235,42 @@ class Noise:
         runs = np.stack([comparable(run[output], kind) for run in self.runs])
         return Known(runs, comparable(self.reference[output], kind))
 
-    def paired(
-        self, output: str, actual: NDArray[Any], reference: NDArray[Any], *, aligned: bool = True
-    ) -> tuple[Figure, ...]:
-        """Figures of :mod:`conformance.paired` of an engine's answers (N, …), beside what is allowed.
+    def paired(self, output: str, pairs: Pairs, *, aligned: bool = True) -> tuple[Figure, ...]:
+        """Figures of :mod:`conformance.paired` of an engine's answers, beside what is allowed.
 
         Of ``aligned`` samples the first ones are the runs' own, which tell of each by itself.
         """
         kind, limits, few = self.kinds[output], self.limits[output], self.samples
-        if actual.shape[1:] != self.reference[output].shape[1:]:
+        if pairs.shape != self.reference[output].shape[1:]:
             return ()
-        ours, theirs = comparable(actual, kind), comparable(reference, kind)
         runs, others = self.known(output), self.others.known(output) if self.others else None
         needed = {}
-        for name, figure in figures_of(kind, ours.ndim).items():
-            if name in OF_ALL and len(ours) >= few:
-                needed[name] = figure(ours, theirs, runs, others)
-            elif aligned and len(ours) >= few:
-                needed[name] = figure(ours[:few], theirs[:few], runs)
-        if "unrelated" in limits and len(actual) >= few and (lost := unrelated(actual, reference)) is not None:
+        for name, figure in figures_of(kind, len(pairs.shape) + 1).items():
+            if name in OF_ALL and pairs.samples >= few:
+                needed[name] = figure.of(pairs, runs, others)
+            elif aligned and pairs.samples >= few:
+                needed[name] = figure.of(pairs, runs, None)
+        if "unrelated" in limits and pairs.samples >= few and (lost := pairs.unrelated) is not None:
             needed["unrelated"] = lost
         return tuple(
             Figure(name, value, limits[name].allowed, limits[name].beside(value, self.precision))
             for name, value in needed.items()
             if name in limits
         )
+
+
+def pairs_of(
+    actual: Arrays, reference: Arrays, kinds: Mapping[str, str], first: int, start: int = 0
+) -> dict[str, Pairs]:
+    """Sums of answers for figures of :mod:`conformance.paired`, of the outputs that ``kinds`` has.
+
+    ``first`` is how many samples a twin was run on, ``start`` the number of the first sample here.
+    """
+    return {
+        name: Pairs.of(comparable(actual[name], kind), comparable(reference[name], kind), first=first, start=start)
+        for name, kind in kinds.items()
+        if name in actual
+    }
 
 
 def _with(limit: Limit, others: Limit, share: float) -> Limit:
@@ -339,7 +362,7 @@ def _limits(
     seen = {f.name: tuple(o.figure(f.name).needed for o in outputs) for f in outputs[0].figures}  # type: ignore[union-attr]
     ours = comparable(reference[name], kind)
     theirs = [comparable(run[name], kind) for run in runs]
-    seen |= {figure: left_out(by, ours, theirs) for figure, by in figures_of(kind, ours.ndim).items()}
+    seen |= each_left_out(figures_of(kind, ours.ndim), ours, theirs)
     if kind == "values":
         lost = [unrelated(run[name], reference[name]) for run in runs]
         seen |= {"unrelated": tuple(v for v in lost if v is not None)} if None not in lost else {}

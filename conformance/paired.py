@@ -2,36 +2,27 @@
 
 Every figure here is a ratio: a difference over the spread that runs of the model's twin have at that very place. A
 place that runs hardly move allows little. What a sound engine reaches is found by leaving one run out and asking the
-same of it.
+same of it. What all samples tell is summed up in :mod:`conformance.pairs`, part by part where they are many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.compare import KL_FLOOR, margins, softmax
+from conformance.measures import margins, softmax
+from conformance.pairs import ALIKE, PARTS, Pairs, classes_of, columns, log_shares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
-    Paired = Callable[..., float]
 
 PRIOR = 4
 """The mean spread of all places counts in each as much as this many runs: few runs may agree by chance."""
-
-COLUMNS = 4096
-"""Of outputs with more numbers a sample, the means over all but the last axis are looked at."""
-
-SHARES = 0.05
-"""Rows that sum to one within this are shares, those of eight bits among them."""
-
-ALIKE = 1e-12
-"""The spread of a place is no less than this share of the largest magnitude: less is not in FP32."""
 
 
 def spreads(deviations: Array, axis: int = 0) -> NDArray[np.float64]:
@@ -39,14 +30,6 @@ def spreads(deviations: Array, axis: int = 0) -> NDArray[np.float64]:
     squares = (deviations.astype(np.float64) ** 2).mean(axis=axis)
     runs = deviations.shape[axis]
     return np.asarray(np.sqrt((runs * squares + PRIOR * squares.mean()) / (runs + PRIOR)), np.float64)
-
-
-def columns(values: Array) -> NDArray[np.float64]:
-    """Numbers of each sample, (N, …) as (N, columns) in float64."""
-    flat = values.reshape(len(values), -1)
-    if flat.shape[1] > COLUMNS:
-        flat = values.reshape(len(values), -1, values.shape[-1]).mean(axis=1)
-    return np.asarray(flat, np.float64)
 
 
 @dataclass(frozen=True)
@@ -57,21 +40,32 @@ class Known:
     reference: Array
 
 
-def shift(actual: Array, reference: Array, runs: Known, others: Known | None = None) -> float:
+@dataclass(frozen=True)
+class Paired:
+    """A figure by what answers are summed up to; called, the same of answers and the reference's, arrays (N, …)."""
+
+    of: Callable[[Pairs, Known, Known | None], float]
+
+    def __call__(self, actual: Array, reference: Array, runs: Known, others: Known | None = None) -> float:
+        """Figure of an engine's answers; ``others`` are samples that those of the runs are not like."""
+        return self.of(Pairs.of(actual, reference), runs, others)
+
+
+@Paired
+def shift(pairs: Pairs, runs: Known, others: Known | None) -> float:
     """Largest change of a column's mean over the samples, such as of a class's share, in spreads of the runs'.
 
-    Arrays (N, …), of which the runs have some; ``others`` are samples that the runs of those are not like. Rounding
-    moves samples up and down; a wrong bias moves them all one way.
+    The runs have some of the samples; ``others`` are such as those are not like. Rounding moves samples up and down; a
+    wrong bias moves them all one way.
     """
-    origin = columns(reference)
-    found = (columns(actual) - origin).mean(axis=0)
+    found = pairs.mean_change
     each = _errors(runs)
     # Of few samples a mean hangs on which they are: what their own spread leaves of it is added.
-    sampled = spreads(each.reshape(-1, origin.shape[1])) ** 2 / len(origin)
+    sampled = spreads(each.reshape(-1, len(found))) ** 2 / pairs.samples
     spread = spreads(each.mean(axis=1)) ** 2 + sampled
     if others is not None:
-        spread = spread + spreads(_errors(others).sum(axis=1)) ** 2 / len(origin) ** 2
-    return float((np.abs(found) / _some(np.sqrt(spread), origin)).max())
+        spread = spread + spreads(_errors(others).sum(axis=1)) ** 2 / pairs.samples**2
+    return float((np.abs(found) / _some(np.sqrt(spread), pairs.largest)).max())
 
 
 def _errors(known: Known) -> NDArray[np.float64]:
@@ -80,51 +74,52 @@ def _errors(known: Known) -> NDArray[np.float64]:
     return np.stack([columns(run) - base for run in known.runs])
 
 
-def slope(actual: Array, reference: Array, runs: Known, others: Known | None = None) -> float:
+@Paired
+def slope(pairs: Pairs, runs: Known, others: Known | None) -> float:
     """Change of how far answers reach from their middle, by regression on the reference's, in the runs' spread of it.
 
-    Probabilities count by their logarithms, so that a factor on a layer's values, like a temperature, is a slope.
+    Shares count by their logarithms, so that a factor on a layer's values, like a temperature, is a slope.
     """
-    origin = _centred(reference)
-    size = float((origin**2).sum())
+    found, size = pairs.slope
     if size == 0:
         return 0.0
-    found = float(((_centred(actual) - origin) * origin).sum()) / size
-    variance = float((_slopes(runs) ** 2).mean())
+    logs = pairs.shares
+    variance = float((_slopes(runs, logs=logs) ** 2).mean())
     if others is not None:
-        own = float((_centred(others.reference) ** 2).sum()) / size
-        variance += float(((_slopes(others) * own) ** 2).mean())
+        own = float((_centred(others.reference, logs=logs) ** 2).sum()) / size
+        variance += float(((_slopes(others, logs=logs) * own) ** 2).mean())
     return abs(found) / max(float(np.sqrt(variance)), ALIKE)
 
 
-def _slopes(known: Known) -> NDArray[np.float64]:
+def _slopes(known: Known, *, logs: bool) -> NDArray[np.float64]:
     """Change of that in every run, (K,)."""
-    base = _centred(known.reference)
+    base = _centred(known.reference, logs=logs)
     size = float((base**2).sum()) or 1.0
-    return np.array([((_centred(run) - base) * base).sum() / size for run in known.runs])
+    return np.array([((_centred(run, logs=logs) - base) * base).sum() / size for run in known.runs])
 
 
-def _centred(values: Array) -> NDArray[np.float64]:
+def _centred(values: Array, *, logs: bool) -> NDArray[np.float64]:
     """Numbers around the middle: of each sample's logarithms where they are shares, of all samples otherwise."""
     flat = columns(values)
-    if flat.shape[1] > 1 and flat.min() >= 0 and np.allclose(flat.sum(axis=1), 1, atol=SHARES):
-        logs = np.log(np.maximum(flat, KL_FLOOR))
-        return np.asarray(logs - logs.mean(axis=1, keepdims=True), np.float64)
-    return np.asarray(flat - flat.mean(axis=0), np.float64)
+    return log_shares(flat) if logs else np.asarray(flat - flat.mean(axis=0), np.float64)
 
 
-def worst(actual: Array, reference: Array, runs: Known, _: Known | None = None) -> float:
+@Paired
+def worst(pairs: Pairs, runs: Known, _: Known | None) -> float:
     """Largest difference of a sample (root mean square of its numbers), in the runs' spread at that sample."""
+    actual, reference = pairs.kept
     origin = columns(reference)
     each = np.stack([_size(columns(run) - origin) for run in runs.runs])
-    return float((_size(columns(actual) - origin) / _some(spreads(each), origin)).max())
+    return float((_size(columns(actual) - origin) / _some(spreads(each), _largest(origin))).max())
 
 
-def excess(actual: Array, reference: Array, runs: Known, _: Known | None = None) -> float:
+@Paired
+def excess(pairs: Pairs, runs: Known, _: Known | None) -> float:
     """Largest lead that a flip overcame, in the runs' spread of that lead; 0 without flips, for classes (N, K).
 
     The lead is the reference's, of its class over the one that the engine took instead.
     """
+    actual, reference = pairs.kept
     expected, found = reference.argmax(axis=1), actual.argmax(axis=1)
     flipped = np.flatnonzero(expected != found)
     if not flipped.size:
@@ -138,34 +133,27 @@ def excess(actual: Array, reference: Array, runs: Known, _: Known | None = None)
     spread = np.sqrt((each[:, flipped] ** 2).mean(axis=0))
     typical, count = _lead_spread(wide, all_runs), len(all_runs)
     drawn = np.sqrt((count * spread**2 + PRIOR * typical**2) / (count + PRIOR))
-    return float((lead[flipped] / _some(drawn, wide)).max())
+    return float((lead[flipped] / _some(drawn, _largest(wide))).max())
 
 
-def net(actual: Array, reference: Array, runs: Known, others: Known | None = None) -> float:
+@Paired
+def net(pairs: Pairs, runs: Known, others: Known | None) -> float:
     """Largest net gain or loss of samples by a class, in what the runs' gains and losses spread by.
 
     One sample more or less is no finding, nor are as many as runs that saw none may have missed.
     """
-    more = len(reference) / len(runs.reference)
+    gained = (pairs.classes - pairs.expected_classes) / PARTS
+    more = pairs.samples / len(runs.reference)
     variance = more * (spreads(_gains(runs)) ** 2 + 0.5 / len(runs.runs)) + 1
     if others is not None:
         variance = variance + spreads(_gains(others)) ** 2
-    return float((np.abs(_gained(actual) - _gained(reference)) / np.sqrt(variance)).max())
-
-
-def _gained(answers: Array) -> NDArray[np.float64]:
-    """Samples of each class, (classes,); one whose classes are equal counts in parts for each of them.
-
-    Answers in integer steps are often equal, and an argmax would give all of those to the first class.
-    """
-    first = answers == answers.max(axis=1, keepdims=True)
-    return np.asarray((first / first.sum(axis=1, keepdims=True)).sum(axis=0), np.float64)
+    return float((np.abs(gained) / np.sqrt(variance)).max())
 
 
 def _gains(known: Known) -> NDArray[np.float64]:
     """Samples that each class gains in every run, (K, classes)."""
-    before = _gained(known.reference)
-    return np.stack([_gained(run) - before for run in known.runs])
+    before = classes_of(known.reference)
+    return np.stack([classes_of(run) - before for run in known.runs]) / PARTS
 
 
 OF_CLASSES: dict[str, Paired] = {"shift": shift, "slope": slope, "worst": worst, "excess": excess, "net": net}
@@ -198,10 +186,20 @@ def comparable(values: Array, kind: str) -> Array:
 
 def left_out(figure: Paired, reference: Array, runs: Sequence[Array]) -> tuple[float, ...]:
     """Figure of every run as if it were the engine, among the others."""
+    return each_left_out({"": figure}, reference, runs)[""]
+
+
+def each_left_out(
+    figures: Mapping[str, Paired], reference: Array, runs: Sequence[Array]
+) -> dict[str, tuple[float, ...]]:
+    """The same of several figures, by their names."""
     stacked = np.stack(list(runs))
-    return tuple(
-        figure(stacked[i], reference, Known(np.delete(stacked, i, axis=0), reference)) for i in range(len(stacked))
-    )
+    others = [Known(np.delete(stacked, i, axis=0), reference) for i in range(len(stacked))]
+    pairs = [Pairs.of(run, reference) for run in stacked]
+    return {
+        name: tuple(figure.of(*pair, None) for pair in zip(pairs, others, strict=True))
+        for name, figure in figures.items()
+    }
 
 
 def unrelated(actual: Array, reference: Array) -> float | None:
@@ -209,24 +207,20 @@ def unrelated(actual: Array, reference: Array) -> float | None:
 
     Each number is centred over the samples (N, …). None where the reference itself does not depend on them.
     """
-    ours, theirs = columns(actual), columns(reference)
-    ours, theirs = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
-    own, other = float((ours**2).sum()), float((theirs**2).sum())
-    if len(theirs) < 2 or other <= (ALIKE * float(np.abs(reference).max()) ** 2) * theirs.size:
-        return None
-    if own == 0:
-        return 1.0
-    correlation = float((ours * theirs).sum()) / float(np.sqrt(own * other))
-    return 1.0 - max(correlation, 0.0) ** 2
+    return Pairs.of(actual, reference).unrelated
 
 
 def _size(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt((values**2).mean(axis=1)), np.float64)
 
 
-def _some(spread: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Spreads that can be divided by."""
-    return np.maximum(spread, ALIKE * float(np.abs(reference).max()) + 1e-300)
+def _largest(values: NDArray[np.float64]) -> float:
+    return float(np.abs(values).max())
+
+
+def _some(spread: NDArray[np.float64], largest: float) -> NDArray[np.float64]:
+    """Spreads that can be divided by, of answers of a ``largest`` magnitude."""
+    return np.maximum(spread, ALIKE * largest + 1e-300)
 
 
 def _lead_spread(reference: NDArray[np.float64], runs: NDArray[np.float64]) -> float:

@@ -268,6 +268,8 @@ def count_flipped(wrong: Mapping[str, NDArray[np.bool_]]) -> dict[tuple[str, ...
     samples = np.zeros((max(len(array) for array in wrong.values()), len(names)), bool)
     for column, name in enumerate(names):
         samples[: len(wrong[name]), column] = wrong[name]
+    if not samples.any():
+        return {}
     rows, counts = np.unique(samples[samples.any(axis=1)], axis=0, return_counts=True)
     return {
         tuple(name for name, is_in in zip(names, row, strict=True) if is_in): int(count)

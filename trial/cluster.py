@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engines.chain import Chain
     from engines.runner import Runner
     from engines.variant import Variant
+    from trial.evidence import Asked
 
 AUTO = "auto"
 """The address that stands for a Ray of one's own, on this machine."""
@@ -123,7 +124,7 @@ class Cluster(AbstractContextManager["Cluster"]):
         self._ray.shutdown()
 
     def tally(
-        self, recipe: Recipe, variant: Variant, parts: Sequence[Part], undecided: float, needs: Needs | None = None
+        self, recipe: Recipe, variant: Variant, parts: Sequence[Part], asked: Asked, needs: Needs | None = None
     ) -> Tally:
         """Tally of a variant on all parts, each of which counts once.
 
@@ -139,14 +140,14 @@ class Cluster(AbstractContextManager["Cluster"]):
         task = ray.remote(max_retries=RETRIES, **needs.options)(_tally)
         merged: Tally | None = None
         with live(f"{recipe.model}-{variant} on the cluster", parts[-1].stop, "samples") as advance:
-            for part, found in self._run(task, (recipe, variant), parts, undecided, slots * IN_FLIGHT):
+            for part, found in self._run(task, (recipe, variant), parts, asked, slots * IN_FLIGHT):
                 merged = found if merged is None else merged.merged(found)
                 advance(part.stop - part.start)
         assert merged is not None
         return merged
 
     def _run(
-        self, task: Any, whose: tuple[Recipe, Variant], parts: Sequence[Part], undecided: float, most: int
+        self, task: Any, whose: tuple[Recipe, Variant], parts: Sequence[Part], asked: Asked, most: int
     ) -> Iterator[tuple[Part, Tally]]:
         """Tallies of all parts, as they come, with at most so many under way."""
         ray = self._ray
@@ -156,7 +157,7 @@ class Cluster(AbstractContextManager["Cluster"]):
             while waiting or running:
                 while waiting and len(running) < most:
                     part = waiting.pop()
-                    running[task.remote(*whose, part, undecided)] = part
+                    running[task.remote(*whose, part, asked)] = part
                 (done,), _ = ray.wait(list(running), num_returns=1)
                 part = running.pop(done)
                 try:
@@ -208,8 +209,8 @@ def _runner(recipe: Recipe, variant: Variant) -> Runner:
     return _chain(recipe).runner(variant)
 
 
-def _tally(recipe: Recipe, variant: Variant, part: Part, undecided: float) -> Tally:
-    return tally(_chain(recipe), _runner(recipe, variant), part, undecided)
+def _tally(recipe: Recipe, variant: Variant, part: Part, asked: Asked) -> Tally:
+    return tally(_chain(recipe), _runner(recipe, variant), part, asked)
 
 
 def recipe(root: Path, model: str, options: Mapping[str, Any]) -> Recipe:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from conformance.measures import Grid
-from conformance.summing import measure
-from trial.rules import output_kinds, output_thresholds
+from engines.errors import EngineError
+from trial.evidence import Asked, Evidence, asked_of
+from trial.outputs import Furthest, Outputs, without
+from trial.own_noise import noise_at
+from trial.rules import rule_of
 
 if TYPE_CHECKING:
-    from conformance.sums import Sums
+    from conformance.compare import Comparison
     from engines.chain import Chain
     from engines.runner import Runner
+    from engines.variant import Variant
+    from trial.rules import Rule
 
 LEAST_SAMPLES = 1000
 """A part has at least as many samples, but for the last one: less is not worth a task of its own."""
@@ -47,47 +52,101 @@ def parts_of(count: int, batch: int, least: int = LEAST_SAMPLES) -> list[Part]:
 class Tally:
     """What some samples tell of a variant.
 
-    ``ways`` are the sums by way to run the engine, ``""`` for the usual one. ``labels`` counts the labelled samples by
-    label, and ``correct`` and ``reference_correct`` those that engine and reference have right.
+    ``ways`` is the evidence by way to run the engine, ``""`` for the usual one, and ``furthest`` where each is furthest
+    off: None where something is wrong that no figure tells. ``labels`` counts the labelled samples by label, and
+    ``correct`` and ``reference_correct`` those that engine and reference have right.
     """
 
-    ways: Mapping[str, Sums]
+    ways: Mapping[str, Evidence]
+    furthest: Mapping[str, Furthest | None]
     labels: tuple[int, ...] = ()
     correct: int = 0
     reference_correct: int = 0
 
     def merged(self, other: Tally) -> Tally:
         """Tally of both, in any order."""
+        furthest = {}
+        for way, one in self.furthest.items():
+            two = other.furthest[way]
+            furthest[way] = one.merged(two) if one and two else None
         return Tally(
-            {way: sums.merged(other.ways[way]) for way, sums in self.ways.items()},
+            {way: evidence.merged(other.ways[way]) for way, evidence in self.ways.items()},
+            furthest,
             tuple(map(sum, zip(self.labels, other.labels, strict=True))),
             self.correct + other.correct,
             self.reference_correct + other.reference_correct,
         )
 
 
-def tally(chain: Chain, runner: Runner, part: Part, undecided: float) -> Tally:
-    """Run a part of a chain's test samples in every way, and measure it; ``undecided`` is as in ``measure``."""
+def tally(chain: Chain, runner: Runner, part: Part, asked: Asked) -> Tally:
+    """Run a part of a chain's test samples in every way, and sum up what is asked of the answers."""
     spec = chain.spec
-    samples = chain.dataset.test(part.stop).take(*part)
+    samples = chain.dataset.part(*part)
     reference = chain.reference(f"part-{part.start}-{part.stop}", samples.inputs)
-    answers = {one.way: (one, one(samples.inputs)) for one in (runner, *runner.beside)}
-    ways = {
-        way: measure(
-            actual,
-            reference,
-            output_kinds(spec),
-            undecided=undecided,
-            grids={name: Grid(*found) for name, found in one.grids.items()},
-            thresholds=output_thresholds(spec),
-            start=part.start,
-        )
-        for way, (one, actual) in answers.items()
-    }
-    scores = spec.probabilities
-    if samples.labels is None or scores is None or scores.name not in ways[""].sound:
-        return Tally(ways)
-    expected, found = (a[scores.name].argmax(axis=1) for a in (reference, answers[""][1]))
-    counts = np.bincount(samples.labels, minlength=reference[scores.name].shape[1])
-    right = (int((classes == samples.labels).sum()) for classes in (found, expected))
-    return Tally(ways, tuple(map(int, counts)), *right)
+    ways, furthest, right = {}, {}, 0
+    scores = spec.probabilities if samples.labels is not None else None
+    for one in (runner, *runner.beside):
+        actual = one(samples.inputs)
+        grids = {name: Grid(*found) for name, found in one.grids.items()}
+        ways[one.way] = found = Evidence.of(spec, actual, reference, asked, grids, part.start)
+        rest = (without(arrays, spec.constants) for arrays in (actual, reference))
+        furthest[one.way] = None if found.sums.problems else Furthest.of(*rest, start=part.start)
+        if not one.way and scores is not None and scores.name in found.sums.sound:
+            right = int((actual[scores.name].argmax(axis=1) == samples.labels).sum())
+    if scores is None or samples.labels is None:
+        return Tally(ways, furthest)
+    expected = reference[scores.name]
+    counts = tuple(map(int, np.bincount(samples.labels, minlength=expected.shape[1])))
+    return Tally(ways, furthest, counts, right, int((expected.argmax(axis=1) == samples.labels).sum()))
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Verdict on many samples by way to run the engine, beside what they told."""
+
+    tally: Tally
+    rules: Mapping[str, Rule]
+    comparisons: Mapping[str, Comparison]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the engine agrees in every way."""
+        return all(comparison.passed for comparison in self.comparisons.values())
+
+
+def compared_in_parts(chain: Chain, variant: Variant, count: int, tallied: Callable[[Asked], Tally]) -> Verdicts:
+    """Judge a variant on the first ``count`` test samples as :func:`trial.judged.compared_by` does, bit for bit.
+
+    ``tallied`` is the tally of all parts by what is asked of them: it runs them, in any order, wherever it likes. They
+    are run again only where the twin is asked once more, and moves what a score may be undecided by.
+    """
+    spec = chain.spec
+    rule = rule_of(chain, variant, "samples", count)
+    asked = asked_of(spec, rule, count)
+    found = tallied(asked)
+    few = min(count, rule.noise.samples) if rule.noise else 0
+    aligned = few > 0 and rule.aligned(chain.dataset.part(0, few).inputs)
+    rules, comparisons = {}, {}
+    for way, evidence in found.ways.items():
+        comparison, by = evidence.judged(spec, rule, aligned=aligned), rule
+        far = found.furthest[way]
+        if far is not None and not comparison.passed and (more := _further(chain, rule, far)) is not None:
+            by, again = more, asked_of(spec, more, count)
+            told = evidence if again.undecided == asked.undecided else tallied(again).ways[way]
+            comparison = told.judged(spec, by, aligned=aligned)
+        rules[way], comparisons[way] = by, comparison
+    return Verdicts(found, rules, comparisons)
+
+
+def _further(chain: Chain, rule: Rule, furthest: Furthest) -> Rule | None:
+    """Rule that knows the noise where the engine is furthest off; None where there is none, or it cannot be told."""
+    if rule.noise is None:
+        return None
+    at = furthest.samples
+    parts = [chain.dataset.part(int(i), int(i) + 1).inputs for i in at]
+    inputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    try:
+        others = noise_at(chain, rule.noise, Outputs(inputs, {}, furthest.answers))
+    except EngineError:
+        return None
+    return replace(rule, noise=replace(rule.noise, others=others))

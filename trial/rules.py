@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.compare import ANY, ANYTHING, Comparison, Grid, Tolerance, compare
+from conformance.compare import ANY, ANYTHING, Comparison, Grid, Tolerance
 from conformance.tolerances import HEADROOM
 from engines.errors import EngineError
 from engines.formats import registry
+from trial.evidence import Evidence, asked_of
 from trial.own_noise import own_noise
 from trial.rows import row
-from trial.scales import output_kinds, output_scales, output_thresholds
+from trial.scales import output_scales
 from trial.twin import TwinError
 
 if TYPE_CHECKING:
@@ -175,15 +176,6 @@ def compare_of(runner: Runner, given: Outputs, rule: Rule) -> Comparison:
 def compare_by(spec: ModelSpec, given: Outputs, rule: Rule, grids: Mapping[str, Grid]) -> Comparison:
     """The same of answers whose engine is not at hand; ``grids`` says which outputs are integers inside."""
     sizes = [len(array) for name, array in given.reference.items() if name not in spec.constants]
-    comparison = compare(
-        given.actual,
-        given.reference,
-        rule.tolerances(given.reference, max(sizes, default=1)),
-        output_kinds(spec),
-        scales=rule.scales,
-        grids=grids,
-        thresholds=output_thresholds(spec),
-    )
-    if rule.noise is None:
-        return comparison
-    return rule.noise.judged(comparison, given.actual, given.reference, aligned=rule.aligned(given.inputs))
+    asked = asked_of(spec, rule, max(sizes, default=1))
+    evidence = Evidence.of(spec, given.actual, given.reference, asked, grids)
+    return evidence.judged(spec, rule, aligned=rule.aligned(given.inputs))

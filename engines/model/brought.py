@@ -79,6 +79,10 @@ class BroughtData:
         """Return the first ``count`` samples, all of them for None; DataError where there are fewer."""
         return self.samples.take(0, len(self.samples) if count is None else count)
 
+    def part(self, start: int, stop: int) -> Samples:
+        """Return the samples [start, stop); DataError where there are fewer."""
+        return self.samples.take(start, stop)
+
     def train(self) -> Samples:
         """Refuse: brought samples are for checking."""
         raise DataError(f"{self.samples.origin} are for checking, not for training")

@@ -90,15 +90,20 @@ class _Split:
     def __len__(self) -> int:
         return self.block_rows * len(self.blocks)
 
-    def read(self, count: int, input_name: str, origin: str) -> Samples:
-        """Read the first ``count`` samples, and no block beyond them."""
-        blocks = [read() for read in self.blocks[: math.ceil(count / self.block_rows)]]
-        images = np.empty((count, *blocks[0].pixels.shape[1:]), np.float32)
-        for index, block in enumerate(blocks):
-            part = images[index * self.block_rows :][: self.block_rows]
-            np.divide(block.pixels[: len(part)], self.white, out=part, dtype=np.float32)
-        labels = [block.labels for block in blocks if block.labels is not None]
-        return Samples({input_name: images}, np.concatenate(labels)[:count] if labels else None, origin)
+    def read(self, start: int, stop: int, input_name: str, origin: str) -> Samples:
+        """Read the samples [start, stop), and no block before or beyond them."""
+        first = start // self.block_rows
+        blocks = [read() for read in self.blocks[first : math.ceil(stop / self.block_rows)]]
+        images = np.empty((stop - start, *blocks[0].pixels.shape[1:]), np.float32)
+        labels, done = [], 0
+        for index, block in enumerate(blocks, first):
+            before = index * self.block_rows
+            rows = slice(max(start - before, 0), stop - before)
+            pixels = block.pixels[rows]
+            np.divide(pixels, self.white, out=images[done : done + len(pixels)], dtype=np.float32)
+            labels += [] if block.labels is None else [block.labels[rows]]
+            done += len(pixels)
+        return Samples({input_name: images}, np.concatenate(labels) if labels else None, origin)
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,10 @@ class Dataset:
         """Return the first ``count`` held-out samples, all of them for None."""
         return self._read(self._held_out, "test", count)
 
+    def part(self, start: int, stop: int) -> Samples:
+        """Return the held-out samples [start, stop), and read no others."""
+        return self._read(self._held_out, "test", stop, start)
+
     def train(self) -> Samples:
         """Return all training samples; raises DataError where there are no labels."""
         if not self.labelled:
@@ -151,13 +160,13 @@ class Dataset:
         """
         return self._read(self._training, "calibration", count)
 
-    def _read(self, split: _Split, purpose: str, count: int | None) -> Samples:
+    def _read(self, split: _Split, purpose: str, count: int | None, start: int = 0) -> Samples:
         count = len(split) if count is None else count
-        if count < 1:
-            raise DataError(f"asked for {count} {purpose} samples, expected at least 1")
+        if count <= start:
+            raise DataError(f"asked for {count - start} {purpose} samples, expected at least 1")
         if count > len(split):
             raise DataError(f"asked for {count} {purpose} samples, {self._origin} have {len(split)}")
-        samples = split.read(count, self._input_name, self._origin)
+        samples = split.read(start, count, self._input_name, self._origin)
         low, high = self.value_range
         if (low, high) != (0.0, 1.0):
             scaled = {name: (low + (high - low) * array).astype(np.float32) for name, array in samples.inputs.items()}

@@ -1,0 +1,152 @@
+"""Figures in a model's own noise, summed up over parts that are merged in any order, are those of all samples."""
+
+from __future__ import annotations
+
+from functools import reduce
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conformance.compare import ANYTHING, judge
+from conformance.noise import Noise, noise_of, pairs_of
+from conformance.paired import OF_CLASSES, Known, shift, slope, unrelated
+from conformance.pairs import COLUMNS, Pairs, columns, log_shares
+from conformance.summing import measure
+from trial.outputs import FURTHEST, Furthest, Outputs, furthest
+
+KINDS = {"p": "probabilities", "l": "logits", "v": "values", "w": "values", "m": "logits"}
+FEW = 12
+
+
+def answers(rng, count, size, wide=3):
+    """Outputs of all kinds that a twin tells of, around a middle that hangs on the sample."""
+    logits = rng.normal(0, 2, (count, 5)) + rng.normal(0, size, (count, 5))
+    values = 3e5 + 25e3 * rng.normal(size=(count, 2, wide)) * (1 + size)
+    return {
+        "p": (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32),
+        "l": logits.astype(np.float32),
+        "v": values.astype(np.float32),
+        # More than COLUMNS numbers a sample: their means are looked at.
+        "w": rng.normal(0, 1, (count, COLUMNS // 2 + 1, 2)).astype(np.float32),
+        "m": rng.normal(0, 2, (count, 3, 4)).astype(np.float32),
+    }
+
+
+def nudged(rng, outputs, size):
+    """Outputs that are off by noise."""
+    return {
+        name: array * (1 + size * rng.normal(size=array.shape)).astype(np.float32) for name, array in outputs.items()
+    }
+
+
+def noise(rng, reference):
+    """Limits that eight runs give on the first samples."""
+    few = {name: array[:FEW] for name, array in reference.items()}
+    return noise_of(few, [nudged(rng, few, 0.01) for _ in range(8)], KINDS, "fp16")
+
+
+@pytest.fixture(scope="module")
+def known():
+    rng = np.random.default_rng(0)
+    reference = answers(rng, 40, 0.1)
+    return reference, noise(rng, reference), noise(rng, {name: array[20:] for name, array in reference.items()})
+
+
+def part(outputs, start, stop):
+    """Outputs of some samples."""
+    return {name: array[start:stop] for name, array in outputs.items()}
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_limits_of_the_twin_judge_merged_parts_as_the_whole(known, data):
+    """However samples are cut and merged, the verdict in the model's own noise is that of all at once, bit for bit."""
+    reference, alone, others = known
+    count = data.draw(st.integers(1, 40))
+    told: Noise = data.draw(st.sampled_from([alone, Noise(**{**vars(alone), "others": others})]))
+    aligned = data.draw(st.booleans())
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    reference = part(reference, 0, count)
+    actual = nudged(rng, reference, data.draw(st.sampled_from([0.0, 0.001, 0.05])))
+    if data.draw(st.booleans()):
+        actual["v"][rng.integers(count)] = -actual["v"][rng.integers(count)]
+        # A row that is no share of one makes none of all the others.
+        reference["p"] = reference["p"] * np.float32([1.2] + [1] * (count - 1))[:, None]
+    cuts = sorted({0, count, *data.draw(st.lists(st.integers(0, count), max_size=8))})
+    parts = []
+    for start, stop in pairwise(cuts):
+        ours, theirs = part(actual, start, stop), part(reference, start, stop)
+        sums = measure(ours, theirs, KINDS, start=start)
+        pairs = pairs_of(ours, theirs, told.paired_kinds, told.samples, start)
+        parts.append((sums, pairs, Furthest.of(ours, theirs, start=start)))
+    while len(parts) > 1:
+        one, two = (parts.pop(data.draw(st.integers(0, len(parts) - 1))) for _ in range(2))
+        merged = {name: pairs.merged(two[1][name]) for name, pairs in one[1].items()}
+        parts.append((one[0].merged(two[0]), merged, one[2].merged(two[2])))
+    sums, pairs, far = parts[0]
+    tolerances = {name: told.tolerance(name, count, ANYTHING) for name in KINDS}
+    whole = told.judged(judge(measure(actual, reference, KINDS), tolerances), actual, reference, aligned=aligned)
+    assert told.judged_by(judge(sums, tolerances), pairs, aligned=aligned) == whole
+    if count >= FEW:
+        assert {f.name for o in whole.outputs for f in o.figures} >= {"shift", "slope", "net", "unrelated"}
+    same = Outputs({"x": np.zeros(count)}, actual, reference)
+    assert far.samples.tolist() == furthest(same).tolist()
+    assert all(np.array_equal(far.answers[name], array[far.samples]) for name, array in reference.items())
+
+
+def test_the_furthest_samples_are_kept_by_number():
+    """Of many samples those that differ most are kept, of equals the first ones, in whatever order parts come."""
+    count = 5 * FURTHEST
+    expected = np.zeros((count, 2), np.float32)
+    actual = expected.copy()
+    actual[3 * FURTHEST :] = 1
+    parts = [Furthest.of({"v": actual[i : i + 7]}, {"v": expected[i : i + 7]}, start=i) for i in range(0, count, 7)]
+    for order in (parts, parts[::-1]):
+        merged = reduce(lambda one, two: one.merged(two), order)
+        assert merged.samples.tolist() == list(range(3 * FURTHEST, 4 * FURTHEST))
+        assert set(merged.reference) == set(merged.samples.tolist())
+
+
+def test_sums_are_the_formulas_that_they_stand_for():
+    """Change of means, slope and correlation by sums are those of the numbers themselves."""
+    rng = np.random.default_rng(1)
+    reference = answers(rng, 30, 0.1)
+    actual = nudged(rng, reference, 0.02)
+    for name in ("v", "w", "p"):
+        ours, theirs = columns(actual[name]), columns(reference[name])
+        pairs = Pairs.of(actual[name], reference[name])
+        np.testing.assert_allclose(pairs.mean_change, (ours - theirs).mean(axis=0), rtol=1e-9, atol=1e-12)
+        mine, base = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
+        correlation = (mine * base).sum() / np.sqrt((mine**2).sum() * (base**2).sum())
+        assert pairs.unrelated == pytest.approx(1 - correlation**2, rel=1e-6)
+        if name == "p":
+            mine, base = log_shares(ours), log_shares(theirs)
+        found, size = pairs.slope
+        assert found == pytest.approx(((mine - base) * base).sum() / (base**2).sum(), rel=1e-8)
+        assert size == pytest.approx((base**2).sum())
+
+
+def test_what_does_not_hang_on_the_sample_has_no_slope():
+    """Answers that are the same for all samples have neither slope nor correlation, whatever rounding leaves."""
+    constant = np.full((64, 2 * COLUMNS + 2), 0.1, np.float32)
+    assert Pairs.of(constant * np.float32(1.1), constant).slope == (0.0, 0.0)
+    assert unrelated(constant, constant) is None
+    # A spread of single steps of FP32 is one.
+    steps = np.float32(3e5) + np.arange(64, dtype=np.float32)[:, None] / 32
+    found, _ = Pairs.of(2 * steps, steps).slope
+    assert found == pytest.approx(1)
+
+
+def test_engines_whose_shares_do_not_sum_to_one_are_judged_as_shares():
+    """Whether answers are shares is the reference's to say: an engine that rounds them is compared by logarithms."""
+    rng = np.random.default_rng(2)
+    reference = answers(rng, 50, 0.1)["p"]
+    runs = Known(np.stack([nudged(rng, {"p": reference}, 0.01)["p"] for _ in range(8)]), reference)
+    rounded = reference.copy()
+    rounded[0] *= np.float32(0.9)
+    assert slope(rounded, reference, runs) < 4
+    assert shift(rounded, reference, runs) < 4
+    assert all(figure(reference, reference, runs) == 0 for figure in OF_CLASSES.values())
