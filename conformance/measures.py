@@ -93,6 +93,11 @@ def differences(actual: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.flo
     return np.abs(actual.astype(np.float64) - reference.astype(np.float64))
 
 
+def fine(grid: Grid | None) -> Grid | None:
+    """Grid that probabilities are rounded to; None where there is none, or one that is too coarse."""
+    return grid if grid and grid.step <= COARSEST else None
+
+
 def rounded_to(probabilities: NDArray[Any], grid: Grid | None) -> NDArray[np.float64]:
     """Probabilities as near as an output can say them, which is integer inside the engine; as they are without grid."""
     return grid.nearest(probabilities) if grid else probabilities.astype(np.float64)

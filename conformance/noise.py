@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformance.bounds import CONFIDENCE, reached, reached_count, widest
-from conformance.compare import ANY, ANYTHING, FIGURES, LOST_SPREAD, Comparison, Figure, Tolerance, compare
+from conformance.by_sample import by_sample
+from conformance.compare import ANY, ANYTHING, FIGURES, LOST_SPREAD, THRESHOLD, Comparison, Figure, Tolerance, compare
 from conformance.paired import OF_ALL, Known, comparable, each_left_out, figures_of, unrelated
 from conformance.pairs import Pairs
 from conformance.student import quantile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from conformance.compare import OutputComparison
+    from conformance.measures import Grid, Scale
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -327,25 +329,23 @@ def _unsettled(each: Mapping[str, Mapping[str, NDArray[np.float64]]], precision:
 
 
 def _each(
-    reference: Arrays, runs: Sequence[Arrays], kinds: Mapping[str, str], **options: Any
+    reference: Arrays,
+    runs: Sequence[Arrays],
+    kinds: Mapping[str, str],
+    *,
+    scales: Mapping[str, Scale] | None = None,
+    grids: Mapping[str, Grid] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Figures of every sample by itself, (K, n) by output and figure."""
-    count = max(len(array) for array in reference.values())
-    found: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in reference}
-    for number, run in enumerate(runs):
-        for at in range(count):
-            one = slice(at, at + 1)
-            single = compare(
-                {n: a[one] for n, a in run.items()},
-                {n: a[one] for n, a in reference.items()},
-                ANYTHING,
-                kinds,
-                **options,
-            )
-            for output in single.outputs:
-                for figure in output.figures:
-                    kept = found[output.output].setdefault(figure.name, np.zeros((len(runs), count)))
-                    kept[number, at] = figure.needed
+    found: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for name, expected in reference.items():
+        scale, grid = (scales or {}).get(name), (grids or {}).get(name)
+        threshold = (thresholds or {}).get(name, THRESHOLD)
+        each = [
+            by_sample(kinds[name], run[name], expected, scale=scale, grid=grid, threshold=threshold) for run in runs
+        ]
+        found[name] = {figure: np.stack([one[figure] for one in each]) for figure in each[0]}
     return found
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from conformance import exact
 from conformance.measures import (
-    COARSEST,
     Grid,
     differences,
+    fine,
     kl_divergence,
     margins,
     off_one,
@@ -202,11 +202,11 @@ def _classes(kind: str, actual: NDArray[Any], reference: NDArray[Any], grid: Gri
         p, q = softmax(p), softmax(q)
         divergence = kl_divergence(q, p)
     else:
-        fine = grid if grid and grid.step <= COARSEST else None
-        near = rounded_to(p, fine)
+        grid = fine(grid)
+        near = rounded_to(p, grid)
         sums = _sums(actual, reference, differences(q, near))
-        divergence = kl_divergence(q, near, smallest_said(fine))
-        off = off_one(q, near, fine.step) if fine else off_one(q, None)
+        divergence = kl_divergence(q, near, smallest_said(grid))
+        off = off_one(q, near, grid.step) if grid else off_one(q, None)
         sums = replace(sums, off_one=float(off.max()))
     expected, found = p.argmax(axis=1), q.argmax(axis=1)
     wrong = (expected != found).reshape(shape[:-1])

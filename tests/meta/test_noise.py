@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from conformance.bounds import reached, reached_count, runs_needed, widest
-from conformance.compare import ANYTHING, Tolerance, compare
+from conformance.by_sample import by_sample
+from conformance.compare import ANYTHING, Grid, Scale, Tolerance, compare
 from conformance.noise import FACTORS, noise_of
 from conformance.paired import Known, excess, left_out, net, shift, unrelated, worst
 from conformance.student import quantile, tail
@@ -296,3 +297,35 @@ def test_runs_that_cannot_be_compared_are_refused():
     for run, words in (({}, "missing outputs: p"), ({"p": model.reference * np.nan}, "NaN")):
         with pytest.raises(ValueError, match=words):
             noise_of({"p": model.reference}, [run] * RUNS, PROBABILITIES, "fp16")
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "scores", "logits", "values"])
+@pytest.mark.parametrize("shape", [(9, 4), (9, 2, 4)])
+def test_figures_of_single_samples_are_those_of_comparisons_of_each(kind, shape):
+    """What is told of every sample at once is what a comparison tells of it alone."""
+    generator = np.random.default_rng(3)
+    logits = generator.normal(size=shape)
+    moved = logits + generator.normal(size=shape) * 0.3
+    if kind == "probabilities":
+        reference, actual = (np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True) for x in (logits, moved))
+        actual = np.round(actual * 256) / 256
+    elif kind == "scores":
+        reference, actual = (1 / (1 + np.exp(-x)) for x in (logits, moved))
+    else:
+        reference, actual = logits, moved
+        reference[4] = 0
+    reference, actual = reference.astype(np.float32), actual.astype(np.float32)
+    for scale, grid in ((None, None), (Scale(2.5, 0.7), Grid(1 / 256, 0.0, 255 / 256)), (None, Grid(0.1, 0.0, 1.0))):
+        found = by_sample(kind, actual, reference, scale=scale, grid=grid, threshold=0.4)
+        for at in range(len(reference)):
+            one = compare(
+                {"o": actual[at : at + 1]},
+                {"o": reference[at : at + 1]},
+                ANYTHING,
+                {"o": kind},
+                scales={"o": scale} if scale else None,
+                grids={"o": grid} if grid else None,
+                thresholds={"o": 0.4},
+            )
+            expected = {f.name: f.needed for f in one.outputs[0].figures if f.name != "margin"}
+            assert {name: values[at] for name, values in found.items()} == pytest.approx(expected, rel=1e-12, abs=1e-15)
