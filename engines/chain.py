@@ -24,6 +24,7 @@ from engines.model.brought import BroughtData
 from engines.model.fitting import fitting
 from engines.model.ranges import ranges
 from engines.model.samples import Dataset, Samples
+from engines.model.shards import ShardedData
 from engines.references import References
 from engines.store import Artifact, Build, Recipe, Store, file_hash
 from engines.unusable import BUILT, OPENED, Unusable, blamed
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from engines.model.spec import ModelSpec
     from engines.runner import Runner
     from engines.variant import Variant
+
+Data = Dataset | BroughtData | ShardedData
+"""Samples of a model: of a bundled data set, or a user's own in one file or in a folder of shards."""
 
 SAMPLE_COUNT = 100
 """How many test samples the checks use by default: the first ones of the data set."""
@@ -46,7 +50,7 @@ class Chain(References):
     """Makes the artifacts, reference outputs and runners of one model, on one data set, in one store."""
 
     spec: ModelSpec
-    dataset: Dataset | BroughtData
+    dataset: Data
     store: Store
     brought: Mapping[str, Path] = field(default_factory=dict)
     """Engines made elsewhere, by format: they are checked instead of converting."""
@@ -73,7 +77,7 @@ class Chain(References):
     @property
     def assumption(self) -> str | None:
         """What is only assumed of the inputs, and how to say otherwise; None where their range is known."""
-        return self.dataset.assumption if isinstance(self.dataset, BroughtData) else None
+        return None if isinstance(self.dataset, Dataset) else self.dataset.assumption
 
     @cached_property
     def ranges(self) -> Ranges:

@@ -12,8 +12,7 @@ from engines.chain import DATA, Chain
 from engines.errors import SpecError
 from engines.formats.code import code
 from engines.model import exchange, samples
-from engines.model.brought import BroughtData
-from engines.model.samples import content_hash
+from engines.model.samples import Dataset, content_hash
 from engines.store import Recipe
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def export_data(chain: Chain) -> Artifact:
 
     Raises SpecError for samples that a user brought: they are a file already.
     """
-    if isinstance(chain.dataset, BroughtData):
+    if not isinstance(chain.dataset, Dataset):
         raise SpecError(f"{chain.spec.name}: its samples are a user's own file; allowed: the file itself, --samples")
     arrays, rest = samples.pack(chain.dataset, chain.spec.calibration.samples)
 

@@ -12,29 +12,37 @@ from fixtures.judge import MORE_SAMPLES
 pytestmark = pytest.mark.accuracy
 
 
-def check(chain, runner, count, answers, judge_outputs, record, agrees_on_cluster):
+def check(chain, runner, count, answers, judge_outputs, record, agrees_in_parts):
     """Judge the variant on the first ``count`` labelled samples: its accuracy, and every answer by the reference."""
-    spec, name = chain.spec, chain.spec.probabilities.name
-    if (tally := agrees_on_cluster(count)) is not None and tally.labels:
+    name = chain.spec.probabilities.name
+    if (tally := agrees_in_parts(count)) is not None and tally.labels:
         result = accuracy_of(tally.labels, tally.correct, tally.reference_correct, runner.variant.precision)
-        if not result.problems:
-            record(result)
-            return
+        record(result)
+        conclude(chain, runner, result)
+        return
     samples, actual = answers(count)
     reference = chain.reference(f"accuracy-{count}", samples.inputs)
-    problems, least = (), None
+    result, notes = None, []
     if not structural_problems(name, actual.get(name), reference[name]):
         result = measure_accuracy(actual[name], reference[name], samples.labels, runner.variant.precision)
         record(result)
-        # What was lost shows on any labels; only whether it is better than guessing may be more than they can tell.
-        least = result.least
-        problems = result.drop_problems if least is None else result.problems
+        notes = [f"  accuracy   {p}" for p in told_by(result)]
     # Wrong answers that cancel out in the count of right ones, NaN and missing ones fail here.
-    judge_outputs(runner, samples, actual, reference, MORE_SAMPLES, notes=[f"  accuracy   {p}" for p in problems])
-    if problems:
-        pytest.fail(f"{runner.variant} of {spec.name}: " + "; ".join(problems), pytrace=False)
-    if least is None:
-        pytest.skip(f"{count} labelled samples cannot tell any accuracy from chance")
+    judge_outputs(runner, samples, actual, reference, MORE_SAMPLES, notes=notes)
+    conclude(chain, runner, result)
+
+
+def told_by(result):
+    """Problems that labels can tell: what was lost shows on any, whether it is better than guessing not on few."""
+    return result.drop_problems if result.least is None else result.problems
+
+
+def conclude(chain, runner, result):
+    """End the test by the accuracy of answers that agree with the reference's."""
+    if problems := told_by(result):
+        pytest.fail(f"{runner.variant} of {chain.spec.name}: " + "; ".join(problems), pytrace=False)
+    if result.least is None:
+        pytest.skip(f"{result.samples} labelled samples cannot tell any accuracy from chance")
 
 
 @pytest.fixture(scope="session")
@@ -57,17 +65,17 @@ def test_the_model_is_as_accurate_as_it_was_trained_to_be(model, label_count, ch
 
 
 def test_accuracy_is_kept_and_better_than_chance(
-    label_count, chain, runner, answers, judge_outputs, record, agrees_on_cluster
+    label_count, chain, runner, answers, judge_outputs, record, agrees_in_parts
 ):
     """On up to 1,000 labelled samples the variant loses no more than its precision may, and does not merely guess."""
-    check(chain, runner, min(QUICK, label_count), answers, judge_outputs, record, agrees_on_cluster)
+    check(chain, runner, min(QUICK, label_count), answers, judge_outputs, record, agrees_in_parts)
 
 
 @pytest.mark.slow
 def test_accuracy_is_kept_on_all_labelled_samples(
-    label_count, chain, runner, answers, judge_outputs, record, agrees_on_cluster
+    label_count, chain, runner, answers, judge_outputs, record, agrees_in_parts
 ):
     """The same on every labelled sample there is, such as the 10,000 test images of CIFAR-10."""
     if label_count <= QUICK:
         pytest.skip("the quick test has all labelled samples already")
-    check(chain, runner, label_count, answers, judge_outputs, record, agrees_on_cluster)
+    check(chain, runner, label_count, answers, judge_outputs, record, agrees_in_parts)

@@ -109,26 +109,26 @@ def test_agrees_with_the_reference_on_samples(samples, reference, judge, resized
         judge(inputs, outputs, RESIZED)
 
 
-def test_agrees_with_the_reference_on_more_samples(chain, runner, samples, answers, judge_outputs, agrees_on_cluster):
+def test_agrees_with_the_reference_on_more_samples(chain, runner, samples, answers, judge_outputs, agrees_in_parts):
     """The same on up to 1,000 samples: what is wrong from the second hundred on is wrong, too."""
     agrees_on(
-        min(QUICK, chain.dataset.test_count), len(samples), chain, runner, answers, judge_outputs, agrees_on_cluster
+        min(QUICK, chain.dataset.test_count), len(samples), chain, runner, answers, judge_outputs, agrees_in_parts
     )
 
 
 @pytest.mark.slow
-def test_agrees_with_the_reference_on_all_samples(chain, runner, answers, judge_outputs, agrees_on_cluster):
+def test_agrees_with_the_reference_on_all_samples(chain, runner, answers, judge_outputs, agrees_in_parts):
     """The same on all samples that there are, where no test of accuracy compares them."""
     if chain.dataset.labelled and chain.spec.probabilities is not None:
         pytest.skip("they have labels: the accuracy tests compare them")
-    agrees_on(chain.dataset.test_count, QUICK, chain, runner, answers, judge_outputs, agrees_on_cluster)
+    agrees_on(chain.dataset.test_count, QUICK, chain, runner, answers, judge_outputs, agrees_in_parts)
 
 
-def agrees_on(count, others, chain, runner, answers, judge_outputs, agrees_on_cluster):
+def agrees_on(count, others, chain, runner, answers, judge_outputs, agrees_in_parts):
     """Judge the first ``count`` test samples, where another test has the first ``others`` already."""
     if count <= others:
         pytest.skip(f"there are {chain.dataset.test_count} samples, which another test has")
-    if agrees_on_cluster(count) is not None:
+    if agrees_in_parts(count) is not None:
         return
     drawn, actual = answers(count)
     judge_outputs(runner, drawn, actual, chain.reference(f"accuracy-{count}", drawn.inputs), MORE_SAMPLES)

@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import EngineError, RunnerError, SpecError, UnavailableError
+from engines.formats import registry
+from engines.formats.tensorrt import driver
 from engines.model import selection
 from engines.progress import live
 from engines.store import Store
@@ -81,6 +83,20 @@ class Needs:
         return min([*fits, int(there.get("GPU", 0)) // self.gpus] if self.gpus else fits)
 
 
+def needs_of(variant: Variant) -> Needs:
+    """What parts of a variant need: a GPU of this machine's model where its engines run on one, else a CPU.
+
+    A plan is built for one model, and here; any GPU will do where Ray has no name for this one.
+    """
+    if not registry.find(variant.format).on_gpu:
+        return Needs()
+    from ray.util import accelerators
+
+    words = driver.device()["name"].replace("-", " ").split()
+    names = {getattr(accelerators, name) for name in dir(accelerators) if name.startswith("NVIDIA")}
+    return Needs(gpus=1, accelerator=next((word for word in words if word in names), ""))
+
+
 @dataclass
 class Cluster(AbstractContextManager["Cluster"]):
     """A connection to a Ray at ``address``: AUTO starts one and ends it, ``ray://HOST:PORT`` is joined and left.
@@ -131,7 +147,7 @@ class Cluster(AbstractContextManager["Cluster"]):
         Raises UnavailableError where no machine has what is needed, RunnerError where workers die again and again, and
         what a part raises.
         """
-        ray, needs = self._ray, needs or Needs()
+        ray, needs = self._ray, needs or needs_of(variant)
         there = ray.cluster_resources()
         slots = needs.at_once(there)
         if not slots:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from conformance.measures import Grid
 from engines.errors import EngineError
+from engines.progress import live
 from trial.evidence import Asked, Evidence, asked_of
 from trial.outputs import Furthest, Outputs, without
 from trial.own_noise import noise_at
@@ -37,14 +38,20 @@ class Part(NamedTuple):
     stop: int
 
 
-def parts_of(count: int, batch: int, least: int = LEAST_SAMPLES) -> list[Part]:
+PART_BYTES = 1 << 26
+"""And no more bytes of inputs than this, where it can be cut smaller: workers hold a part as a whole."""
+
+
+def parts_of(count: int, batch: int, least: int = LEAST_SAMPLES, sample_bytes: int = 0) -> list[Part]:
     """Parts of ``count`` samples for an engine that runs batches of ``batch``.
 
     Each begins where a batch of the engine and of the reference does: a sample is batched with the same others as in
     one process, so that its answer has the same bits.
     """
     step = math.lcm(batch, REFERENCE_BATCH)
-    step *= math.ceil(least / step)
+    if sample_bytes:
+        least = min(least, PART_BYTES // sample_bytes)
+    step *= max(1, math.ceil(least / step))
     return [Part(start, min(start + step, count)) for start in range(0, count, step)]
 
 
@@ -100,6 +107,18 @@ def tally(chain: Chain, runner: Runner, part: Part, asked: Asked) -> Tally:
     return Tally(ways, furthest, counts, right, int((expected.argmax(axis=1) == samples.labels).sum()))
 
 
+def tallied_here(chain: Chain, runner: Runner, parts: Sequence[Part], asked: Asked) -> Tally:
+    """Tally of all parts, one after the other in this process, which holds one of them at a time."""
+    merged: Tally | None = None
+    with live(f"{chain.spec.name}-{runner.variant}", parts[-1].stop, "samples") as advance:
+        for part in parts:
+            found = tally(chain, runner, part, asked)
+            merged = found if merged is None else merged.merged(found)
+            advance(part.stop - part.start)
+    assert merged is not None
+    return merged
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """Verdict on many samples by way to run the engine, beside what they told."""
@@ -112,6 +131,21 @@ class Verdicts:
     def passed(self) -> bool:
         """Whether the engine agrees in every way."""
         return all(comparison.passed for comparison in self.comparisons.values())
+
+    def describe(self) -> str:
+        """What was found of each way that does not agree: figures, and the sample to look at first."""
+        lines = []
+        for way, comparison in self.comparisons.items():
+            if not comparison.passed:
+                lines.append(f"{comparison.samples} samples in parts{f', by {way}' if way else ''}:")
+                lines += [f"  {line}" for line in comparison.describe().splitlines()]
+                lines += [
+                    f"  {output.output}: worst at {output.worst_index}, {output.worst_actual:.9g}, "
+                    f"expected {output.worst_expected:.9g}; the sample to look at first is {output.worst_sample}"
+                    for output in comparison.outputs
+                    if not output.passed
+                ]
+        return "\n".join(lines)
 
 
 def compared_in_parts(chain: Chain, variant: Variant, count: int, tallied: Callable[[Asked], Tally]) -> Verdicts:

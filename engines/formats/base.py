@@ -26,9 +26,8 @@ from engines.variant import REFERENCE, Variant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from engines.chain import Data
     from engines.formats.option import Option
-    from engines.model.brought import BroughtData
-    from engines.model.samples import Dataset
     from engines.model.spec import ModelSpec
     from engines.runner import Arrays, Runner
     from engines.store import Artifact
@@ -49,7 +48,7 @@ class Job:
     spec: ModelSpec
     variant: Variant
     source: Artifact | None
-    data: Dataset | BroughtData
+    data: Data
     calibrate: Callable[[], Mapping[str, NDArray[Any]]]
     training_hashes: Callable[[], dict[str, str]]
     recorded: bool = False
@@ -109,6 +108,9 @@ class Format(abc.ABC):
 
     stored_between: Collection[str] = ()
     """The precisions that values have between layers, so that a sum in another order may be a step off behind it."""
+
+    on_gpu: bool = False
+    """Whether its engines run on a GPU: parts of many samples go to machines of a cluster that have one."""
 
     device_bound: bool = False
     """Whether its artifacts are made for one kind of device, so that their sizes differ between devices."""

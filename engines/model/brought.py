@@ -9,6 +9,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +107,15 @@ def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
     another length or class.
     """
     what = f"--samples {path}"
-    arrays = _load_npz(path, what)
+    samples = checked(load_npz(path, what), spec, what, f"the samples of {path}")
+    classes = spec.probabilities.shape[1] if spec.probabilities else 0
+    names = tuple(f"class {i}" for i in range(int(classes)))
+    source = f"{len(samples)} samples of {path}" + ("" if samples.labels is None else ", labelled")
+    return BroughtData("brought", source, names, samples)
+
+
+def checked(arrays: Mapping[str, NDArray[Any]], spec: ModelSpec, what: str, origin: str) -> Samples:
+    """Samples of arrays by input name, and ``labels`` where there are any; DataError as for :func:`read_samples`."""
     expected = {i.name for i in spec.inputs}
     if set(arrays) - {LABELS} != expected:
         raise DataError(f"{what}: holds {sorted(arrays)}; expected {sorted(expected)}, and {LABELS!r} if there are any")
@@ -143,11 +152,7 @@ def read_samples(path: Path, spec: ModelSpec) -> BroughtData:
         raise DataError(f"{what}: the inputs differ in their number of samples: {counts}")
     labels = _checked_labels(arrays[LABELS], counts[spec.inputs[0].name], spec, what) if LABELS in arrays else None
     inputs = {name: np.ascontiguousarray(arrays[name]) for name in expected}
-    classes = spec.probabilities.shape[1] if spec.probabilities else 0
-    names = tuple(f"class {i}" for i in range(int(classes)))
-    count = counts[spec.inputs[0].name]
-    source = f"{count} samples of {path}" + ("" if labels is None else ", labelled")
-    return BroughtData("brought", source, names, Samples(inputs, labels, f"the samples of {path}"))
+    return Samples(inputs, labels, origin)
 
 
 def _checked_labels(labels: NDArray[Any], count: int, spec: ModelSpec, what: str) -> NDArray[np.int64]:
@@ -168,7 +173,8 @@ def _checked_labels(labels: NDArray[Any], count: int, spec: ModelSpec, what: str
     return labels.astype(np.int64)
 
 
-def _load_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
+def load_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
+    """Arrays of an ``.npz`` by name; ``what`` is what messages call it. DataError for anything else."""
     if not path.is_file():
         raise DataError(f"{what}: no such file; expected an .npz made by numpy.savez")
     try:

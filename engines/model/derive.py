@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError, SpecError
-from engines.model.brought import LABELS, _load_npz
+from engines.model.brought import LABELS, load_npz
 from engines.model.found import Found, Tensor
 from engines.model.kinds import Kind, described, find_kinds
 from engines.model.samples import reach
+from engines.model.shards import first_arrays
 from engines.model.sizes import resize
 from engines.model.spec import BATCH, INPUT_DTYPES, OUTPUT_DTYPES, SIGNATURE, WHOLE_RANGES, ModelSpec
 from engines.model.toml import parse_model
@@ -131,11 +132,16 @@ def _check(tensor: Tensor, found: Found) -> None:
         raise SpecError(f"{wrong}; expected a dynamic batch: export it again with an input of shape (None, …)")
 
 
+def _arrays(samples: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of a samples file, or of the first one of a folder of them."""
+    return first_arrays(samples) if samples.is_dir() else load_npz(samples, f"--samples {samples}")
+
+
 def _samples(tensors: Sequence[Tensor], samples: Path | None) -> dict[str, NDArray[Any]] | None:
     """Samples by input name; only those that fit, for it is their reader that says what is wrong with others."""
     if samples is None:
         return None
-    arrays = _load_npz(samples, f"--samples {samples}")
+    arrays = _arrays(samples)
     fitting = {t.name: arrays[t.name] for t in tensors if t.name in arrays and _fits(t, arrays[t.name])}
     return {n: a for n, a in fitting.items() if n != LABELS}
 
@@ -178,7 +184,7 @@ def _sizes_unknown(tensor: Tensor, samples: Path | None) -> str:
     unknown = f"its input {tensor.name!r} has dynamic dimensions {shown}; give --samples that show their sizes"
     if samples is None:
         return unknown
-    array = _load_npz(samples, f"--samples {samples}").get(tensor.name)
+    array = _arrays(samples).get(tensor.name)
     held = "nothing by that name" if array is None else f"{array.dtype} of shape {array.shape}"
     return f"{unknown}: {samples} has {held}, expected {tensor.dtype} of {len(shown)} dimensions, finite"
 
@@ -236,7 +242,7 @@ def _asked(found: Found, probe: Arrays) -> dict[str, NDArray[Any]]:
 
 def _kinds(found: Found, outputs: Arrays, samples: Path | None, count: int) -> dict[str, Kind]:
     """What the outputs hold, of so many samples; SpecError names the model where one of them cannot be compared."""
-    labels = _load_npz(samples, f"--samples {samples}").get(LABELS) if samples else None
+    labels = _arrays(samples).get(LABELS) if samples else None
     try:
         return find_kinds(found.graph, outputs, labels, count=count)
     except SpecError as error:

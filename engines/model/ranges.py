@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.model.brought import BroughtData
+from engines.model.shards import ShardedData
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,14 +40,14 @@ class Ends(tuple["NDArray[Any]", "NDArray[Any]"]):
         return made
 
 
-def ranges(spec: ModelSpec, data: Dataset | BroughtData) -> Ranges:
+def ranges(spec: ModelSpec, data: Dataset | BroughtData | ShardedData) -> Ranges:
     """The least and the largest value that made-up inputs may have, by input name; both broadcast to a sample.
 
     Without samples of the user's own, they are those of the description.
     """
-    if not isinstance(data, BroughtData) or data.test_count < 2:
+    if not isinstance(data, (BroughtData, ShardedData)) or data.test_count < 2:
         return {item.name: _declared(item) for item in spec.inputs}
-    arrays = data.test().inputs
+    arrays = (data.test() if isinstance(data, BroughtData) else data.some).inputs
     return {item.name: _reached(item, arrays[item.name]) for item in spec.inputs}
 
 

@@ -13,12 +13,12 @@ from engines.formats import registry
 from engines.model import brought, datasets, derive, options
 from engines.model.bundled import bundled_names, find_model
 from engines.model.samples import unpack
+from engines.model.shards import read_shards
 from engines.model.spec import SIGNATURE, ModelSpec
 from engines.model.toml import FILE_REFERENCE, load_model
 
 if TYPE_CHECKING:
-    from engines.model.brought import BroughtData
-    from engines.model.samples import Dataset
+    from engines.chain import Data
     from engines.store import Store
 
 
@@ -34,9 +34,7 @@ def select(specs: Iterable[ModelSpec]) -> dict[str, ModelSpec]:
     return result
 
 
-def find_data(
-    spec: ModelSpec, store: Store, cifar10_dir: Path | None = None, download: bool = False
-) -> Dataset | BroughtData:
+def find_data(spec: ModelSpec, store: Store, cifar10_dir: Path | None = None, download: bool = False) -> Data:
     """Samples of a model: those on this machine, or those in the store where this environment only consumes.
 
     Where its description names no dataset, they are made within its ranges.
@@ -109,9 +107,9 @@ def chains(
     chosen = registry.settings(settings or {})
     specs = [replace(spec, settings=chosen) for spec in specs]
 
-    def data(spec: ModelSpec) -> Dataset | BroughtData:
+    def data(spec: ModelSpec) -> Data:
         if samples is not None:
-            return brought.read_samples(samples, spec)
+            return read_shards(samples, spec) if samples.is_dir() else brought.read_samples(samples, spec)
         if derived:
             return brought.make_samples(spec)
         return find_data(spec, store, cifar10_dir, download)

@@ -30,6 +30,7 @@ class NativeFormat(Format):
     arithmetics = TensorRTFormat.arithmetics
     stored_between = TensorRTFormat.stored_between
     device_bound = True
+    on_gpu = True
     fed_here = False
 
     def __init__(self, program: Program, plans: str, precisions: tuple[str, ...]) -> None:

@@ -34,6 +34,7 @@ class TensorRTFormat(Format):
     packages = packages.PACKAGES
     profiled = True
     device_bound = True
+    on_gpu = True
     apart = True
     local = True
     options = (devices.OPTION,)

@@ -36,6 +36,7 @@ class RTXFormat(Format):
     file = PLAN
     packages = packages.PACKAGES
     profiled = True
+    on_gpu = True
     apart = True
     rows = "tensorrt"
     options = (targets.OPTION, devices.OPTION)

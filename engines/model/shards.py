@@ -1,0 +1,260 @@
+"""Samples in a folder of shards, which are read as they are asked for: a million of them are never in memory at once.
+
+A shard is an ``.npz`` as ``--samples`` takes it, or, for a model of one input, an ``.npy``. The order of their names is
+the samples' order. What each holds is read off its header at the start, its values where they are used.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from engines.errors import DataError
+from engines.model.brought import DAMAGED, LABELS, TESTED, checked, load_npz
+from engines.model.samples import Samples
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from engines.model.spec import ModelSpec
+
+SUFFIXES = (".npz", ".npy")
+"""What a shard may be; all of a folder are the same."""
+
+HELD = 1 << 26
+"""Bytes of samples that may be held at once where any number would do."""
+
+NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<of>-of-(?P<count>\d+))?")
+"""A name that ends in the shard's number, and may say how many there are."""
+
+
+class Header(NamedTuple):
+    """What an array is, without its values."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file: its arrays by name, as its header tells of them, and how many samples it has."""
+
+    path: Path
+    headers: Mapping[str, Header]
+    count: int
+
+
+@dataclass(frozen=True)
+class ShardedData:
+    """Samples that a user brought as a folder of shards; see BroughtData, whose samples are in memory."""
+
+    name: str
+    source: str
+    class_names: tuple[str, ...]
+    folder: Path
+    _spec: ModelSpec = field(repr=False, compare=False)
+    _shards: Sequence[Shard] = field(repr=False)
+    _held: dict[Path, Samples] = field(default_factory=dict, repr=False, compare=False)
+    """The shard that was read last."""
+    assumption: str | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return LABELS in self._shards[0].headers
+
+    @property
+    def unlabelled_reason(self) -> str | None:
+        """Why there are no labels; None where there are."""
+        return None if self.labelled else f"the shards of {self.folder} hold no array {LABELS!r}"
+
+    @property
+    def test_count(self) -> int:
+        """How many test samples there are."""
+        return self._stops[-1]
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample's inputs."""
+        headers = (self._shards[0].headers[item.name] for item in self._spec.inputs)
+        return sum(h.dtype.itemsize * int(np.prod(h.shape[1:])) for h in headers)
+
+    @property
+    def some(self) -> Samples:
+        """First samples, as many as may be held at once."""
+        return self.part(0, min(self.test_count, max(TESTED, HELD // self.sample_bytes)))
+
+    @property
+    def _stops(self) -> list[int]:
+        return list(accumulate(shard.count for shard in self._shards))
+
+    def test(self, count: int | None = None) -> Samples:
+        """Return the first ``count`` samples, all of them for None; DataError where there are fewer."""
+        return self.part(0, self.test_count if count is None else count)
+
+    def part(self, start: int, stop: int) -> Samples:
+        """Return the samples [start, stop), and read no other shards than theirs.
+
+        Raises DataError where there are fewer, and where a shard is gone, damaged, or has values that are not allowed.
+        """
+        stops = self._stops
+        if not 0 <= start < stop <= stops[-1]:
+            raise DataError(f"asked for samples {start} up to {stop}, the shards of {self.folder} have {stops[-1]}")
+        found = []
+        for at in range(bisect.bisect_right(stops, start), bisect.bisect_left(stops, stop) + 1):
+            shard = self._shards[at]
+            before = stops[at] - shard.count
+            found.append(self._read(shard).take(max(start - before, 0), min(stop - before, shard.count)))
+        if len(found) == 1:
+            return found[0]
+        inputs = {name: np.concatenate([part.inputs[name] for part in found]) for name in found[0].inputs}
+        labels = [part.labels for part in found if part.labels is not None]
+        return Samples(inputs, np.concatenate(labels) if labels else None, found[0].origin)
+
+    def _read(self, shard: Shard) -> Samples:
+        """Samples of a shard, checked as those of one file are."""
+        if shard.path not in self._held:
+            what = f"--samples {shard.path}"
+            self._held.clear()
+            if shard.path.suffix == ".npz":
+                arrays = load_npz(shard.path, what)
+            else:
+                try:
+                    arrays = {self._spec.inputs[0].name: np.load(shard.path, allow_pickle=False)}
+                except DAMAGED as error:
+                    raise DataError(f"{what}: cannot be read: {error}; expected what was there at the start") from error
+            samples = checked(arrays, self._spec, what, f"the samples of {self.folder}")
+            if len(samples) != shard.count:
+                raise DataError(f"{what}: has {len(samples)} samples; expected {shard.count}, as at the start")
+            self._held[shard.path] = samples
+        return self._held[shard.path]
+
+    def train(self) -> Samples:
+        """Refuse: brought samples are for checking."""
+        raise DataError(f"the samples of {self.folder} are for checking, not for training")
+
+    def calibration(self, count: int) -> Samples:
+        """Return ``count`` samples behind the tested ones; where there are too few, all samples, repeated in turn."""
+        if self.test_count >= TESTED + count:
+            return self.part(TESTED, TESTED + count)
+        samples, chosen = self.test(), np.arange(count) % self.test_count
+        return Samples({n: a[chosen] for n, a in samples.inputs.items()}, None, samples.origin)
+
+
+def read_shards(folder: Path, spec: ModelSpec) -> ShardedData:
+    """Read the headers of ``--samples FOLDER``.
+
+    Raises DataError for a folder without shards or with other files, a shard that is missing by its number, truncated,
+    or holds other arrays than the first one, and for a model whose outputs are matched by all samples.
+    """
+    if ranked := [output.name for output in spec.outputs if output.kind == "ranked"]:
+        raise DataError(
+            f"--samples {folder}: the output {ranked[0]!r} of {spec.name} is ranked, which is matched by all samples "
+            "at once; expected them in one .npz"
+        )
+    shards = [_headed(path, spec) for path in paths(folder)]
+    first = shards[0]
+    for shard in shards[1:]:
+        what = f"--samples {folder}: {shard.path.name}"
+        if set(shard.headers) != set(first.headers):
+            raise DataError(
+                f"{what}: holds {sorted(shard.headers)}; expected {sorted(first.headers)}, as the first has"
+            )
+        for name, header in shard.headers.items():
+            expected = first.headers[name]
+            if header.dtype != expected.dtype or header.shape[1:] != expected.shape[1:]:
+                raise DataError(
+                    f"{what}: {name!r} is {header.dtype} of {_sample(header)} a sample; "
+                    f"expected {expected.dtype} of {_sample(expected)}, as in {first.path.name}"
+                )
+    count = sum(shard.count for shard in shards)
+    source = f"{count} samples in {len(shards)} shards of {folder}" + (", labelled" if LABELS in first.headers else "")
+    classes = int(spec.probabilities.shape[1]) if spec.probabilities else 0
+    found = ShardedData("brought", source, tuple(f"class {i}" for i in range(classes)), folder, spec, shards)
+    found.part(0, 1)  # refuses another dtype or shape of all shards, by the first one
+    return found
+
+
+def first_arrays(folder: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of the first shard by name, where a model is described by them: DataError for one without names."""
+    first = paths(folder)[0]
+    if first.suffix != ".npz":
+        raise DataError(
+            f"--samples {first}: is an .npy of one unnamed array; expected .npz shards, or --model FILE.toml"
+        )
+    return load_npz(first, f"--samples {first}")
+
+
+def paths(folder: Path) -> list[Path]:
+    """Shards of a folder, in the order of their names; raises DataError where some are missing, or of two kinds."""
+    found = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    suffixes = {path.suffix for path in found}
+    if len(suffixes) != 1 or not suffixes <= set(SUFFIXES):
+        held = ", ".join(sorted(suffixes)) or "nothing"
+        raise DataError(f"--samples {folder}: holds {held}; expected shards, either {' or '.join(SUFFIXES)}")
+    names = [NUMBERED.fullmatch(path.stem) for path in found]
+    if not all(names):
+        return found
+    numbers = sorted(int(name["number"]) for name in names if name)
+    said = {int(name["count"]) for name in names if name and name["of"]}
+    expected = range(numbers[0], numbers[0] + (max(said) if said else numbers[-1] - numbers[0] + 1))
+    if missing := sorted(set(expected) - set(numbers)):
+        raise DataError(
+            f"--samples {folder}: the shard with the number {missing[0]} is missing, of {len(expected)}; "
+            f"there are {len(found)}, from {found[0].name} to {found[-1].name}"
+        )
+    return sorted(found, key=lambda path: (int(NUMBERED.fullmatch(path.stem)["number"]), path.name))  # type: ignore[index]
+
+
+def _sample(header: Header) -> str:
+    return "×".join(map(str, header.shape[1:])) or "one number"
+
+
+def _headed(path: Path, spec: ModelSpec) -> Shard:
+    """A shard by its header."""
+    what = f"--samples {path}"
+    try:
+        headers = _npz_headers(path) if path.suffix == ".npz" else {_only_input(path, spec): _npy_header(path)}
+    except DAMAGED as error:
+        raise DataError(f"{what}: cannot be read: {error}; expected a whole {path.suffix} made by NumPy") from error
+    counts = {name: header.shape[0] if header.shape else 0 for name, header in headers.items()}
+    if len(set(counts.values())) != 1 or not min(counts.values()):
+        raise DataError(f"{what}: has so many samples: {counts}; expected one or more, as many in each array")
+    return Shard(path, headers, next(iter(counts.values())))
+
+
+def _only_input(path: Path, spec: ModelSpec) -> str:
+    if len(spec.inputs) != 1:
+        names = ", ".join(item.name for item in spec.inputs)
+        raise DataError(f"--samples {path}: is an .npy, and {spec.name} has the inputs {names}; expected .npz shards")
+    return spec.inputs[0].name
+
+
+def _npz_headers(path: Path) -> dict[str, Header]:
+    with zipfile.ZipFile(path) as archive:
+        found = {}
+        for name in archive.namelist():
+            with archive.open(name) as member:
+                found[name.removesuffix(".npy")] = _header(member)
+        return found
+
+
+def _npy_header(path: Path) -> Header:
+    # Mapped, not read: NumPy refuses a file that is shorter than its header says.
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return Header(array.dtype, array.shape)
+
+
+def _header(file: Any) -> Header:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return Header(dtype, shape)
