@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ IN_FLIGHT = 2
 RETRIES = 3
 """How often a part runs again whose worker died."""
 
-LEFT_OUT = (".git", "build*", "docs", "tests", "report*")
+LEFT_OUT = ("/.git", "/build*/", "/docs", "/tests", "/report*/")
 """What of this repository no worker needs; all else is sent to the workers of a cluster that is joined."""
 
 
@@ -125,7 +126,10 @@ class Cluster(AbstractContextManager["Cluster"]):
             _knock(self.address)
             root = Path(__file__).resolve().parent.parent
             try:
-                ray.init(self.address, runtime_env={"working_dir": str(root), "excludes": list(LEFT_OUT)}, **quiet)
+                with warnings.catch_warnings():
+                    # Ray warns of a door that does not open beside what it raises.
+                    warnings.simplefilter("ignore")
+                    ray.init(self.address, runtime_env={"working_dir": str(root), "excludes": list(LEFT_OUT)}, **quiet)
             except (ConnectionError, RuntimeError) as error:
                 raise UnavailableError(
                     f"--cluster={self.address}: no Ray {ray.__version__} lets this in ({error}); "

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
+import re
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ray_head import OPEN, ray_head
 
-from engines.errors import SpecError, UnavailableError
+from engines.errors import DataError, RunnerError, SpecError, UnavailableError
 from engines.model import selection
 from engines.store import Store
 from engines.variant import Variant
@@ -27,6 +31,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 TRIES = 20
+H200 = json.dumps({"accelerator_type:H200": 1})
 NOTHING = Asked({}, {}, {}, 0)
 MODEL, VARIANT = "digits_vgg", Variant("onnx", "int8")
 
@@ -71,22 +76,36 @@ def same(chain, found, whole):
     assert (found.tally.correct, sum(found.tally.labels)) == (right, chain.dataset.test_count)
 
 
-def in_parts(chain, recipe, started, parts):
+def in_parts(chain, recipe, started, parts, needs=None):
     """Verdicts on all samples, by parts on a cluster."""
     count = chain.dataset.test_count
-    return compared_in_parts(chain, VARIANT, count, lambda asked: started.tally(recipe, VARIANT, parts, asked))
+    return compared_in_parts(chain, VARIANT, count, lambda asked: started.tally(recipe, VARIANT, parts, asked, needs))
 
 
 def test_the_verdict_is_that_of_one_process(chain, recipe, started, whole):
-    """Parts on two workers are all samples at once, to the last bit."""
+    """Parts on two workers are all samples at once, to the last bit; a GPU that is not there is told at once."""
     parts = parts_of(chain.dataset.test_count, 32, least=32)
     assert len(parts) > 5
     same(chain, in_parts(chain, recipe, started, parts), whole)
+    with pytest.raises(UnavailableError, match=r"needs 1 CPU, 1 GPU \(H200\), and there is CPU 2$"):
+        started.tally(recipe, VARIANT, [Part(0, 32)], NOTHING, cluster.Needs(gpus=1, accelerator="H200"))
 
 
 @pytest.mark.slow
 def test_a_part_whose_worker_is_killed_runs_again(chain, recipe, started, whole):
     """Workers that are killed in the middle lose nothing, and nothing counts twice."""
+    with killing() as killed:
+        # A warm worker has a part done in hundredths of a second: whoever looks for it may come late.
+        for _ in range(TRIES):
+            same(chain, in_parts(chain, recipe, started, parts_of(360, 32, least=32)), whole)
+            if killed:
+                break
+    assert killed, "no worker was seen at work"
+
+
+@contextlib.contextmanager
+def killing():
+    """Kill two workers at work; gives the list of those that were."""
     import psutil  # Ray brings it along
 
     killed, stop = [], threading.Event()
@@ -103,29 +122,69 @@ def test_a_part_whose_worker_is_killed_runs_again(chain, recipe, started, whole)
     thread = threading.Thread(target=kill)
     thread.start()
     try:
-        # A warm worker has a part done in hundredths of a second: whoever looks for it may come late.
-        for _ in range(TRIES):
-            same(chain, in_parts(chain, recipe, started, parts_of(360, 32, least=32)), whole)
-            if killed:
-                break
+        yield killed
     finally:
         stop.set()
         thread.join()
-    assert killed, "no worker was seen at work"
 
 
-def test_what_is_not_there_is_told_at_once(recipe, started):
-    """A cluster without the GPU that is asked for says so, and does not wait for one."""
-    with pytest.raises(UnavailableError, match=r"needs 1 CPU, 1 GPU \(H200\), and there is CPU 2"):
-        started.tally(recipe, VARIANT, [Part(0, 32)], NOTHING, cluster.Needs(gpus=1, accelerator="H200"))
+@pytest.mark.slow
+def test_a_part_whose_workers_die_again_and_again_is_told(recipe, started, monkeypatch):
+    """A part is not run for ever: it is named, with what may be wrong."""
+    monkeypatch.setattr(cluster, "RETRIES", 0)
+
+    def until(killed):
+        while not killed:
+            started.tally(recipe, VARIANT, parts_of(360, 32, least=32), NOTHING)
+
+    with killing() as killed, pytest.raises(RunnerError, match=r"the worker of samples \d+ to \d+ died 1 times"):
+        until(killed)
 
 
+@pytest.mark.slow
 def test_an_error_of_a_part_is_told_as_it_is(recipe, started):
     """What an engine's module raises in a worker comes back as that, in its one line."""
-    from engines.errors import DataError
-
     with pytest.raises(DataError, match="asked for 999 test samples"):
         started.tally(recipe, VARIANT, [Part(0, 999)], NOTHING)
+
+
+@pytest.fixture(scope="module")
+def joined():
+    """A cluster that somebody else started, which says that it has a GPU."""
+    with pytest.MonkeyPatch.context() as patched, ray_head(["--num-gpus=1", f"--resources={H200}"]) as address:
+        for name, value in OPEN.items():
+            patched.setenv(name, value)
+        with cluster.Cluster(address) as found:
+            yield found
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_joined_gives_the_verdict_of_one_process(chain, recipe, joined, whole):
+    """Workers of a cluster that was there before are sent the code, and give the same verdict, by placement too."""
+    parts = parts_of(chain.dataset.test_count, 32, least=64)
+    for needs in (cluster.Needs(), cluster.Needs(gpus=1, accelerator="H200")):
+        same(chain, in_parts(chain, recipe, joined, parts, needs), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("needs", "line"),
+    [
+        (
+            cluster.Needs(gpus=1, accelerator="L4"),
+            r"needs 1 CPU, 1 GPU \(L4\), and there is CPU 2, GPU 1, .*H200 1$",
+        ),
+        (cluster.Needs(gpus=2), r"needs 1 CPU, 2 GPU, and there is CPU 2, GPU 1"),
+        (cluster.Needs(cpus=3), r"needs 3 CPU, and there is CPU 2, GPU 1"),
+    ],
+)
+def test_what_a_joined_cluster_lacks_is_told_in_time(recipe, joined, needs, line):
+    """A cluster without what is asked for says so within ten seconds, in one line, and nothing waits for ever."""
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(joined.tally, recipe, VARIANT, [Part(0, 32)], NOTHING, needs).exception(timeout=10)
+    assert isinstance(told, UnavailableError)
+    assert re.search(line, str(told))
+    assert "\n" not in str(told)
 
 
 @pytest.mark.parametrize("address", ["", "ray://", "ray://host", "host:10001", "ray://:10001", "ray://host:x"])
