@@ -34,7 +34,7 @@ def describe(
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, metavar="DIR", help="a SavedModel's folder, or an FP32 ONNX file")
-    parser.add_argument("--samples", type=Path, metavar="FILE.npz", help="samples: arrays by input name")
+    parser.add_argument("--samples", type=Path, metavar="FILE.npz|DIR", help="samples: arrays by input name, or shards")
     parser.add_argument("--signature", default=SIGNATURE, metavar="NAME", help="signature (default: %(default)s)")
     parser.add_argument("--precisions", action="append", default=[], metavar="LIST", help="as in onnx=fp32,int8")
     parser.add_argument("--kind", action="append", default=[], metavar="OUTPUT=KIND", help="what an output holds")
