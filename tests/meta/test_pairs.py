@@ -90,6 +90,9 @@ def test_limits_of_the_twin_judge_merged_parts_as_the_whole(known, data):
     tolerances = {name: told.tolerance(name, count, ANYTHING) for name in KINDS}
     whole = told.judged(judge(measure(actual, reference, KINDS), tolerances), actual, reference, aligned=aligned)
     assert told.judged_by(judge(sums, tolerances), pairs, aligned=aligned) == whole
+    assert {n: found.largest for n, found in pairs.items()} == {
+        n: found.largest for n, found in pairs_of(actual, reference, told.paired_kinds, told.samples).items()
+    }
     if count >= FEW:
         assert {f.name for o in whole.outputs for f in o.figures} >= {"shift", "slope", "net", "unrelated"}
     same = Outputs({"x": np.zeros(count)}, actual, reference)
@@ -147,6 +150,9 @@ def test_engines_whose_shares_do_not_sum_to_one_are_judged_as_shares():
     runs = Known(np.stack([nudged(rng, {"p": reference}, 0.01)["p"] for _ in range(8)]), reference)
     rounded = reference.copy()
     rounded[0] *= np.float32(0.9)
+    mine, base = log_shares(columns(rounded)), log_shares(columns(reference))
+    expected = ((mine - base) * base).sum() / (base**2).sum()
+    assert Pairs.of(rounded, reference).slope[0] == pytest.approx(expected, rel=1e-8)
     assert slope(rounded, reference, runs) < 4
     assert shift(rounded, reference, runs) < 4
     assert all(figure(reference, reference, runs) == 0 for figure in OF_CLASSES.values())
