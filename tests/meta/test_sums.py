@@ -189,3 +189,13 @@ def test_ranked_outputs_are_refused():
     sums = measure({"r": rows}, {"r": rows}, {"r": "ranked"})
     with pytest.raises(ValueError, match="ranked"):
         sums.merged(sums)
+
+
+def test_each_output_is_judged_by_its_own_tolerance():
+    """Of two outputs that are as far off, the one that is allowed less fails alone."""
+    array = np.ones((4, 2), np.float32)
+    kinds = {"a": "values", "b": "values"}
+    sums = measure(dict.fromkeys(kinds, array + np.float32(0.1)), dict.fromkeys(kinds, array), kinds)
+    wide = Tolerance(**dict.fromkeys(FIGURES, 0.5))
+    assert [o.passed for o in judge(sums, {"a": wide, "b": TOLERANCE}).outputs] == [True, False]
+    assert [o.passed for o in judge(sums, {"a": TOLERANCE, "b": wide}).outputs] == [False, True]
