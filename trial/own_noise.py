@@ -118,7 +118,7 @@ def noise_at(chain: Chain, noise: Noise, given: Outputs) -> Noise:
     Raises TwinError where the twin cannot be run on them.
     """
     own = replace(chain, brought={})
-    twin, feeds, called = _twin(own, noise.precision, given.inputs, {})
+    twin, feeds, called = twin_of(own, noise.precision, given.inputs, {})
     runs = [{n: run[called[n]] for n in noise.kinds} for run in twin.runs(feeds, RUNS, SEED + 1)]
     reference = {name: given.reference[name] for name in noise.kinds}
     options: dict[str, Any] = {"scales": output_scales(chain), "thresholds": output_thresholds(chain.spec)}
@@ -177,7 +177,7 @@ def _runs(
 ) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
     """Answers of a twin's runs and of the reference, by ``run/output``; and what is told of the twin."""
     names = [name for name, kind in output_kinds(chain.spec).items() if kind in JUDGED]
-    twin, feeds, called = _twin(chain, precision, inputs, reference)
+    twin, feeds, called = twin_of(chain, precision, inputs, reference)
     count = min(twin.samples, len(next(iter(inputs.values()))))
     answers = taken(chain.spec, reference, slice(count))
     found = {f"reference/{name}": answers[name] for name in names}
@@ -186,10 +186,13 @@ def _runs(
     return found, {"samples": count, "declared": list(twin.declared)}
 
 
-def _twin(
+def twin_of(
     chain: Chain, precision: str, inputs: Arrays, answers: Arrays
 ) -> tuple[Twin, dict[str, NDArray[Any]], Mapping[str, str]]:
-    """Twin of a model, inputs as it takes them, and its names of the outputs; made once in a process."""
+    """Twin of a chain's own FP32 graph, inputs as it takes them, and its names of the outputs; made once in a process.
+
+    Raises TwinError where the model has none.
+    """
     import onnx
 
     from engines.formats.onnx.runner import OnnxRunner

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from engines.chain import Data
     from engines.formats.option import Option
+    from engines.inside import Inside
     from engines.model.spec import ModelSpec
     from engines.runner import Arrays, Runner
     from engines.store import Artifact
@@ -250,6 +251,20 @@ class Format(abc.ABC):
 
         Raises RunnerError where the file cannot be run.
         """
+
+    def inside(self, spec: ModelSpec, variant: Variant, path: Path) -> Inside | None:
+        """Engine that gives the tensors between its layers, too; None for a kind of engine that shows none.
+
+        It is what finds the layer that is wrong (docs/locate.md). Raises RunnerError where the file cannot be run so.
+        """
+        return None
+
+    def layer_names(self, path: Path) -> Mapping[str, str]:
+        """Names that a model's layers have for its user, by what the names of their operations begin with.
+
+        For formats that models come in; empty where the file does not tell.
+        """
+        return {}
 
     def reference(self, spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs of the reference, by ways that share nothing with the runners.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trial.twin.cost import affordable
+from trial.twin.cut import cut, own
 from trial.twin.errors import TwinError
 from trial.twin.graph import Graph, exact, first_line, session
 from trial.twin.grids import Grids, add_grids
@@ -26,12 +27,16 @@ BATCH = 32
 """Samples that are run at once: what bounds the memory."""
 
 
+WHOLE = 1 << 30
+"""The batch of a part: what is given to it need not have a row for each sample, so that it is never cut."""
+
+
 @dataclass(frozen=True)
 class Twin:
     """FP32 graph whose roundings are random ones of ``precision``.
 
     ``declared`` are sentences on operators that it does not see into. ``called`` maps the model's inputs to those of
-    the twin's graph, and ``batch`` is how many samples one call takes: the model's own number where that is fixed.
+    the twin's graph, ``outputs`` the outputs, and ``batch`` is how many samples one call takes: the model's own number where that is fixed.
     ``samples`` is how many a run can afford.
     """
 
@@ -39,7 +44,7 @@ class Twin:
     declared: tuple[str, ...]
     model: Any
     called: Mapping[str, str]
-    outputs: tuple[str, ...]
+    outputs: Mapping[str, str]
     weights: Mapping[str, Callable[[np.random.Generator], NDArray[np.float32]]]
     grids: Grids | None
     batch: int
@@ -74,7 +79,7 @@ class Twin:
         graph.feed(weights)
         known = {i.name for i in graph.model.graph.input}
         called = {name: name if name in known else exact(name) for name in inputs}
-        return cls(chosen, sentences, graph.model, called, tuple(graph.outputs), weights, grids, size, samples)
+        return cls(chosen, sentences, graph.model, called, {n: n for n in graph.outputs}, weights, grids, size, samples)
 
     def runs(self, inputs: Arrays, k: int, seed: int = 0) -> list[dict[str, NDArray[Any]]]:
         """Outputs (N, …) by graph output name of ``k`` runs on ``inputs`` (N, …); the same for the same seed.
@@ -82,20 +87,53 @@ class Twin:
         Raises TwinError where ONNX Runtime cannot run the inputs, or answers that are finite in one run are not in
         another.
         """
-        found = [self._run(inputs, seed, run) for run in range(k)]
+        found = list(self.each(inputs, k, seed))
         _check_finite(found, self.precision.name)
         return found
+
+    def each(self, inputs: Arrays, k: int, seed: int = 0) -> Iterator[dict[str, NDArray[Any]]]:
+        """The same, run after run, so that none has to be kept; answers that are not finite are given as they are."""
+        return (self._run(inputs, seed, run) for run in range(k))
+
+    def part(self, targets: Sequence[str], given: Collection[str]) -> Twin:
+        """Twin of what computes ``targets`` from tensors that are ``given`` to it, all by the model's own names.
+
+        Its runs take the given tensors that it needs and the model's inputs, and give the targets. Where only what
+        products take and give is on a grid, a tensor is one before it is rounded: the rounding belongs to what takes
+        it. Elsewhere it is one as it is stored.
+        """
+        raw = {name for node in self.model.graph.node for name in node.output}
+        before = self.grids is not None and not self.precision.throughout
+
+        def place(name: str) -> str:
+            return exact(name) if before and exact(name) in raw else name
+
+        model = cut(self.model, [place(n) for n in targets], {place(n) for n in given})
+        needed = {i.name for i in model.graph.input}
+        called = {n: inside for n, inside in self.called.items() if inside in needed}
+        called |= {n: place(n) for n in given if place(n) in needed}
+        weights = {n: draw for n, draw in self.weights.items() if n in needed}
+        return replace(
+            self,
+            model=model,
+            called=called,
+            outputs={n: own(place(n)) for n in targets},
+            weights=weights,
+            batch=WHOLE,
+        )
 
     def _run(self, inputs: Arrays, seed: int, run: int) -> dict[str, NDArray[Any]]:
         """One run: weights and grids are drawn once, as an engine has one of each, and errors for every sample."""
         generator = np.random.default_rng([seed, 2, run])
         drawn = {name: draw(generator) for name, draw in self.weights.items()}
-        drawn |= self.grids.drawn(generator) if self.grids else {}
+        # Of a part all grids are drawn, so that each is that of the whole twin's run.
+        needed = {i.name for i in self.model.graph.input}
+        drawn |= {n: a for n, a in (self.grids.drawn(generator) if self.grids else {}).items() if n in needed}
         opened = self._opened(drawn, [seed, run])
         parts = []
         for feeds in self._batches(inputs):
             try:
-                parts.append(opened.run(list(self.outputs), feeds))
+                parts.append(opened.run(list(self.outputs.values()), feeds))
             except Exception as error:  # as at loading
                 raise TwinError(f"ONNX Runtime cannot run the twin: {first_line(error)}") from error
         sizes = [len(feeds[next(iter(self.called.values()))]) for feeds in self._batches(inputs)]

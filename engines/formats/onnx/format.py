@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.formats.base import Job, Keep
+    from engines.inside import Inside
     from engines.model.spec import ModelSpec
     from engines.precision import Layer
     from engines.runner import Runner
@@ -108,6 +109,13 @@ class OnnxFormat(Format):
 
         (provider,) = providers.OPTION.values(spec)
         return OnnxRunner(spec, variant, path, batch_size, provider)
+
+    def inside(self, spec: ModelSpec, variant: Variant, path: Path) -> Inside | None:
+        """The file with all of its tensors made outputs."""
+        from engines.formats.onnx.inside import OnnxInside
+
+        (provider,) = providers.OPTION.values(spec)
+        return OnnxInside(spec, variant, path, provider)
 
     def reference(self, spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs of the file as it is written, run without any runner and without optimizations."""

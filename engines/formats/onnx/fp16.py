@@ -48,9 +48,9 @@ def kept_in_fp16(path: Path) -> list[str]:
 
     Which type an operator gives is ONNX Runtime's word: onnx itself knows the standard operators only.
     """
-    model = _load(path)
+    model = load_inlined(path)
     computed = (node for node in model.graph.node if node.op_type != "Constant")
-    _expose(model, (name for node in computed for name in node.output if name))
+    expose(model, (name for node in computed for name in node.output if name))
     return [output.name for output in _session(model).get_outputs() if output.type == "tensor(float16)"]
 
 
@@ -58,7 +58,7 @@ def widened(path: Path) -> Any:
     """Model with FP32 wherever it has FP16, and the same weights."""
     from onnx import TensorProto, numpy_helper
 
-    model = _load(path)
+    model = load_inlined(path)
     for graph in _graphs(model.graph):
         attributes = [a for node in graph.node for a in node.attribute]
         for tensor in (*graph.initializer, *(a.t for a in attributes if a.HasField("t"))):
@@ -139,7 +139,7 @@ class InFp16(AbstractContextManager["InFp16"]):
 
         shown = onnx.ModelProto()
         shown.CopyFrom(self._widened)
-        _expose(shown, self.tensors)
+        expose(shown, self.tensors)
         makers = {name: node.op_type for node in shown.graph.node for name in node.output}
         found = []
         for name, values in zip(self.tensors, _session(shown).run(self.tensors, self.plain.feeds(inputs)), strict=True):
@@ -154,14 +154,15 @@ class InFp16(AbstractContextManager["InFp16"]):
         self._opened.close()
 
 
-def _load(path: Path) -> Any:
+def load_inlined(path: Path) -> Any:
+    """Model of a file, its functions inlined."""
     import onnx
     from onnx import inliner
 
     return inliner.inline_local_functions(onnx.load(str(path)))
 
 
-def _expose(model: Any, tensors: Iterable[str]) -> None:
+def expose(model: Any, tensors: Iterable[str]) -> None:
     """Make tensors outputs of a model; ONNX Runtime finds out their types."""
     from onnx import helper
 

@@ -43,6 +43,17 @@ def output_grids(path: Path) -> dict[str, Grid]:
     return found
 
 
+def opened(path: Path, variant: Variant, provider: str = CPU, chosen: Mapping[str, str] | None = None) -> Any:
+    """Session of a file as a deployment has it: all optimizations, deterministic; raises RunnerError."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.use_deterministic_compute = True
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    return providers.session(path, provider, dict(chosen or {}), options, str(variant))
+
+
 class OnnxRunner(Runner):
     """Runs an ONNX file with ONNX Runtime.
 
@@ -62,14 +73,8 @@ class OnnxRunner(Runner):
         provider_options: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(spec, variant, batch_size)
-        import onnxruntime as ort
-
         chosen = dict(provider_options or {})
-        options = ort.SessionOptions()
-        options.use_deterministic_compute = True
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        session = providers.session(path, provider, chosen, options, str(variant))
+        session = opened(path, variant, provider, chosen)
         names = check_signature(
             str(path),
             spec,

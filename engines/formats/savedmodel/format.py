@@ -68,6 +68,12 @@ class SavedModelFormat(Format):
 
         return reference_outputs(spec, path, inputs)
 
+    def layer_names(self, path: Path) -> Mapping[str, str]:
+        """Names of Keras' layers, as their variables have them."""
+        from engines.formats.savedmodel.layer_names import layer_names
+
+        return layer_names(path)
+
     def calls(self, spec: ModelSpec, path: Path) -> Callable[[Arrays], dict[str, NDArray[Any]]]:
         """The signature of a SavedModel that is loaded now."""
         from engines.formats.savedmodel.calls import loaded_calls

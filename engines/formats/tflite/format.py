@@ -13,6 +13,7 @@ from engines.variant import REFERENCE
 
 if TYPE_CHECKING:
     from engines.formats.base import Job, Keep
+    from engines.inside import Inside
     from engines.model.spec import ModelSpec
     from engines.precision import Layer
     from engines.runner import Runner
@@ -72,6 +73,12 @@ class TFLiteFormat(Format):
         runner = TFLiteRunner(spec, variant, path, batch_size)
         runner.beside = (TFLiteRunner(spec, variant, path, batch_size, built_in=True),)
         return runner
+
+    def inside(self, spec: ModelSpec, variant: Variant, path: Path) -> Inside | None:
+        """The file as LiteRT's built-in kernels run it, which keep every tensor."""
+        from engines.formats.tflite.inside import TFLiteInside
+
+        return TFLiteInside(spec, variant, path)
 
 
 FORMAT = TFLiteFormat()

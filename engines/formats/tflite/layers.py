@@ -62,6 +62,27 @@ def dequantized(path: Path) -> dict[int, tuple[str, float, int]]:
     return found
 
 
+def computed(path: Path) -> list[tuple[int, str, str]]:
+    """Tensors of floats, or of integers with one scale, that the main graph computes: number, name and operator.
+
+    They are in the order in which they are computed, without those that are made of constants alone.
+    """
+    main = next(iter(_graphs(path.read_bytes())))
+    known = {number for number, _ in main.stored()}
+    found = []
+    for operator, inputs, outputs in main.operators:
+        if known.issuperset(i for i in inputs if i >= 0):
+            known.update(outputs)
+            continue
+        for number in outputs:
+            tensor = main.graph.Tensors(number)
+            stored, quantized = main.types[tensor.Type()], tensor.Quantization()
+            scaled = quantized is not None and quantized.ScaleLength() == 1
+            if stored == "FLOAT32" or (scaled and stored in {"INT8", "UINT8", "INT16"}):
+                found.append((number, tensor.Name().decode(), operator))
+    return found
+
+
 PUSHED_BY = PASSED_ON_BY | {"ADD", "SUB", "MUL", "NEG", "SELECT", "SELECT_V2", "BROADCAST_TO", "TILE", "EXPAND_DIMS"}
 """The operators by which a mask reaches the softmax whose input it pushes away."""
 

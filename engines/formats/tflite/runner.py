@@ -12,6 +12,7 @@ from engines.runner import Runner, check_signature, grid
 from engines.variant import Variant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class TFLiteRunner(Runner):
     """Runs a TFLite file with LiteRT's interpreter, one allocation per batch size.
 
     The kernels are XNNPACK's, or LiteRT's ``built_in`` ones, which a device without XNNPACK runs: in INT8 they round
-    otherwise.
+    otherwise. An interpreter that ``keeps`` has every tensor of its last batch; XNNPACK leaves none of those between.
 
     Where an input or output is integer, its scale and zero point are applied, so that callers see the spec's floats.
     Raises RunnerError where the file cannot be loaded or is not the spec's model.
@@ -46,6 +47,7 @@ class TFLiteRunner(Runner):
         threads: int | None = None,
         *,
         built_in: bool = False,
+        keeps: bool = False,
     ) -> None:
         super().__init__(spec, variant, batch_size)
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -55,7 +57,10 @@ class TFLiteRunner(Runner):
 
         try:
             self._interpreter = Interpreter(
-                model_path=str(path), num_threads=threads, experimental_op_resolver_type=kernels
+                model_path=str(path),
+                num_threads=threads,
+                experimental_op_resolver_type=kernels,
+                experimental_preserve_all_tensors=keeps,
             )
             signatures = self._interpreter.get_signature_list()
             if spec.signature not in signatures:
@@ -113,6 +118,16 @@ class TFLiteRunner(Runner):
             name: self._outputs[inside].dequantize(self._interpreter.get_tensor(self._outputs[inside].index))
             for name, inside in self._names.outputs.items()
         }
+
+    @property
+    def output_numbers(self) -> dict[str, int]:
+        """Numbers of the tensors that are the model's outputs, by the model's names."""
+        return {name: self._outputs[called].index for name, called in self._names.outputs.items()}
+
+    def kept(self, numbers: Sequence[int]) -> dict[int, NDArray[Any]]:
+        """Tensors of the last batch by their numbers, integers as the floats that they stand for."""
+        details = {int(d["index"]): d for d in self._interpreter.get_tensor_details()}
+        return {n: _Tensor(details[n]).dequantize(self._interpreter.get_tensor(n)) for n in numbers}
 
     def _release(self) -> None:
         del self._interpreter

@@ -1,0 +1,53 @@
+"""Errors of tensors, in figures that do not hang on their size, and what is allowed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conformance.bounds import reached
+from conformance.noise import FACTORS, ULP
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MEAN, LARGEST = "mean", "largest"
+"""The figures: the root mean square of an error over that of the tensor, and the largest over its largest."""
+
+STORED: Mapping[str, float] = {"fp32": ULP, "fp16": 2.0**-10, "bf16": 2.0**-7}
+"""Steps of numbers at one, by the precision that tensors are shown in.
+
+What is shown is rounded once more than what the engine goes on with: up to half a step at either end of a layer.
+"""
+
+
+def figures(actual: NDArray[Any], expected: NDArray[Any], size: NDArray[Any]) -> dict[str, float]:
+    """Figures of an error, as shares of a tensor of this ``size``; infinite where it is not finite and should be."""
+    wide = expected.astype(np.float64)
+    apart = np.abs(actual.astype(np.float64) - wide)
+    # What is infinite on both sides is the same: a mask.
+    apart[(actual == wide) | (np.isnan(actual) & np.isnan(wide))] = 0.0
+    apart = np.nan_to_num(apart, nan=np.inf)
+    finite = size[np.isfinite(size)].astype(np.float64)
+    mean = float(np.sqrt(np.square(finite).mean())) if finite.size else 0.0
+    largest = float(np.abs(finite).max(initial=0.0))
+    found = {MEAN: float(np.sqrt(np.square(apart).mean())), LARGEST: float(apart.max(initial=0.0))}
+    return {MEAN: _share(found[MEAN], mean), LARGEST: _share(found[LARGEST], largest)}
+
+
+def _share(error: float, size: float) -> float:
+    return error / size if size else (np.inf if error else 0.0)
+
+
+def allowed(seen: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, float]:
+    """What is allowed of each figure, by what runs of the twin had in each of its precisions.
+
+    An engine has the noise of all of them: INT8 where it is quantized, and FP32 everywhere.
+    """
+    step = max(STORED.get(precision, 0.0) for precision in seen)
+    return {
+        figure: step + sum(FACTORS[p] * reached([run[figure] for run in runs]) for p, runs in seen.items())
+        for figure in (MEAN, LARGEST)
+    }
