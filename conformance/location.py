@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SHAPE = "shape"
+"""The figure of a tensor that has another shape than the model's: it is no number."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -29,32 +32,33 @@ class Layer:
 
     def __str__(self) -> str:
         """Words on what is beyond: ``conv2d_3 (ONNX node …, 0.12 of 0.004 allowed)``."""
-        return f"{self.layer} ({self.maker}, {_short(self.needed)} of {_short(self.allowed)} allowed)"
+        figures = "" if self.figure == SHAPE else f", {_short(self.needed)} of {_short(self.allowed)} allowed"
+        return f"{self.layer} ({self.maker}{figures})"
 
 
 @dataclass(frozen=True)
 class Alone:
     """Error of the answers where one layer is as the file has it, and all others are in FP32.
 
-    ``kept`` is the error that is left where this layer and all before it in the ranking are kept in FP32.
+    ``kept`` is the error that is left where this layer and all before it in the ranking are in FP32; None where nobody
+    asked.
     """
 
     layer: str
     error: float
-    kept: float
+    kept: float | None = None
 
 
 @dataclass(frozen=True)
 class Location:
     """Where a file's error comes from.
 
-    ``first`` is the first layer beyond its own noise, ``beyond`` how many tensors are. ``along`` are all that were
-    compared, in the graph's order. ``ranking`` are a quantized file's layers by the error that each adds alone, and
-    ``whole`` the error of all of them. ``unlocated`` says why nothing is told, ``notes`` what else is to be known.
+    ``first`` is the first layer beyond its own noise. ``along`` are all tensors that were compared, in the order of the
+    graph. ``ranking`` are a quantized file's layers by the error that each adds alone, and ``whole`` the error of all
+    of them. ``unlocated`` says why nothing is told, ``notes`` what else is to be known.
     """
 
     first: Layer | None = None
-    beyond: int = 0
     along: Sequence[Layer] = ()
     ranking: Sequence[Alone] = ()
     whole: float = 0.0
@@ -67,8 +71,7 @@ class Location:
         if self.unlocated:
             return f"not located: {self.unlocated}"
         if self.first:
-            others = f"; {self.beyond - 1} more tensors are" if self.beyond > 1 else ""
-            return f"first layer beyond its own noise: {self.first}{others}"
+            return f"first layer beyond its own noise: {self.first}"
         return f"no layer is beyond its own noise ({len(self.along)} tensors compared)"
 
     @property
@@ -76,12 +79,11 @@ class Location:
         """What to keep in a higher precision, and what that would give; empty where there is no ranking."""
         if not self.ranking:
             return ""
-        worst = self.ranking[:SHOWN]
-        kept = " + ".join(found.layer for found in worst)
-        return (
-            f"most error of {worst[0].layer} ({_short(worst[0].error)} of {_short(self.whole)} alone); "
-            f"with {kept} in FP32 {_short(worst[-1].kept)} would be left"
+        asked = [found for found in self.ranking if found.kept is not None]
+        steps = ", ".join(
+            f"{found.layer} ({_short(found.error)} alone; {_short(found.kept or 0.0)} left)" for found in asked
         )
+        return f"in FP16 or FP32, the worst first: {steps}; with all in INT8 answers are off by {_short(self.whole)}"
 
     def lines(self) -> list[str]:
         """Lines for the message of a failure."""

@@ -45,7 +45,9 @@ class Inside(AbstractContextManager["Inside"], abc.ABC):
     way: str = "the engine whose tensors are outputs"
 
     @abc.abstractmethod
-    def __call__(self, inputs: Arrays, wanted: Sequence[str]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    def __call__(
+        self, inputs: Arrays, wanted: Sequence[str]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """Answers by output name, and the wanted tensors as float32 by their names, of one batch of inputs (N, …).
 
         Raises RunnerError where the engine fails.

@@ -112,6 +112,30 @@ def lines(
     return _svg(label, marks, "batch", "samples/s")
 
 
+def along(rows: Sequence[Mapping[str, Any]]) -> Markup:
+    """Draw the own error of tensors in the order of the graph, and as a line what is allowed, on a logarithmic axis."""
+    finite = [v for row in rows for v in (row["needed"], row["allowed"]) if v]
+    low = math.floor(math.log10(min(finite, default=0.1)))
+    high = max(low + 1, math.ceil(math.log10(max(finite, default=1.0)) + 0.01))
+    x, y = _scale(-1, len(rows), LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, TOP)
+    step = 1 if high - low <= 6 else 2
+    marks = [_grid_y(y(d), f"1e{d}" if d else "1") for d in range(low, high + 1, step)]
+
+    def place(value: float | None) -> float:
+        """Height of a value: none at all is at the bottom, one that is not finite at the top."""
+        return y(high if value is None else max(low, math.log10(value)) if value else low)
+
+    line = " ".join(f"{x(at):.1f},{place(row['allowed']):.1f}" for at, row in enumerate(rows))
+    marks.append(_mark("polyline", class_="limit line", points=line))
+    for at, row in enumerate(rows):
+        beyond = row["allowed"] is not None and (row["needed"] is None or row["needed"] > row["allowed"])
+        outline = "m0-5l4.6 8.6h-9.2z" if beyond else "h0"
+        path = f"M{x(at):.1f} {place(row['needed']):.1f}{outline}"
+        marks.append(_mark("path", class_="flip" if beyond else "points", d=path))
+    label = f"Own error of {len(rows)} tensors in the order of the graph, and what is allowed of each as a line."
+    return _svg(label, marks, "tensor, in the graph's order", "share of its size")
+
+
 def key(style: int, name: str) -> Markup:
     """Draw one entry of a legend."""
     mark = tag("svg", _shape(style, 7, 7, f"s{style}"), viewBox="0 0 14 14", width=14, height=14, aria_hidden="true")

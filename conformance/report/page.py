@@ -11,6 +11,7 @@ from typing import Any
 from conformance.report import charts
 from conformance.report.broken import command_words, not_timed, verdict_section, worst, worst_is_shown
 from conformance.report.document import Document, any_of, name_of
+from conformance.report.located import located
 from conformance.report.markup import Markup, join, table, tag
 from conformance.report.numbers import apart, duration, number, percent, plural, ratio
 from conformance.report.samples import changed, of_output
@@ -277,6 +278,7 @@ def _variant(document: Document, variant: Any, id_: str) -> Markup:
         content.append(tag("div", *_figures(document, drawn[0]), class_="charts"))
         # Those of a broken variant stand in its box.
         content.append(None if worst_is_shown(document, variant) else worst(document, drawn[0]))
+    content.append(located(document, variant))
     content.append(_facts(document, variant))
     heading = tag("summary", tag("h4", variant["variant"]), " ", state)
     return tag("details", heading, *content, id=id_, class_="variant", open=failed)

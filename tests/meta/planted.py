@@ -6,17 +6,17 @@ one.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from engines.formats.onnx.constants import small_constants
 from engines.inside import operation
 
 CHANNEL, SHIFT, STEEPER = 1.5, 0.5, 100.0
-"""By how much a channel's weights are scaled, a bias is shifted (of the largest bias or weight), and an epsilon grows."""
+"""By how much a channel's weights are scaled, a bias is shifted, as a share of the largest, and an epsilon grows."""
 
 SWAPPED = {"Relu": "Softplus", "Sigmoid": "HardSigmoid", "Tanh": "Softsign", "Erf": "Tanh"}
 """Activations, each with another one that gives numbers of the same kind."""
@@ -56,9 +56,9 @@ def onnx_faults(path: Path) -> Iterator[Planted]:
             if weights:
                 yield fault("weights", node, lambda m, w=weights, n=node: _change(m, w, _one_channel, n))
             if scales:
-                yield fault("scale", node, lambda m, s=scales: _change(m, s, lambda a, _: 2 * a))
+                yield fault("scale", node, lambda m, s=scales: _change(m, s, _doubled))
                 if constants[scales].size > 2:
-                    yield fault("permuted", node, lambda m, s=scales: _change(m, s, lambda a, _: np.roll(a, 1)))
+                    yield fault("permuted", node, lambda m, s=scales: _change(m, s, _rolled))
             pads = next((list(a.ints) for a in node.attribute if a.name == "pads"), [])
             if len(pads) == 4 and pads[:2] != pads[2:]:
                 yield fault("padding", node, lambda m, n=node.name: _attribute(m, n, "pads", lambda p: p[2:] + p[:2]))
@@ -68,10 +68,16 @@ def onnx_faults(path: Path) -> Iterator[Planted]:
             (bias,) = [i for i in node.input if _is_bias(constants.get(i))]
             yield fault("bias", node, lambda m, b=bias: _change(m, b, _shifted))
         elif node.op_type == "BatchNormalization":
-            yield fault("epsilon", node, lambda m, n=node.name: _attribute(m, n, "epsilon", lambda e: max(e, 1e-3) * STEEPER))
+            yield fault(
+                "epsilon", node, lambda m, n=node.name: _attribute(m, n, "epsilon", lambda e: max(e, 1e-3) * STEEPER)
+            )
         elif node.op_type == "Add" and any(_is_epsilon(constants.get(i)) for i in node.input):
             (epsilon,) = [i for i in node.input if _is_epsilon(constants.get(i))]
-            yield fault("epsilon", node, lambda m, n=node.name, e=epsilon: _own_constant(m, n, e, lambda a: np.full_like(a, 0.1)))
+            yield fault(
+                "epsilon",
+                node,
+                lambda m, n=node.name, e=epsilon: _own_constant(m, n, e, _large),
+            )
         elif node.op_type in SWAPPED:
             yield fault("activation", node, lambda m, n=node.name, k=SWAPPED[node.op_type]: _operator(m, n, k))
 
@@ -90,7 +96,9 @@ def _is_bias(values):
 
 
 def _is_epsilon(values):
-    return values is not None and values.dtype.kind == "f" and values.size == 1 and 0 < float(values.reshape(-1)[0]) < 0.01
+    return (
+        values is not None and values.dtype.kind == "f" and values.size == 1 and 0 < float(values.reshape(-1)[0]) < 0.01
+    )
 
 
 def _change(model, name, function, node=None):
@@ -117,6 +125,20 @@ def scaled_channel(values, axis):
     wide[largest] *= CHANNEL if values.dtype.kind == "f" else 1 / CHANNEL
     wide = np.rint(wide) if values.dtype.kind == "i" else wide
     return np.moveaxis(wide, 0, axis).astype(values.dtype)
+
+
+def _doubled(values, _=None):
+    return 2 * values
+
+
+def _rolled(values, _=None):
+    """Scales of the channels, each that of the one before."""
+    return np.roll(values, 1)
+
+
+def _large(values):
+    """An epsilon that is as large as a variance."""
+    return np.full_like(values, 0.1)
 
 
 def _shifted(values, _):
@@ -189,19 +211,30 @@ def tflite_faults(path: Path) -> Iterator[Planted]:
             continue
         tensor = graph.tensors[weights]
         axis = len(tensor.shape) - 1 if kind == "DEPTHWISE_CONV_2D" else 0
-        yield fault("weights", number, lambda m, g, o, w=weights, a=axis: _buffer(m, g, w, lambda v: scaled_channel(v, a)))
+        yield fault(
+            "weights", number, lambda m, g, o, w=weights, a=axis: _buffer(m, g, w, lambda v: scaled_channel(v, a))
+        )
         if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
             bias = _stored(model, graph, operator.inputs[2])
             if bias is not None and kind != "TRANSPOSE_CONV":
-                yield fault("bias", number, lambda m, g, o, b=bias, w=weights: _buffer(m, g, b, lambda v: _shifted(v, 0)))
-        if tensor.quantization is not None and tensor.quantization.scale is not None and tensor.type == schema.TensorType.INT8:
-            yield fault("scale", number, lambda m, g, o, w=weights: _scales(g, o, w, lambda s: 2 * s))
+                yield fault("bias", number, lambda m, g, o, b=bias: _own_bias(m, g, o, b))
+        if (
+            tensor.quantization is not None
+            and tensor.quantization.scale is not None
+            and tensor.type == schema.TensorType.INT8
+        ):
+            yield fault("scale", number, lambda m, g, o, w=weights: _scales(g, o, w, _doubled))
             if len(tensor.quantization.scale) > 2:
-                yield fault("permuted", number, lambda m, g, o, w=weights: _scales(g, o, w, lambda s: np.roll(s, 1)))
+                yield fault("permuted", number, lambda m, g, o, w=weights: _scales(g, o, w, _rolled))
         options = operator.builtinOptions
         if getattr(options, "fusedActivationFunction", 0) == schema.ActivationFunctionType.RELU:
             yield fault("activation", number, lambda m, g, o: setattr(o.builtinOptions, "fusedActivationFunction", 0))
-        if kind in {"CONV_2D", "DEPTHWISE_CONV_2D"} and options.padding == 0 and options.strideW == 1 and tensor.shape[1] > 1:
+        if (
+            kind in {"CONV_2D", "DEPTHWISE_CONV_2D"}
+            and options.padding == 0
+            and options.strideW == 1
+            and tensor.shape[1] > 1
+        ):
             yield fault("dilation", number, lambda m, g, o: setattr(o.builtinOptions, "dilationWFactor", 3))
 
 
@@ -220,7 +253,12 @@ def _stored(model, graph, number):
 def _types():
     from ai_edge_litert.schema_py_generated import TensorType
 
-    return {TensorType.FLOAT32: np.float32, TensorType.FLOAT16: np.float16, TensorType.INT8: np.int8, TensorType.INT32: np.int32}
+    return {
+        TensorType.FLOAT32: np.float32,
+        TensorType.FLOAT16: np.float16,
+        TensorType.INT8: np.int8,
+        TensorType.INT32: np.int32,
+    }
 
 
 def _buffer(model, graph, number, function):
@@ -233,6 +271,22 @@ def _buffer(model, graph, number, function):
     own.data = np.frombuffer(np.ascontiguousarray(function(values.copy())).tobytes(), np.uint8)
     tensor.buffer = len(model.buffers)
     model.buffers.append(own)
+
+
+def _own_bias(model, graph, operator, number):
+    """Shift the bias of one operator, though others may share it; one that is dequantized becomes one in FP32."""
+    from ai_edge_litert.schema_py_generated import BufferT, TensorType
+
+    tensor = copy.copy(graph.tensors[number])
+    values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), _types()[tensor.type])
+    shifted = _shifted(values.copy(), None)
+    if tensor.type == TensorType.FLOAT16:
+        shifted, tensor.type = shifted.astype(np.float32), TensorType.FLOAT32
+    buffer = BufferT()
+    buffer.data = np.frombuffer(shifted.tobytes(), np.uint8)
+    tensor.buffer, operator.inputs[2] = len(model.buffers), len(graph.tensors)
+    model.buffers.append(buffer)
+    graph.tensors.append(tensor)
 
 
 def _scales(graph, operator, weights, function):

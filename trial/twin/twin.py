@@ -36,8 +36,8 @@ class Twin:
     """FP32 graph whose roundings are random ones of ``precision``.
 
     ``declared`` are sentences on operators that it does not see into. ``called`` maps the model's inputs to those of
-    the twin's graph, ``outputs`` the outputs, and ``batch`` is how many samples one call takes: the model's own number where that is fixed.
-    ``samples`` is how many a run can afford.
+    the twin's graph, ``outputs`` the outputs, and ``batch`` is how many samples one call takes: the model's own number
+    where that is fixed. ``samples`` is how many a run can afford.
     """
 
     precision: Precision

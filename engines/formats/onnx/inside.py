@@ -40,7 +40,8 @@ class OnnxInside(Inside):
     def __init__(self, spec: ModelSpec, variant: Variant, path: Path, provider: str = CPU) -> None:
         import onnx
 
-        with OnnxRunner(spec, variant, path, provider=provider) as runner:
+        runner = OnnxRunner(spec, variant, path, provider=provider)
+        with runner:
             self._inputs, self._outputs = runner.input_names, runner.output_names
         model = load_inlined(path)
         floats = _floats(model)
@@ -61,7 +62,9 @@ class OnnxInside(Inside):
             # What is shown has been rounded to FP16, though ONNX Runtime computes in FP32 in between.
             self.arithmetic = "fp16"
 
-    def __call__(self, inputs: Arrays, wanted: Sequence[str]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    def __call__(
+        self, inputs: Arrays, wanted: Sequence[str]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """Answers, and the wanted tensors by name."""
         names = list(dict.fromkeys([*self._outputs.values(), *wanted]))
         feeds = {self._inputs[name]: array for name, array in inputs.items()}

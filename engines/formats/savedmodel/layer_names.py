@@ -62,7 +62,9 @@ def _scope(operation: str, layer: str) -> str:
 def _others(found: Mapping[str, str], scopes: set[str]) -> Iterator[tuple[str, str]]:
     """Scopes and layers of those that have no variables, next to those that have."""
     beside = Counter(scope.rpartition("/")[0] for scope in found)
-    numbered = all(NUMBER.sub("", scope.rpartition("/")[2]) == layer.rpartition("/")[2] for scope, layer in found.items())
+    numbered = all(
+        NUMBER.sub("", scope.rpartition("/")[2]) == layer.rpartition("/")[2] for scope, layer in found.items()
+    )
     for inner in scopes if numbered else ():
         for parent in beside:
             if inner.startswith(f"{parent}/"):

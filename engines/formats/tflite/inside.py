@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from engines.runner import Arrays
     from engines.variant import Variant
 
+
+NUMBERED = re.compile(r"(?<=[A-Za-z])\d+$")
+"""What TFLite's converter puts behind a name that is in use."""
 
 MOST = 64
 """The most samples of the one batch that is looked into."""
@@ -44,12 +48,18 @@ class TFLiteInside(Inside):
         for number, name, operator in computed(path):
             # Names need not be their own: the number tells them apart.
             own = f"{name}#{number}" if name in found else name
-            pieces = tuple(operation(piece) for piece in name.split(";"))
-            found[own] = Tensor(own, f"TFLite {operator} {own.rpartition(';')[2]}", pieces, outputs.get(number, ""))
+            found[own] = Tensor(
+                own,
+                f"TFLite {operator} {own.rstrip(';').rpartition(';')[2]}",
+                _operations(name),
+                outputs.get(number, ""),
+            )
             self._numbers[own] = number
         self.tensors = tuple(found.values())
 
-    def __call__(self, inputs: Arrays, wanted: Sequence[str]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+    def __call__(
+        self, inputs: Arrays, wanted: Sequence[str]
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
         """Answers, and the wanted tensors by name."""
         answers = self._runner(inputs)
         shown = self._runner.kept([self._numbers[name] for name in wanted])
@@ -59,3 +69,8 @@ class TFLiteInside(Inside):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._runner.close()
+
+
+def _operations(name: str) -> tuple[str, ...]:
+    """Operations that a tensor is made of, as its name lists them; the converter may have put a number behind them."""
+    return tuple(dict.fromkeys(operation(piece) for piece in [*name.split(";"), *NUMBERED.sub("", name).split(";")]))
