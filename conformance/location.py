@@ -80,10 +80,8 @@ class Location:
         if not self.ranking:
             return ""
         asked = [found for found in self.ranking if found.kept is not None]
-        steps = ", ".join(
-            f"{found.layer} ({_short(found.error)} alone; {_short(found.kept or 0.0)} left)" for found in asked
-        )
-        return f"in FP16 or FP32, the worst first: {steps}; with all in INT8 answers are off by {_short(self.whole)}"
+        steps = ", ".join(f"{f.layer} ({_short(f.error)} alone; {_short(f.kept or 0.0)} left)" for f in asked)
+        return f"in FP16 or FP32, the worst first: {steps}; with none answers are off by {_short(self.whole)}"
 
     def lines(self) -> list[str]:
         """Lines for the message of a failure."""

@@ -28,15 +28,30 @@ rounded once more than what the engine goes on with: by up to half a step at eit
 def figures(actual: NDArray[Any], expected: NDArray[Any], size: NDArray[Any]) -> dict[str, float]:
     """Figures of an error, as shares of a tensor of this ``size``; infinite where it is not finite and should be."""
     wide = expected.astype(np.float64)
-    apart = np.abs(actual.astype(np.float64) - wide)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(actual.astype(np.float64) - wide)
     # What is infinite on both sides is the same: a mask.
     apart[(actual == wide) | (np.isnan(actual) & np.isnan(wide))] = 0.0
     apart = np.nan_to_num(apart, nan=np.inf)
     finite = size[np.isfinite(size)].astype(np.float64)
     mean = float(np.sqrt(np.square(finite).mean())) if finite.size else 0.0
-    largest = float(np.abs(finite).max(initial=0.0))
     found = {MEAN: float(np.sqrt(np.square(apart).mean())), LARGEST: float(apart.max(initial=0.0))}
-    return {MEAN: _share(found[MEAN], mean), LARGEST: _share(found[LARGEST], largest)}
+    return {MEAN: _share(found[MEAN], mean), LARGEST: _share(found[LARGEST], largest(size))}
+
+
+def largest(values: NDArray[Any]) -> float:
+    """Largest finite magnitude of an array; 0 where there is none."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+
+
+def added(values: NDArray[Any], actual: NDArray[Any], made: NDArray[Any]) -> NDArray[np.float32]:
+    """Values with the error of ``actual`` over ``made`` in them: where these two are the values, just the actual ones.
+
+    Of numbers as large as a mask's a sum would leave nothing.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        summed = values + (actual - made)
+    return np.asarray(np.where(made == values, actual, summed), np.float32)
 
 
 def _share(error: float, size: float) -> float:

@@ -11,6 +11,7 @@ from engines.inside import operation
 from trial.twin.cut import cut, own, taken
 from trial.twin.errors import TwinError
 from trial.twin.graph import Graph, first_line, session
+from trial.twin.operators import PRODUCTS, RECURRENT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,17 +58,29 @@ class OwnGraph:
 
     def before(self, target: str, compared: Collection[str]) -> set[str]:
         """Those of the compared tensors that a target is made of, with nothing compared in between; never itself."""
-        found, seen, left = set(), set(), list(taken(self.makers[target]))
+        return self._back(target, compared)[0]
+
+    def within(self, target: str, compared: Collection[str]) -> list[str]:
+        """Operations behind those, up to the target, in the graph's order: what it has its own error from."""
+        makers = {self.makers[name].output[0]: self.makers[name] for name in self._back(target, compared)[1]}
+        made = [(self.floats[name], node) for name, node in makers.items() if name in self.floats]
+        summing = [node for _, node in sorted(made, key=lambda pair: pair[0]) if node.op_type in PRODUCTS | RECURRENT]
+        return list(
+            dict.fromkeys([*(operation(node.name or node.output[0]) for node in summing), self.operation(target)])
+        )
+
+    def _back(self, target: str, compared: Collection[str]) -> tuple[set[str], set[str]]:
+        """Compared tensors that a target is made of, and all tensors behind them that it is made of, with itself."""
+        found: set[str] = set()
+        seen, left = {target}, list(taken(self.makers[target]))
         while left:
             name = left.pop()
-            if name in seen:
-                continue
-            seen.add(name)
             if name in compared:
                 found.add(name)
-            elif name in self.makers:
+            elif name in self.makers and name not in seen:
+                seen.add(name)
                 left += taken(self.makers[name])
-        return found
+        return found, seen
 
     def part(self, targets: Sequence[str], given: Collection[str] = ()) -> Part:
         """What computes targets from inputs, and from tensors that are given to it."""

@@ -44,10 +44,13 @@ def _found(chain: Chain) -> Mapping[str, str]:
     return found
 
 
-def layer_of(operation: str, names: Mapping[str, str]) -> str:
-    """Layer of an operation: that of the longest scope with a name, else the scope itself."""
+def named(operation: str, names: Mapping[str, str]) -> str:
+    """Name of the layer of an operation, by the longest scope that has one; empty where none has."""
     parts = operation.split("/")
-    for stop in range(len(parts), 0, -1):
-        if (scope := "/".join(parts[:stop])) in names:
-            return names[scope]
-    return "/".join(parts[:-1]) or operation
+    scopes = ("/".join(parts[:stop]) for stop in range(len(parts), 0, -1))
+    return next((names[scope] for scope in scopes if scope in names), "")
+
+
+def layer_of(operation: str, names: Mapping[str, str]) -> str:
+    """Layer of an operation: the name that its scope has, else the scope itself."""
+    return named(operation, names) or operation.rpartition("/")[0] or operation

@@ -75,8 +75,9 @@ def _laid(name: str, tensor: Tensor, values: NDArray[Any], expected: NDArray[Any
     """Match whose layout is that of the two by which values are closer."""
     apart = []
     for last in (False, True) if expected.ndim > 2 else (False,):
-        difference = _laid_out(values, expected.shape, last=last) - expected
-        apart.append(float(np.nan_to_num(np.square(difference, dtype=np.float64).sum(), nan=np.inf)))
+        with np.errstate(invalid="ignore"):
+            difference = _laid_out(values, expected.shape, last=last).astype(np.float64) - expected
+        apart.append(float(np.square(np.nan_to_num(difference)).sum()))
     return Match(name, tensor, last=len(apart) > 1 and apart[1] < apart[0], numbers=expected.size // len(expected))
 
 
