@@ -31,6 +31,21 @@ class Planted:
     write: Callable[[Path], None]
 
 
+def faults(path: Path) -> Iterator[Planted]:
+    """All faults that a file can have, by its kind."""
+    return onnx_faults(path) if path.suffix == ".onnx" else tflite_faults(path)
+
+
+def changed_onnx(path: Path, target: Path, change: Callable[..., None]) -> None:
+    """Write an ONNX file with a change to its model, which it is still to be sound after."""
+    import onnx
+
+    model = onnx.load(str(path))
+    change(model)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))
+
+
 def onnx_faults(path: Path) -> Iterator[Planted]:
     """All faults that an ONNX file can have, layer by layer."""
     import onnx
@@ -42,13 +57,7 @@ def onnx_faults(path: Path) -> Iterator[Planted]:
     def fault(kind, node, change):
         names = tuple(operation(n) for n in (node.name, *node.output) if n)
 
-        def write(target):
-            model = onnx.load(str(path))
-            change(model)
-            onnx.checker.check_model(model)
-            onnx.save(model, str(target))
-
-        return Planted(kind, names, write)
+        return Planted(kind, names, lambda target: changed_onnx(path, target, change))
 
     for node in graph.node:
         if node.op_type in {"Conv", "ConvTranspose", "MatMul", "Gemm"}:
