@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engines.inside import operation
-from trial.twin.cut import cut, own, taken
+from trial.twin.cut import cut, output, taken
 from trial.twin.errors import TwinError
 from trial.twin.graph import Graph, first_line, session
 from trial.twin.operators import PRODUCTS, RECURRENT
@@ -85,22 +85,25 @@ class OwnGraph:
     def part(self, targets: Sequence[str], given: Collection[str] = ()) -> Part:
         """What computes targets from inputs, and from tensors that are given to it."""
         model = cut(self.graph.model, targets, given)
-        return Part(session(model), tuple(targets), frozenset(i.name for i in model.graph.input))
+        outputs = {name: output(name, given) for name in targets}
+        return Part(session(model), outputs, frozenset(i.name for i in model.graph.input))
 
 
 @dataclass(frozen=True)
 class Part:
-    """Part of the own graph, opened: computes its targets of what it needs, by the graph's names."""
+    """Part of the own graph, opened: computes its ``targets``, whose outputs these are, of what it ``needs``."""
 
     opened: Any
-    targets: tuple[str, ...]
+    targets: Mapping[str, str]
     needs: frozenset[str]
 
     def __call__(self, feeds: Arrays, wanted: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
         """Targets, or those that are wanted of them; raises TwinError where ONNX Runtime fails."""
         names = list(wanted or self.targets)
         try:
-            found = self.opened.run([own(n) for n in names], {n: a for n, a in feeds.items() if n in self.needs})
+            found = self.opened.run(
+                [self.targets[n] for n in names], {n: a for n, a in feeds.items() if n in self.needs}
+            )
         except Exception as error:  # ONNX Runtime raises a dozen unrelated types
             raise TwinError(f"ONNX Runtime cannot run the FP32 graph: {first_line(error)}") from error
         return dict(zip(names, found, strict=True))

@@ -13,8 +13,13 @@ def own(name: str) -> str:
     return f"{name}/own"
 
 
+def output(name: str, given: Collection[str]) -> str:
+    """Name of the output of a part that is a target: its own where the tensor is given as well."""
+    return own(name) if name in given else name
+
+
 def cut(model: Any, targets: Iterable[str], given: Collection[str]) -> Any:
-    """Model that computes ``targets`` from tensors that are ``given``, and whose outputs are named by :func:`own`.
+    """Model that computes ``targets`` from tensors that are ``given``, and whose outputs are named by :func:`output`.
 
     Targets may be given as well: then it takes one by its name, and computes the other. What is no target's is left
     out; inputs that remain are those that are needed.
@@ -40,16 +45,12 @@ def cut(model: Any, targets: Iterable[str], given: Collection[str]) -> Any:
         for place, name in enumerate(kept.output):
             if name in given:
                 kept.output[place] = own(name)
-    for name in chosen:
-        # A name of its own, whether or not the tensor is given.
-        if name not in given:
-            result.graph.node.append(helper.make_node("Identity", [name], [own(name)]))
     result.graph.initializer.extend(t for t in model.graph.initializer if t.name in used)
     result.graph.input.extend(i for i in model.graph.input if i.name in used)
     there = {i.name for i in result.graph.input} | {t.name for t in result.graph.initializer}
     for name in sorted(used.intersection(given) - there):
         result.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    result.graph.output.extend(helper.make_empty_tensor_value_info(own(name)) for name in chosen)
+    result.graph.output.extend(helper.make_empty_tensor_value_info(output(name, given)) for name in chosen)
     return result
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trial.twin.cost import affordable
-from trial.twin.cut import cut, own
+from trial.twin.cut import cut, output
 from trial.twin.errors import TwinError
 from trial.twin.graph import Graph, exact, first_line, session
 from trial.twin.grids import Grids, add_grids
@@ -108,7 +108,8 @@ class Twin:
         def place(name: str) -> str:
             return exact(name) if before and exact(name) in raw else name
 
-        model = cut(self.model, [place(n) for n in targets], {place(n) for n in given})
+        taken = {place(n) for n in given}
+        model = cut(self.model, [place(n) for n in targets], taken)
         needed = {i.name for i in model.graph.input}
         called = {n: inside for n, inside in self.called.items() if inside in needed}
         called |= {n: place(n) for n in given if place(n) in needed}
@@ -117,7 +118,7 @@ class Twin:
             self,
             model=model,
             called=called,
-            outputs={n: own(place(n)) for n in targets},
+            outputs={n: output(place(n), taken) for n in targets},
             weights=weights,
             batch=WHOLE,
         )
