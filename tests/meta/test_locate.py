@@ -129,42 +129,45 @@ def test_passes_of_few_tensors_find_the_same(digits, monkeypatch):
     monkeypatch.setattr(comparison, "NUMBERS", 1)
     parts = located(digits, variant, answers, failed=False)
     assert [layer.maker for layer in parts.along] == [layer.maker for layer in whole.along]
-    np.testing.assert_allclose([p.needed for p in parts.along], [w.needed for w in whole.along], rtol=1e-3, atol=1e-6)
+    # Which figure comes closest hangs on what the twin draws for a part.
+    both = [(p, w) for p, w in zip(parts.along, whole.along, strict=True) if p.figure == w.figure]
+    assert len(both) > len(whole.along) / 2
+    np.testing.assert_allclose([p.needed for p, _ in both], [w.needed for _, w in both], rtol=1e-3, atol=1e-6)
 
 
 def test_a_tensor_that_is_not_what_its_name_says_is_no_fault(digits, tmp_path):
-    """A file that adds and takes off again has a tensor off by far under a known name; no layer is named."""
+    """A file that scales a tensor and scales it back has another one under a known name; no layer is named."""
     from onnx import helper, numpy_helper
 
-    def shift(model):
+    def scaled(model):
         first = next(n for n in model.graph.node if n.op_type == "Conv")
         name, inner, back = first.output[0], "raw", "back"
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(1000), "thousand"))
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(1024), "scale"))
         for node in model.graph.node:
             node.input[:] = [back if i == name else i for i in node.input]
         first.output[0] = inner
         place = list(model.graph.node).index(first) + 1
-        model.graph.node.insert(place, helper.make_node("Sub", [name, "thousand"], [back]))
-        model.graph.node.insert(place, helper.make_node("Add", [inner, "thousand"], [name]))
+        model.graph.node.insert(place, helper.make_node("Div", [name, "scale"], [back]))
+        model.graph.node.insert(place, helper.make_node("Mul", [inner, "scale"], [name]))
 
-    variant, file = Variant("onnx", "fp32"), tmp_path / "shifted.onnx"
-    changed_onnx(digits.file(variant), file, shift)
-    shifted = replace(digits, brought={"onnx": file}, known={})
-    answers, _ = given(shifted, variant)
-    assert located(shifted, variant, answers, failed=True).first is None
+    variant, file = Variant("onnx", "fp32"), tmp_path / "scaled.onnx"
+    changed_onnx(digits.file(variant), file, scaled)
+    renamed = replace(digits, brought={"onnx": file}, known={})
+    answers, _ = given(renamed, variant)
+    assert located(renamed, variant, answers, failed=True).first is None
 
 
 def test_layers_are_ranked_by_what_each_adds_alone(digits, tmp_path):
     """One layer of 3 bits is the first of the ranking; kept in a higher precision it leaves far less than the whole."""
     variant, file = Variant("onnx", "int8"), tmp_path / "coarse.onnx"
-    fault = next(f for f in faults(digits.file(variant)) if f.kind == "weights")
+    fault = next(f for f in faults(digits.file(variant)) if f.kind == "scale")
 
     def coarse(model):
+        from onnx import numpy_helper
+
         node = next(
             n for n in model.graph.node if fault.operations[0] in n.name and n.op_type in {"Conv", "Gemm", "MatMul"}
         )
-        from onnx import numpy_helper
-
         maker = next(n for n in model.graph.node if n.output[0] == node.input[1])
         (tensor,) = [t for t in model.graph.initializer if t.name == maker.input[0]]
         values = numpy_helper.to_array(tensor).astype(np.float64)
