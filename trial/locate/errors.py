@@ -27,7 +27,7 @@ rounded once more than what the engine goes on with: by up to half a step at eit
 
 def figures(actual: NDArray[Any], expected: NDArray[Any], size: NDArray[Any]) -> dict[str, float]:
     """Figures of an error, as shares of a tensor of this ``size``; infinite where it is not finite and should be."""
-    wide = expected.astype(np.float64)
+    actual, size, wide = np.atleast_1d(actual), np.atleast_1d(size), np.atleast_1d(expected).astype(np.float64)
     with np.errstate(invalid="ignore"):
         apart = np.abs(actual.astype(np.float64) - wide)
     # What is infinite on both sides is the same: a mask.

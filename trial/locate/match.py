@@ -56,7 +56,8 @@ def matched(
     found: dict[str, Match] = {}
     for tensor in tensors:
         values = shown[tensor.name]
-        names = [n for n in candidates(tensor, graph) if n in graph.floats]
+        # A number by itself is one of all samples, and has no row for each.
+        names = [n for n in candidates(tensor, graph) if n in graph.floats and expected[n].ndim]
         fitting = [n for n in names if expected[n].size == values.size]
         if fitting:
             found[fitting[0]] = _laid(fitting[0], tensor, values, expected[fitting[0]])
@@ -78,7 +79,7 @@ def _laid(name: str, tensor: Tensor, values: NDArray[Any], expected: NDArray[Any
         with np.errstate(invalid="ignore"):
             difference = _laid_out(values, expected.shape, last=last).astype(np.float64) - expected
         apart.append(float(np.square(np.nan_to_num(difference)).sum()))
-    return Match(name, tensor, last=len(apart) > 1 and apart[1] < apart[0], numbers=expected.size // len(expected))
+    return Match(name, tensor, last=len(apart) > 1 and apart[1] < apart[0], numbers=expected.size)
 
 
 def _laid_out(values: NDArray[Any], shape: Sequence[int], *, last: bool) -> NDArray[Any]:
