@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from engines.errors import RunnerError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +33,13 @@ class Match:
     numbers: int = 0
 
     def as_own(self, values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-        """Values of the file laid out as the own graph has them."""
+        """Values of the file laid out as the own graph has them.
+
+        Raises RunnerError where they are not as many: how many there are may hang on the values themselves.
+        """
+        if values.size != math.prod(shape):
+            counts = f"{values.size} values where the model has {math.prod(shape)}"
+            raise RunnerError(f"{self.tensor.maker} has {counts}, though as many on a sample alone")
         return np.ascontiguousarray(_laid_out(values, shape, last=self.last), np.float32)
 
 
