@@ -29,6 +29,7 @@ from trial.outputs import Outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIANTS = [Variant(f, p) for f in ("onnx", "tflite") for p in ("fp32", "fp16", "int8")]
+QUICK = [v if v.precision == "fp32" else pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS]
 OF_EACH = 1
 """How many faults of a kind the quick part plants in each variant."""
 
@@ -71,7 +72,7 @@ def is_right(layers, found):
     return found.first is not None and not layers.isdisjoint(found.first.layer.split(" + "))
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", QUICK, ids=str)
 def test_the_layer_with_the_planted_fault_is_named(digits, variant, tmp_path):
     """Faults of each kind in one layer of a small model: that layer is named, by its name in Keras, and its node."""
     if reason := registry.unavailable(variant):
