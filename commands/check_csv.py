@@ -32,6 +32,7 @@ from engines.model.toml import load_model
 from engines.store import Store
 from trial.judged import compared_by
 from trial.outputs import Outputs
+from trial.own_rows import check_own
 from trial.scales import output_kinds
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def check(request: Request) -> Verdict:
 def _check(request: Request) -> Verdict:
     spec = load_model(find_model(request.model))
     variant = _variant(spec, request.variant)
+    check_own(spec, variant)
     store = Store(request.artifacts)
     artifact = _artifact(store, spec, request)
     chain = Chain(spec, find_data(spec, store, request.cifar10_dir), store)

@@ -244,7 +244,7 @@ def _measure(options: argparse.Namespace, call: Call) -> None:
     if options.saved_model:
         print(written(chain.spec))
     chosen = [v for v in chain.variants if options.format in {None, v.format}]
-    failed = []
+    failed, kinds = [], set(output_kinds(chain.spec).values())
     for name in dict.fromkeys(v.row_name for v in chosen):
         found = []
         for variant in (v for v in chosen if v.row_name == name):
@@ -264,7 +264,7 @@ def _measure(options: argparse.Namespace, call: Call) -> None:
             for kind in frozenset.intersection(*(f.without_row for f in found)):
                 print(f"# {name}: {kind} inputs are judged without a row of their own, and are within what is allowed")
                 del seen[kind]
-            print(f"{toml_rows(table(), name, seen, max(f.moved for f in found))}\n", flush=True)
+            print(f"{toml_rows(table(), name, seen, max(f.moved for f in found), kinds)}\n", flush=True)
     if failed:
         raise EngineError("\n".join(failed))
 
