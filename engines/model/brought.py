@@ -5,10 +5,6 @@ Every file is checked as a whole before anything runs; errors name the option, w
 
 from __future__ import annotations
 
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +14,7 @@ import numpy as np
 
 from engines.errors import ConversionError, DataError, EngineError, RunnerError, SpecError
 from engines.formats import registry
+from engines.model.npz import load_npz
 from engines.model.samples import Samples
 from engines.model.scikit_learn import photographs
 from engines.model.spec import BATCH, InputSpec, ModelSpec
@@ -32,22 +29,6 @@ LABELS = "labels"
 
 TESTED = 100
 """How many of a file's samples the tests use, from the front; calibration takes those behind them where there are."""
-
-DAMAGED = (
-    ValueError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    LookupError,
-    MemoryError,
-    OverflowError,
-    SyntaxError,
-    tokenize.TokenError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-)
-"""What NumPy and zipfile raise for a damaged ``.npz``, depending on where the damage is."""
 
 
 @dataclass(frozen=True)
@@ -171,31 +152,6 @@ def _checked_labels(labels: NDArray[Any], count: int, spec: ModelSpec, what: str
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(f"{what}: {LABELS!r} go from {labels.min()} to {labels.max()}; expected 0 to {classes - 1}")
     return labels.astype(np.int64)
-
-
-def load_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
-    """Arrays of an ``.npz`` by name; ``what`` is what messages call it. DataError for anything else."""
-    if not path.is_file():
-        raise DataError(f"{what}: no such file; expected an .npz made by numpy.savez")
-    try:
-        # NumPy leaves a damaged file open where it opens it by itself.
-        with path.open("rb") as file:
-            start = file.read(6)
-            if start == b"\x93NUMPY":
-                raise DataError(f"{what}: is an .npy of one unnamed array; expected an .npz made by numpy.savez")
-            # NumPy would take anything else for a pickle.
-            if not start.startswith(b"PK"):
-                raise DataError(f"{what}: is no .npz, it starts with {start!r}; expected an .npz made by numpy.savez")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = dict(archive)
-    except DAMAGED as error:
-        if "pickle" in str(error).lower():
-            raise DataError(f"{what}: holds pickled objects, which can run code; expected plain arrays") from error
-        raise DataError(f"{what}: cannot be read: {error}; expected an .npz made by numpy.savez") from error
-    if foreign := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
-        raise DataError(f"{what}: its member {foreign[0]!r} is no array; expected an .npz made by numpy.savez")
-    return arrays
 
 
 def make_samples(spec: ModelSpec) -> BroughtData:

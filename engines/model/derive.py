@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError, SpecError
-from engines.model.brought import LABELS, load_npz
+from engines.model.brought import LABELS
 from engines.model.found import Found, Tensor
 from engines.model.kinds import Kind, described, find_kinds
+from engines.model.npz import load_npz
 from engines.model.samples import reach
 from engines.model.shards import first_arrays
 from engines.model.sizes import resize

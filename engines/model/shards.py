@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import bisect
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engines.errors import DataError
-from engines.model.brought import DAMAGED, LABELS, TESTED, checked, load_npz
+from engines.model.brought import LABELS, TESTED, checked
+from engines.model.npz import DAMAGED, Header, load_npz, npy_header, npz_headers, refuse_too_large
 from engines.model.samples import Samples
 
 if TYPE_CHECKING:
@@ -29,18 +29,14 @@ if TYPE_CHECKING:
 SUFFIXES = (".npz", ".npy")
 """What a shard may be; all of a folder are the same."""
 
+SMALLER = "cut it into smaller shards"
+"""What to do with a shard that is too large."""
+
 HELD = 1 << 26
 """Bytes of samples that may be held at once where any number would do."""
 
 NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<of>-of-(?P<count>\d+))?")
 """A name that ends in the shard's number, and may say how many there are."""
-
-
-class Header(NamedTuple):
-    """What an array is, without its values."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -125,8 +121,9 @@ class ShardedData:
             what = f"--samples {shard.path}"
             self._held.clear()
             if shard.path.suffix == ".npz":
-                arrays = load_npz(shard.path, what)
+                arrays = load_npz(shard.path, what, SMALLER)
             else:
+                refuse_too_large({name: header.bytes for name, header in shard.headers.items()}, what, SMALLER)
                 try:
                     arrays = {self._spec.inputs[0].name: np.load(shard.path, allow_pickle=False)}
                 except DAMAGED as error:
@@ -190,7 +187,7 @@ def first_arrays(folder: Path) -> dict[str, NDArray[Any]]:
         raise DataError(
             f"--samples {first}: is an .npy of one unnamed array; expected .npz shards, or --model FILE.toml"
         )
-    return load_npz(first, f"--samples {first}")
+    return load_npz(first, f"--samples {first}", SMALLER)
 
 
 def paths(folder: Path) -> list[Path]:
@@ -222,7 +219,7 @@ def _headed(path: Path, spec: ModelSpec) -> Shard:
     """A shard by its header."""
     what = f"--samples {path}"
     try:
-        headers = _npz_headers(path) if path.suffix == ".npz" else {_only_input(path, spec): _npy_header(path)}
+        headers = npz_headers(path) if path.suffix == ".npz" else {_only_input(path, spec): npy_header(path)}
     except DAMAGED as error:
         raise DataError(f"{what}: cannot be read: {error}; expected a whole {path.suffix} made by NumPy") from error
     counts = {name: header.shape[0] if header.shape else 0 for name, header in headers.items()}
@@ -236,25 +233,3 @@ def _only_input(path: Path, spec: ModelSpec) -> str:
         names = ", ".join(item.name for item in spec.inputs)
         raise DataError(f"--samples {path}: is an .npy, and {spec.name} has the inputs {names}; expected .npz shards")
     return spec.inputs[0].name
-
-
-def _npz_headers(path: Path) -> dict[str, Header]:
-    with zipfile.ZipFile(path) as archive:
-        found = {}
-        for name in archive.namelist():
-            with archive.open(name) as member:
-                found[name.removesuffix(".npy")] = _header(member)
-        return found
-
-
-def _npy_header(path: Path) -> Header:
-    # Mapped, not read: NumPy refuses a file that is shorter than its header says.
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    return Header(array.dtype, array.shape)
-
-
-def _header(file: Any) -> Header:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return Header(dtype, shape)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import EngineError, SpecError
+from engines.model.npz import load_npz
 from engines.model.spec import ModelSpec, Training
 
 if TYPE_CHECKING:
@@ -169,9 +170,11 @@ def load_weights(spec: ModelSpec) -> Any:
 
 
 def read_weights(model: Any, path: Path) -> None:
-    """Put the weights of a file that :func:`save_weights` wrote into a model; SpecError where the shapes differ."""
-    with np.load(path) as archive:
-        stored: Mapping[str, NDArray[np.float32]] = dict(archive)
+    """Put the weights of a file that :func:`save_weights` wrote into a model; SpecError where the shapes differ.
+
+    Raises DataError for what is no ``.npz`` of plain arrays, or unpacks to more than fits into memory.
+    """
+    stored: Mapping[str, NDArray[np.float32]] = load_npz(path, str(path), "weights of this architecture are smaller")
     found, expected = [w.shape for w in stored.values()], [tuple(w.shape) for w in model.get_weights()]
     if found != expected:
         raise SpecError(f"{path}: holds arrays of shapes {found}; the architecture has {expected}")
