@@ -164,9 +164,10 @@ def make_samples(spec: ModelSpec) -> BroughtData:
     shape = spec.concrete_shape(item, 1)
     if len(spec.inputs) > 1 or len(shape) != 4 or shape[3] not in {1, 3}:
         return _drawn(spec)
+    crops = photographs()  # says so where Pillow is missing
     from PIL import Image
 
-    sources = [Image.fromarray(image) for image in photographs()]
+    sources = [Image.fromarray(image) for image in crops]
     generator = np.random.default_rng(0)
     count = TESTED + spec.calibration.samples
     images = np.empty((count, *shape[1:]), item.dtype)

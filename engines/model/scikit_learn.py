@@ -52,20 +52,29 @@ def _scikit_learn_file(name: str) -> Path:
     """
     found = util.find_spec("sklearn")
     if found is None or found.origin is None:
-        raise DataError(
-            "scikit-learn, which brings these samples, is not installed, and the artifact folder holds none; run "
-            "`python -m engines build MODEL` where it is installed, on the same artifact folder"
-        )
+        raise DataError(_not_installed("scikit-learn, which brings these samples,"))
     path = Path(found.origin).parent / "datasets" / name
     if not path.is_file():
         raise DataError(f"{path} is missing; install the scikit-learn of requirements.txt again")
     return path
 
 
-def photographs() -> list[NDArray[np.uint8]]:
-    """Read scikit-learn's two photographs: uint8 (height, width, 3); raises DataError where they are not there."""
-    from PIL import Image
+def _not_installed(what: str) -> str:
+    return (
+        f"{what} is not installed, and the artifact folder holds none; run `python -m engines build MODEL` where it is "
+        "installed, on the same artifact folder"
+    )
 
+
+def photographs() -> list[NDArray[np.uint8]]:
+    """Read scikit-learn's two photographs: uint8 (height, width, 3); raises DataError where they are not there.
+
+    So it does where Pillow is missing, which reads them.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as error:
+        raise DataError(_not_installed("Pillow, which reads these samples,")) from error
     return [np.asarray(Image.open(_scikit_learn_file(f"images/{name}.jpg"))) for name in ("china", "flower")]
 
 

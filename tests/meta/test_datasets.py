@@ -543,6 +543,17 @@ def test_photographs_are_those_that_scikit_learn_gives() -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+def test_photographs_without_pillow_are_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Pillow is missing, and the store has no samples, one line says what reads them and what to do."""
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(DataError) as caught:
+        photographs()
+    assert str(caught.value) == (
+        "Pillow, which reads these samples, is not installed, and the artifact folder holds none; run "
+        "`python -m engines build MODEL` where it is installed, on the same artifact folder"
+    )
+
+
 def test_files_that_scikit_learn_lacks_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scikit-learn without its samples, and none at all, are errors that say what to install and where."""
     empty = machinery.ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
