@@ -14,6 +14,7 @@ pytest_plugins = [
     "fixtures.lines",
     "fixtures.judge",
     "fixtures.cluster",
+    "fixtures.alone",
     "fixtures.fp16",
     "fixtures.reporting",
     "fixtures.pictures",

@@ -15,7 +15,6 @@ from fixtures.chain import QUICK
 from fixtures.judge import MORE_SAMPLES, RESIZED, SAMPLES
 from trial.bearable import answered
 from trial.draws import model_inputs
-from trial.rules import allowed_sum
 from trial.scales import magnitude, output_scales
 
 pytestmark = pytest.mark.consistency
@@ -77,29 +76,10 @@ def test_what_is_quantized_is_dequantized_by_the_same_scale(chain, variant):
     assert not wrong, f"{variant} of {chain.spec.name}: {'; '.join(wrong)}"
 
 
-def test_outputs_are_finite_and_sum_to_one(chain, spec, runner, samples, contrast):
+def test_outputs_are_finite_and_sum_to_one(samples, contrast, alone):
     """Outputs are finite, scores lie in [0, 1], and probabilities sum to one, but for the variant's rounding."""
-    sets = ((samples.inputs, "samples"), (contrast.inputs, "stress"))
-    for (inputs, kind), one in product(sets, (runner, *runner.beside)):
-        allowed = allowed_sum(chain, runner.variant, kind)
-        for name, array in one(inputs).items():
-            # Each of the scores that are integers inside may be off by a step.
-            step = runner.grids[name].step if name in runner.grids else 0.0
-            kind_of_output = spec.output(name).kind
-            rounding = max(allowed, array.shape[-1] * step) if kind_of_output == "probabilities" else max(allowed, step)
-            assert np.isfinite(array).all(), f"{runner.variant}: {name!r} has NaN or infinite values on {kind}"
-            if kind_of_output in {"probabilities", "scores"}:
-                assert array.min() >= 0, f"{runner.variant}: {name!r} has negative {kind_of_output} on {kind}"
-                assert array.max() <= 1 + rounding, (
-                    f"{runner.variant}: {name!r} has {kind_of_output} above one on {kind}"
-                )
-            if kind_of_output == "probabilities":
-                np.testing.assert_allclose(
-                    array.sum(axis=-1, dtype=np.float64),
-                    1,
-                    atol=rounding,
-                    err_msg=f"{runner.variant}: {name!r} on {kind}",
-                )
+    alone(samples.inputs, SAMPLES)
+    alone(contrast.inputs, "contrast", contrast.names)
 
 
 def test_agrees_with_the_reference_on_samples(samples, reference, judge, resized):

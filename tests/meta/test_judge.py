@@ -411,6 +411,37 @@ def test_an_engine_of_nan_is_not_called_one_of_other_weights(pytestconfig, tmp_p
     )
 
 
+ALONE = {
+    "NaN": (
+        "for a in outputs.values(): a[a.argmax(axis=1) == 3, 4] = np.nan",
+        r"samples: output 'dense_1' is nan at \[4\] of sample \d+ \(NaN or infinite in \d+ of 100 samples\); "
+        "expected finite numbers",
+    ),
+    "beyond one": (
+        "for a in outputs.values(): a[0, :2] = 1.25, -0.25",
+        r"samples: output 'dense_1' is -0.25 at \[1\] of sample 0; probabilities are no less than 0",
+    ),
+    "a sum": (
+        "if len(next(iter(inputs.values()))) != 100: outputs = {n: a * np.float32(0.99) for n, a in outputs.items()}",
+        r"contrast: output 'dense_1' sums to 0.9[89]\d* in sample \d+ \(.+\); probabilities sum to one within 1.0e-05",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ALONE)
+@pytest.mark.usefixtures("digits")
+def test_outputs_that_are_wrong_by_themselves_are_told_in_one_line(pytestconfig, tmp_path, fault):
+    """Output, value, place and sample stand in one line, and how to run it again in the next; no source, no trace."""
+    planted, words = ALONE[fault]
+    code, output = planted_run(
+        tmp_path, pytestconfig, "__call__", planted, "outputs_are_finite", "tests/test_consistency.py"
+    )
+    assert code == pytest.ExitCode.TESTS_FAILED, output
+    (said,) = re.findall(r"^onnx-fp32 of digits_vgg, .*\n  replay     pytest .*$", output, re.M)
+    assert re.fullmatch(f"onnx-fp32 of digits_vgg, {words}", said.splitlines()[0]), said
+    assert "Error" not in output, output
+
+
 def test_int8_without_a_twin_is_judged_on_average_under_stress(digits, monkeypatch):
     """Beyond its calibrated range INT8 is the model's own; a bundled one, FP32, and real samples keep every figure."""
 
