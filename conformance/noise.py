@@ -83,6 +83,9 @@ SAMPLED = 3.0
 UNSETTLED = 0.05
 """The share of the largest answer by which runs move that of an input which no engine can be judged by."""
 
+UNSETTLED_INT8 = 1 / 3
+"""The same in INT8, whose steps move many answers: times its factor this is half of the largest, another answer."""
+
 MILLION = 1e6
 """From here on a ratio is told by its power of ten."""
 
@@ -115,6 +118,11 @@ class Limit:
         return f"{self.name} {needed:.1e}, {self.beside(needed, precision)}"
 
 
+def in_int8(precision: str) -> bool:
+    """Whether a twin's precision rounds values to 8 bits."""
+    return precision.startswith("int8")
+
+
 def spoken(precision: str) -> str:
     """What messages call a twin's precision: ``FP16`` for ``fp16-weights``."""
     return precision.partition("-")[0].upper()
@@ -145,8 +153,25 @@ class Noise:
 
     @property
     def unsettled(self) -> NDArray[np.bool_]:
-        """Which single inputs (n,) the runs themselves answer otherwise; none in INT8, whose steps move all of them."""
+        """Which single inputs (n,) the runs themselves answer otherwise."""
         return _unsettled(self.each, self.precision)
+
+    @property
+    def spared(self) -> NDArray[np.bool_]:
+        """Which single inputs (n,) allow nothing on others; none in INT8, where they have a share in all limits."""
+        return self.unsettled & (not in_int8(self.precision))
+
+    @property
+    def most_settled(self) -> float:
+        """The share of the largest answer by which an INT8 engine may move that of an input which is settled."""
+        return self.factor * UNSETTLED_INT8
+
+    def where_settled(self) -> Noise:
+        """Noise of INT8 whose one limit holds for settled inputs: for them what others are moved by is no excuse."""
+        settled = ~self.unsettled
+        seen = {name: tuple(figures["max"][:, settled].max(axis=1)) for name, figures in self.each.items()}
+        limits = {name: {"max": Limit("max", s, reached(s), self.most_settled)} for name, s in seen.items()}
+        return replace(self, limits=limits, others=None)
 
     @property
     def factor(self) -> float:
@@ -198,7 +223,7 @@ class Noise:
         if self.single:
             found["flips"] = 1.0
         allowed = {n: min(found.get(n, ANY), getattr(ceiling, n)) for n in FIGURES} | {"sum": ceiling.sum}
-        spread = ANY if self.single and self.precision.startswith("int8") else found.get("spread", LOST_SPREAD)
+        spread = ANY if self.single and in_int8(self.precision) else found.get("spread", LOST_SPREAD)
         return Tolerance(**allowed, why=self.why, spread=min(spread, ceiling.spread), integers=ceiling.integers)
 
     def judged(self, comparison: Comparison, actual: Arrays, reference: Arrays, *, aligned: bool) -> Comparison:
@@ -310,7 +335,7 @@ def noise_of(
     factor = FACTORS[precision]
     if single:
         # What the model answers by rounding alone would allow anything on inputs that it stands by.
-        settled = ~_unsettled(each, precision)
+        settled = ~_unsettled(each, precision) | in_int8(precision)
         limits = {
             name: {f: _limit(f, tuple(a[:, settled].max(axis=1)), factor) for f, a in each[name].items() if f in SINGLE}
             if settled.any()
@@ -324,7 +349,7 @@ def noise_of(
 
 def _unsettled(each: Mapping[str, Mapping[str, NDArray[np.float64]]], precision: str) -> NDArray[np.bool_]:
     moved = np.max([figures["max"].max(axis=0) for figures in each.values()], axis=0)
-    found: NDArray[np.bool_] = (moved > UNSETTLED) & (not precision.startswith("int8"))
+    found: NDArray[np.bool_] = moved > (UNSETTLED_INT8 if in_int8(precision) else UNSETTLED)
     return found
 
 

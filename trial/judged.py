@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformance.compare import Grid
+from conformance.noise import in_int8
 from engines.errors import ConversionError, EngineError, RunnerError
 from engines.formats import registry
 from engines.formats.onnx.fp16 import InFp16, kept_in_fp16
 from trial.alone import no_scores
-from trial.batching import moved_by_batching
-from trial.outputs import Outputs, furthest
+from trial.batching import by_sample, distances, moved_by_batching
+from trial.outputs import FURTHEST, Outputs, furthest
 from trial.overflow import lost_in_fp16
 from trial.own_noise import noise_at
 from trial.rules import allowed_sum, compare_by, rule_of
+from trial.scales import magnitude
 from trial.sets import RESIZED
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 PASSES, CANNOT, BEYOND, FAILS = "passes", "cannot", "beyond", "fails"
 """What becomes of a variant: it agrees; it cannot be built or run; only figures are beyond what is allowed; or more."""
+
+
+SETTLED = "half of the largest answer, where no run of the model's twin moves it by a third"
+"""What made-up inputs of INT8 are judged by, each by itself, beside what all of them need."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,24 @@ def compared_by(
     """The same of answers whose engine is not at hand; ``grids`` says which outputs are integers inside."""
     rule = rule_of(chain, variant, kind, len(next(iter(given.inputs.values()))))
     comparison = compare_by(chain.spec, given, rule, grids)
-    if rule.noise is None or comparison.passed or comparison.problems:
+    if rule.noise is None or comparison.problems:
         return rule, comparison
-    # The twin is run on few of the samples, or on other made-up inputs: it is asked where the engine is furthest off.
-    # Made-up inputs that it answers otherwise itself are spared, and it is asked where the engine is furthest off then.
+    if not comparison.passed:
+        rule, comparison = _where_furthest(chain, rule, comparison, given, grids)
+    if comparison.passed and rule.noise and rule.noise.single and in_int8(rule.noise.precision):
+        return _where_settled(chain, rule, comparison, given, grids)
+    return rule, comparison
+
+
+def _where_furthest(
+    chain: Chain, rule: Rule, comparison: Comparison, given: Outputs, grids: Mapping[str, Grid]
+) -> tuple[Rule, Comparison]:
+    """Rule and comparison by runs of the twin on those inputs where the engine is furthest off.
+
+    The twin was run on few of the samples, or on other made-up inputs. Made-up inputs that it answers otherwise itself
+    are spared, and it is asked where the engine is furthest off then.
+    """
+    assert rule.noise
     spared = np.zeros(0, np.intp)
     while True:
         rest = given.without(chain.spec.constants)
@@ -70,11 +90,40 @@ def compared_by(
         except EngineError:
             return rule, comparison
         rule = replace(rule, noise=replace(rule.noise, others=others))
-        more = np.setdiff1d(at[others.unsettled], spared) if others.single else spared[:0]
+        more = np.setdiff1d(at[others.spared], spared) if others.single else spared[:0]
         given, spared = given.spared(more), np.union1d(spared, more)
+        rule = replace(rule, spared=tuple(spared.tolist()))
         comparison = compare_by(chain.spec, given, rule, grids)
         if comparison.passed or not len(more):
             return rule, comparison
+
+
+def _where_settled(
+    chain: Chain, rule: Rule, comparison: Comparison, given: Outputs, grids: Mapping[str, Grid]
+) -> tuple[Rule, Comparison]:
+    """Rule and comparison of INT8's made-up inputs, each of which is asked for that an engine answers quite otherwise.
+
+    One that the model itself answers by rounding may raise the limit of all to anything. So the twin is run on each of
+    those: what no run moves by a third of the largest answer, no engine may move by half of it.
+    """
+    assert rule.noise
+    apart = distances(given.actual, given.reference, chain.spec)
+    moved = [by_sample(a) / magnitude(rule.scales, n) for n, a in apart.items() if n in rule.noise.limits]
+    far = np.flatnonzero(np.max(moved, axis=0) > rule.noise.most_settled)
+    rest, unsettled = given.without(chain.spec.constants), far[:0]
+    for start in range(0, len(far), FURTHEST):
+        at = far[start : start + FURTHEST]
+        try:
+            found = noise_at(chain, rule.noise, rest.part(at))
+        except EngineError:
+            break
+        unsettled = np.union1d(unsettled, at[found.unsettled])
+        if not found.unsettled.all():
+            others = np.setdiff1d(np.arange(len(moved[0])), at[~found.unsettled])
+            rule = replace(rule, noise=found.where_settled(), why=f"{SETTLED}; {rule.why}")
+            comparison = compare_by(chain.spec, given.spared(others), rule, grids)
+            break
+    return replace(rule, spared=tuple(unsettled.tolist())), comparison
 
 
 def judged(chain: Chain, variant: Variant, sets: Sets) -> Verdict:

@@ -105,7 +105,7 @@ def _found(chain: Chain, precision: str, kind: str) -> Noise:
         noise = noise_of(reference, runs, kinds, precision, single=kind == "stress", **options)
     except ValueError as error:
         raise TwinError(f"{chain.spec.name} in {precision}: {error}") from error
-    if noise.single and noise.unsettled.all():
+    if noise.single and noise.spared.all():
         raise TwinError(
             f"{chain.spec.name} in {precision}: the twin is unstable, it moves every made-up input's answer"
         )

@@ -42,7 +42,8 @@ class Rule:
 
     Of outputs that ``noise`` is told of, ``tolerance`` is a ceiling; others are judged by it. ``scales`` are magnitudes
     of logits and values. ``why`` says in words what decides, ``untold`` why there is no noise where some was wanted.
-    ``first`` are the samples that the noise is told on.
+    ``first`` are the samples that the noise is told on, ``spared`` the numbers of made-up inputs that the model itself
+    answers by rounding, by which nothing was judged.
 
     ``converted`` and ``ask`` are for the cause of a failure. The one is whether the engine was made from the SavedModel
     and is fed by its runner here. The other returns the SavedModel's outputs on other inputs, or None where it cannot.
@@ -56,6 +57,7 @@ class Rule:
     why: str = ""
     first: Arrays = field(default_factory=dict)
     untold: str = ""
+    spared: tuple[int, ...] = ()
 
     def tolerances(self, names: Iterable[str], count: int) -> dict[str, Tolerance]:
         """Tolerance of every output on so many inputs."""

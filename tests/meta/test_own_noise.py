@@ -165,8 +165,44 @@ def test_a_made_up_input_that_the_model_answers_by_rounding_is_spared(digits, mo
     actual = {name: reference[name].copy()}
     for at in wrong:
         actual[name][at] = np.roll(actual[name][at], 1)
-    _, comparison = judged.compared_by(digits, FP32, "stress", Outputs(inputs, actual, reference), {})
+    found, comparison = judged.compared_by(digits, FP32, "stress", Outputs(inputs, actual, reference), {})
     assert comparison.passed is passed
+    assert found.spared == (3,)
+
+
+@pytest.mark.parametrize(("wrong", "passed"), [((3,), True), ((3, 5), False)], ids=["only there", "elsewhere, too"])
+def test_in_int8_what_the_model_answers_by_rounding_excuses_no_other_input(digits, monkeypatch, wrong, passed):
+    """An input that runs give another class lets any difference pass; where no run does, another class fails."""
+    count, pixels = 40, digits.spec.inputs[0].name
+    inputs = {i.name: np.zeros(digits.spec.concrete_shape(i, count), i.dtype) for i in digits.spec.inputs}
+    inputs[pixels][:, 0, 0, 0] = np.arange(count)
+    (name,) = kinds = output_kinds(digits.spec)
+    reference = {name: np.full((count, 10), 0.01, np.float32)}
+    reference[name][:, 0] = 0.91
+
+    def noise(rows):
+        """Noise of runs that give input 3 another class, and move others by a few hundredths."""
+        draw = np.random.default_rng(0)
+        runs = [reference[name][rows] + draw.normal(size=(len(rows), 10), scale=0.02) for _ in range(8)]
+        for number, run in enumerate(runs):
+            run[rows == 3] = np.roll(reference[name][3], number % 3)
+        answers = [{name: run.astype(np.float32)} for run in runs]
+        return noise_of({name: reference[name][rows]}, answers, kinds, "int8-symmetric", single=True)
+
+    rule = replace(rule_of(digits, INT8, "stress"), noise=noise(np.arange(count)), tolerance=ANYTHING)
+    assert rule.tolerances([name], count)[name].max > 1
+    monkeypatch.setattr(judged, "rule_of", lambda *_: rule)
+    monkeypatch.setattr(judged, "noise_at", lambda _, __, given: noise(given.inputs[pixels][:, 0, 0, 0].astype(int)))
+    actual = {name: reference[name].copy()}
+    for at in wrong:
+        actual[name][at] = np.roll(actual[name][at], 1)
+    found, comparison = judged.compared_by(digits, INT8, "stress", Outputs(inputs, actual, reference), {})
+    assert comparison.passed is passed
+    assert found.spared == (3,)
+    if not passed:
+        assert failed(comparison) == {"max"}
+        assert found.why.startswith(judged.SETTLED)
+        assert comparison.outputs[0].worst_sample == 5
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,16 @@ def test_exactly_what_is_declared_fails(folder, name):
     assert not expected or SAID[name] in output, output
 
 
+def test_made_up_inputs_that_are_spared_are_named_once(folder):
+    """What the model answers by rounding in INT8 stands in one line, by the inputs' names, for both formats."""
+    code, output, _ = check(folder, "grouped", "-k", "int8 and on_contrast")
+    assert code == pytest.ExitCode.OK, output
+    (said,) = [line for line in output.splitlines() if "made-up inputs spared" in line]
+    start, *named = said.split("INT8: ")
+    assert start == "grouped: made-up inputs spared, for the model itself answers them by rounding: "
+    assert named == ["checkerboard; ", "coarse checkerboard"]
+
+
 @pytest.mark.parametrize("name", ["tracker", "restless", "crowd"])
 def test_a_savedmodel_that_is_no_reference_is_one_failure(folder, name):
     """The SavedModel fails once, in words; all variants of it are not judged, and none passes."""
