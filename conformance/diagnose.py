@@ -86,7 +86,8 @@ def _left(
 ) -> Cause:
     """What may be wrong where nothing that was tried explains it."""
     if scores is None:
-        return Cause.unknown("no usual mistake explains it; the engine computes something else")
+        why = _converted(converted) if converted else f"what is left is {OTHER_WEIGHTS}"
+        return Cause.unknown(f"no usual mistake explains it; {why}")
     if len(reference) > 1 and agrees({**reference, scores: actual[scores]}):
         return Cause.unknown(f"the class scores {scores!r} agree, and what differs is another output")
     return Cause(_by_agreement(actual[scores], reference[scores], converted))
@@ -568,6 +569,6 @@ def _converted(precision: str) -> str:
     if precision == "fp32":
         return f"{own} a layer that was converted wrongly, or rounding, where {steep}"
     return (
-        f"{own} rounding to {precision}, where {steep} or has values that {precision} cannot hold, or a layer that was "
-        "converted wrongly"
+        f"{own} rounding to {precision}, where {steep} or has values that {precision} cannot hold or tell apart, or a "
+        "layer that was converted wrongly"
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
-from conformance.compare import Comparison, OutputComparison, Tolerance, softmax, top
+from conformance.compare import Comparison, Figure, OutputComparison, Tolerance, softmax, top
 from conformance.failure import Failure
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def explain(failure: Difference) -> str:
     return "\n".join(lines)
 
 
+MILLION = 1e6
+"""From here on a ratio is told by its power of ten."""
+
 CLASSES = ("probabilities", "logits")
 """The kinds of outputs whose last axis is that of classes."""
 
@@ -78,7 +82,7 @@ def _output_lines(
     for figure in output.figures:
         mark = "FAILED" if not figure.passed else "ok    " if figure.judged else "      "
         allowed = f"allowed {figure.allowed:.3e}" if figure.judged else "not judged"
-        beside = f", {figure.beside}" if figure.beside and not figure.passed else ""
+        beside = "" if figure.passed else _beyond(figure)
         lines.append(f"    {mark} {figure.name:<7} needed {figure.needed:.3e}   {allowed}{beside}")
     lines += [f"    {note}" for note in output.notes]
     index = output.worst_index[1:] if output.kind == "constant" else output.worst_index
@@ -92,6 +96,13 @@ def _output_lines(
     if output.kind in CLASSES:
         return lines + _class_lines(output, actual, reference, context)
     return lines + _other_lines(output, actual, reference, context)
+
+
+def _beyond(figure: Figure) -> str:
+    """By how much a failed figure is beyond what is allowed, and what it is beside the model's own noise."""
+    ratio = figure.needed / figure.allowed if figure.allowed else inf
+    times = f"{ratio:{'.1e' if ratio >= MILLION else ',.0f' if ratio >= 10 else '.3g'}}"
+    return (f" ({times} times that)" if isfinite(ratio) else "") + (f", {figure.beside}" if figure.beside else "")
 
 
 def _unit(output: OutputComparison) -> str:

@@ -105,13 +105,17 @@ class Limit:
         return float(np.median(self.seen))
 
     def beside(self, needed: float, precision: str) -> str:
-        """Clause such as ``41 times what FP16 does to this model (7.6e-06, 99 % of 8 runs)``."""
+        """Clause such as ``41 times what FP16 does to this model (7.6e-06, 99 % of 8 runs)``.
+
+        Of a failure that the noise would bear it says so, and that a ceiling decided.
+        """
         share = f"{CONFIDENCE:.0%} of {len(self.seen)} runs".replace("%", " %")
         if not self.reached:
             return f"of which {spoken(precision)} does nothing to this model ({share})"
         ratio = needed / self.reached
         times = f"{ratio:{'.1e' if ratio >= MILLION else ',.0f' if ratio >= 10 else '.2g'}}"
-        return f"{times} times what {spoken(precision)} does to this model ({self.reached:.1e}, {share})"
+        clause = f"{times} times what {spoken(precision)} does to this model ({self.reached:.1e}, {share})"
+        return clause if ratio > 1 else f"only {clause}: a fixed ceiling is lower"
 
     def describe(self, needed: float, precision: str) -> str:
         """The same with the figure in front: ``max 3.1e-04, 41 times what …``."""

@@ -10,6 +10,7 @@ import pytest
 
 from conformance.compare import Scale, Tolerance, compare, softmax
 from conformance.diagnose import diagnose, diagnose_answers
+from conformance.messages import Context, Difference, explain
 from engines.errors import UnavailableError
 from engines.formats.tflite.runner import TFLiteRunner
 from engines.variant import Variant
@@ -119,6 +120,38 @@ def test_inputs_prepared_otherwise_than_in_a_usual_way_are_said_to_be_possible()
     found = Engine(lambda x: network(x / 250), lambda x: network(x / 255), BYTES).likely()
     assert "top-1 classes agree but the values do not" in found
     assert "or inputs prepared a little differently" in found
+
+
+def test_values_that_int8_rounds_away_are_not_said_to_be_computed_wrongly():
+    """Where nothing that was tried explains it, both are left: a precision the model does not bear, and a fault."""
+    network = logits()
+    engine = Engine(lambda x: np.round(network(x) / 4) * 4, network, PIXELS, kind="values")
+    found = engine.likely(converted="int8")
+    assert found.startswith("not found out: no usual mistake explains it; the weights are the SavedModel's own")
+    assert "rounding to int8, where the model is steeper or deeper" in found
+    assert "has values that int8 cannot hold or tell apart, or a layer that was converted wrongly" in found
+    brought = engine.likely()
+    assert brought.startswith("not found out: no usual mistake explains it; what is left is other weights")
+    assert "something else" not in found + brought
+
+
+def test_a_failed_figure_says_first_by_how_much_it_failed():
+    """What is needed over what is allowed stands before anything that the model's noise tells."""
+    reference = {"y": np.ones((8, 1), np.float32)}
+    actual = {"y": reference["y"] + 0.5}
+    compared = compare(actual, reference, replace(TIGHT, max=0.2, mean=0.0), {"y": "values"})
+    (output,) = compared.outputs
+    told = [replace(f, beside="only 0.65 times what INT8 does") if f.name == "max" else f for f in output.figures]
+    failure = Difference(
+        context=Context("m", "onnx-int8", "int8", "samples", None),
+        comparison=replace(compared, outputs=(replace(output, figures=tuple(told)),)),
+        actual=actual,
+        reference=reference,
+        tolerance=TIGHT,
+    )
+    text = explain(failure)
+    assert "FAILED max     needed 5.000e-01   allowed 2.000e-01 (2.5 times that), only 0.65 times what INT8" in text
+    assert "FAILED mean    needed 5.000e-02   allowed 0.000e+00\n" in text
 
 
 OUTPUTS = {

@@ -211,6 +211,15 @@ def test_a_message_names_the_ratio_to_the_noise():
     assert f"99 % of {RUNS} runs" in text
 
 
+def test_a_failure_that_the_noise_would_bear_is_said_to_be_one_of_a_ceiling():
+    """Less than the noise is no contradiction: the message says that something else is lower."""
+    limit = Classifier().noise().limits["p"]["mean"]
+    assert "ceiling" not in limit.beside(1.5 * limit.reached, "int8-symmetric")
+    text = limit.beside(0.65 * limit.reached, "int8-symmetric")
+    assert text.startswith("only 0.65 times what INT8 does to this model (")
+    assert text.endswith(": a fixed ceiling is lower")
+
+
 def part_of(model, few):
     """Noise of a model that is told on its first samples alone."""
     runs = [{"p": run[:few]} for run in model.runs()]
