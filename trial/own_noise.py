@@ -193,6 +193,8 @@ def twin_of(
 
     Raises TwinError where the model has none.
     """
+    if reason := packages.unavailable():
+        raise TwinError(f"{chain.spec.name}: no twin is run: {reason}")
     import onnx
 
     from engines.formats.onnx.runner import OnnxRunner

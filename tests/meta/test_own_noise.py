@@ -96,6 +96,18 @@ def test_runs_are_made_once_and_kept_in_the_store(digits, monkeypatch):
     assert len(again.runs) >= 8
 
 
+@pytest.mark.parametrize("kind", ["samples", "stress"])
+def test_where_no_twin_can_be_run_what_is_stored_decides(digits, monkeypatch, kind):
+    """Without ONNX Runtime, as beside TensorRT alone, wrong answers fail by the stored runs and end in no trace."""
+    runner, given = answered(digits, Variant("onnx", "int8"))
+    own_noise(digits, runner.variant, kind)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (name,) = given.actual
+    rule, comparison = compared(digits, runner, kind, replace(given, actual={name: np.roll(given.actual[name], 1, 1)}))
+    assert rule.noise is not None
+    assert not comparison.passed
+
+
 def test_a_bundled_model_is_allowed_no_more_than_its_row(digits):
     """The rows were measured on it: they are a ceiling of what its twin tells."""
     for variant in (FP32, FP16, INT8):
