@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Each = dict[str, NDArray[np.float64]]
 
 
-def by_sample(
+def figures_by_sample(
     kind: str,
     actual: NDArray[Any],
     reference: NDArray[Any],

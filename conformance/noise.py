@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformance.bounds import CONFIDENCE, reached, reached_count, widest
-from conformance.by_sample import by_sample
+from conformance.by_sample import figures_by_sample
 from conformance.compare import ANY, ANYTHING, FIGURES, LOST_SPREAD, THRESHOLD, Comparison, Figure, Tolerance, compare
 from conformance.paired import OF_ALL, Known, comparable, each_left_out, figures_of, unrelated
 from conformance.pairs import Pairs
@@ -372,7 +372,8 @@ def _each(
         scale, grid = (scales or {}).get(name), (grids or {}).get(name)
         threshold = (thresholds or {}).get(name, THRESHOLD)
         each = [
-            by_sample(kinds[name], run[name], expected, scale=scale, grid=grid, threshold=threshold) for run in runs
+            figures_by_sample(kinds[name], run[name], expected, scale=scale, grid=grid, threshold=threshold)
+            for run in runs
         ]
         found[name] = {figure: np.stack([one[figure] for one in each]) for figure in each[0]}
     return found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conformance.bounds import reached, reached_count, runs_needed, widest
-from conformance.by_sample import by_sample
+from conformance.by_sample import figures_by_sample
 from conformance.compare import ANYTHING, Grid, Scale, Tolerance, compare
 from conformance.noise import FACTORS, noise_of
 from conformance.paired import Known, excess, left_out, net, shift, unrelated, worst
@@ -325,7 +325,7 @@ def test_figures_of_single_samples_are_those_of_comparisons_of_each(kind, shape)
         reference[4] = 0
     reference, actual = reference.astype(np.float32), actual.astype(np.float32)
     for scale, grid in ((None, None), (Scale(2.5, 0.7), Grid(1 / 256, 0.0, 255 / 256)), (None, Grid(0.1, 0.0, 1.0))):
-        found = by_sample(kind, actual, reference, scale=scale, grid=grid, threshold=0.4)
+        found = figures_by_sample(kind, actual, reference, scale=scale, grid=grid, threshold=0.4)
         for at in range(len(reference)):
             one = compare(
                 {"o": actual[at : at + 1]},
