@@ -35,6 +35,7 @@ FACTORS: Mapping[str, float] = {
     "fp16": 2.0,
     "bf16": 2.0,
     "int8-symmetric": 1.5,
+    "int8-calibrated": 1.5,
     "int8-asymmetric": 1.5,
 }
 """What real engines may differ by beyond their twin's bound, by the twin's precision; measured, see docs/noise.md."""

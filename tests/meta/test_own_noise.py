@@ -14,6 +14,7 @@ from commands.__main__ import main
 from conformance.compare import ANYTHING, compare
 from conformance.noise import noise_of
 from engines.chain import Chain
+from engines.formats import registry
 from engines.formats.onnx.build import FILE
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.onnx.scales import mismatched, symmetric_by_channel
@@ -128,9 +129,10 @@ def test_an_own_tolerance_wins_and_says_so(digits):
     assert rule_of(replace(digits, spec=own), FP16, "stress").noise is not None
 
 
-def test_a_format_whose_arithmetic_is_not_known_is_judged_by_its_row(digits):
-    """TensorRT's mixed INT8 has no twin: the reason names the variant, and the row decides."""
+def test_a_format_whose_arithmetic_is_not_known_is_judged_by_its_row(digits, monkeypatch):
+    """An arithmetic that nobody stated has no twin: the reason names the variant, and the row decides."""
     variant = next(v for v in digits.variants if v.precision == "int8+fp16")
+    monkeypatch.setattr(registry.find("tensorrt"), "arithmetics", {})
     with pytest.raises(TwinError, match=r"tensorrt-int8\+fp16.*: how it computes has no twin"):
         own_noise(digits, variant, "samples")
     rule = rule_of(digits, variant, "samples")

@@ -154,7 +154,7 @@ def test_what_lies_beyond_the_calibrated_range_saturates(samples):
     weights = {"w": np.eye(8, dtype=np.float32)}
     model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], weights, [("y", ("n", 8))])
     largest = np.abs(samples["x"]).max()
-    for precision in ("int8-symmetric", "int8-asymmetric"):
+    for precision in ("int8-symmetric", "int8-calibrated", "int8-asymmetric"):
         (run,) = Twin.of(model, precision, calibration_inputs=samples).runs({"x": samples["x"] * 100}, 1)
         assert 0.5 * largest < np.abs(run["y"]).max() < 1.3 * largest
 
@@ -170,10 +170,25 @@ def test_integer_grids_have_as_many_values_as_eight_bits():
     )
     x = {"x": np.random.default_rng(2).normal(size=(500, 8)).astype(np.float32)}
     x["x"][0] = 0
-    for precision in ("int8-symmetric", "int8-asymmetric"):
+    for precision in ("int8-symmetric", "int8-calibrated", "int8-asymmetric"):
         (run,) = Twin.of(model, precision, calibration_inputs=x).runs(x, 1)
         assert 50 < len(np.unique(run["y"])) <= 256
         assert (run["y"][0] == 0).all()
+
+
+def test_only_a_calibrated_engine_quantizes_the_first_layer():
+    """TensorRT's calibration puts the first product on a grid too; Q/DQ files leave it in FP32."""
+    from onnx import helper
+
+    generator = np.random.default_rng(0)
+    model = model_of(
+        [helper.make_node("MatMul", ["x", "v"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])],
+        {n: generator.normal(size=(8, 8)).astype(np.float32) for n in "vw"},
+        [("y", ("n", 8))],
+    )
+    x = {"x": generator.normal(size=(500, 8)).astype(np.float32)}
+    assert set(Twin.of(model, "int8-symmetric", calibration_inputs=x).grids.ranges) == {"r", "y"}
+    assert set(Twin.of(model, "int8-calibrated", calibration_inputs=x).grids.ranges) == {"x", "r", "y"}
 
 
 def test_weights_are_rounded_to_their_precision_and_no_further():

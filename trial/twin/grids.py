@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 PARTS = 20
 """Calibration samples are looked at in this many parts, and each run's ranges are those of half of them."""
 
-WIDER = 0.05
-"""Ranges are up to this share wider than what was seen, so that a grid differs where the range never does."""
-
 FIXED = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 """The ranges that TFLite's specification fixes, by operator."""
 
@@ -38,13 +35,15 @@ PORTS = ("low", "high", "step")
 class Grids:
     """Tensors on integer grids: what each spanned in every part of the calibration samples, (parts, 2) by name.
 
-    ``fixed`` are those whose range the format fixes. ``weights`` and ``constants`` are those on grids of their own.
+    ``fixed`` are those whose range the format fixes, ``weights`` those on grids of their own. ``span`` is what share of
+    a range a grid may reach, so that it differs where the range never does.
     """
 
     ranges: Mapping[str, NDArray[np.float64]]
     fixed: Mapping[str, tuple[float, float]]
     symmetric: bool
     weights: Channels
+    span: tuple[float, float]
 
     def drawn(self, generator: np.random.Generator) -> dict[str, NDArray[np.float32]]:
         """One sound calibration: ends and step of every grid, by the names of the inputs that take them."""
@@ -52,8 +51,8 @@ class Grids:
         for name, parts in self.ranges.items():
             half = generator.permutation(len(parts))[: max(1, len(parts) // 2)]
             low, high = float(parts[half, 0].min()), float(parts[half, 1].max())
-            wider = 1 + generator.uniform(0, WIDER)
-            grid = self._grid(name, low * wider, high * wider)
+            share = generator.uniform(*self.span)
+            grid = self._grid(name, low * share, high * share)
             fed |= {port(name, p): np.asarray(value, np.float32) for p, value in zip(PORTS, grid, strict=True)}
         return fed
 
@@ -81,7 +80,7 @@ def add_grids(graph: Graph, precision: Precision, calibration: Mapping[str, NDAr
     """Put integer grids into the graph; raises TwinError where the calibration samples do not fit it."""
     from onnx import TensorProto, helper
 
-    places = _throughout(graph) if precision.throughout else _around_products(graph)
+    places = _throughout(graph) if precision.throughout else _around_products(graph, precision)
     if not places:
         raise TwinError("INT8 finds nothing to quantize in the model: no Conv, Gemm or MatMul with weights")
     ranges = _ranges(graph, places, calibration, batch)
@@ -89,7 +88,7 @@ def add_grids(graph: Graph, precision: Precision, calibration: Mapping[str, NDAr
         _join(graph, ranges)
     makers = {name: node.op_type for node in graph.nodes for name in node.output}
     fixed = {n: FIXED[makers[n]] for n in places if precision.throughout and makers.get(n) in FIXED}
-    weights = _weights(graph, everywhere=precision.throughout)
+    weights = _weights(graph, precision)
     after = {}
     for name in places:
         low, high, step = (port(name, part) for part in PORTS)
@@ -102,7 +101,7 @@ def add_grids(graph: Graph, precision: Precision, calibration: Mapping[str, NDAr
         for part in PORTS:
             graph.add_input(port(name, part), TensorProto.FLOAT, ())
     graph.insert(after)
-    return Grids(ranges, fixed, not precision.throughout, weights)
+    return Grids(ranges, fixed, not precision.throughout, weights, precision.span)
 
 
 def _throughout(graph: Graph) -> list[str]:
@@ -148,9 +147,9 @@ def _place(name: str, ranges: Mapping[str, Any], makers: Mapping[str, Any]) -> s
     return name
 
 
-def _around_products(graph: Graph) -> list[str]:
-    """What quantized operators take and give, but for the first ones, which stay in FP32 unless there are no others."""
-    first = _first_products(graph)
+def _around_products(graph: Graph, precision: Precision) -> list[str]:
+    """What quantized operators take and give; first ones that stay in FP32 are left out, unless there are no others."""
+    first = set() if precision.first else _first_products(graph)
     found: list[str] = []
     for node in products(graph):
         if node.op_type == "ConvTranspose" or node.output[0] in first:
@@ -173,9 +172,9 @@ def _first_products(graph: Graph) -> set[str]:
     return names if len(names) < len(quantized) else set()
 
 
-def _weights(graph: Graph, *, everywhere: bool) -> Channels:
+def _weights(graph: Graph, precision: Precision) -> Channels:
     """Weights of quantized products, and where all is quantized the constants of other operators, with their axes."""
-    first = set() if everywhere else _first_products(graph)
+    first, everywhere = set() if precision.first else _first_products(graph), precision.throughout
     found: dict[str, tuple[int, ...] | None] = {}
     biases = set()
     for node in products(graph):

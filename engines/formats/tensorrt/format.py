@@ -27,7 +27,13 @@ class TensorRTFormat(Format):
     name = "tensorrt"
     label = "TensorRT"
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq")
-    arithmetics: Mapping[str, str] = {"fp32": "fp32", "fp16": "fp16", "int8-qdq": "int8-symmetric"}
+    arithmetics: Mapping[str, str] = {
+        "fp32": "fp32",
+        "fp16": "fp16",
+        "int8": "int8-calibrated",
+        "int8+fp16": "int8-calibrated",
+        "int8-qdq": "int8-symmetric",
+    }
     stored_between: Collection[str] = ("fp16", "int8+fp16")
     every_profile: Collection[str] = ("fp32", "fp16", "int8")
     file = build.PLAN
