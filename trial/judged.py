@@ -44,11 +44,11 @@ SETTLED = "half of the largest answer, where no run of the model's twin moves it
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a variant, and in words why; ``usage`` is the largest needed over allowed of all figures."""
+    """What became of a variant, and in words why; ``used`` is its largest needed over allowed by kind of input."""
 
     state: str
     text: str = ""
-    usage: float = 0.0
+    used: Mapping[str, float] = field(default_factory=dict)
 
 
 def compared(chain: Chain, runner: Runner, kind: str, given: Outputs) -> tuple[Rule, Comparison]:
@@ -87,8 +87,9 @@ def _where_furthest(
         at = furthest(rest)
         try:
             others = noise_at(chain, rule.noise, rest.part(at))
-        except EngineError:
-            return rule, comparison
+        except EngineError as error:
+            unasked = f"where it is furthest off a twin might allow more, but {str(error).splitlines()[0]}"
+            return replace(rule, why=f"{rule.why}; {unasked}"), comparison
         rule = replace(rule, noise=replace(rule.noise, others=others))
         more = np.setdiff1d(at[others.spared], spared) if others.single else spared[:0]
         given, spared = given.spared(more), np.union1d(spared, more)
@@ -147,7 +148,7 @@ class _Found:
 
     wrong: list[str] = field(default_factory=list)
     beyond: list[str] = field(default_factory=list)
-    usage: float = 0.0
+    used: dict[str, float] = field(default_factory=dict)
 
     def judge(self, chain: Chain, runner: Runner, sets: Sets) -> None:
         """Add what is found of one way to run it."""
@@ -156,7 +157,7 @@ class _Found:
             outputs = runner(given.inputs)
             problems = unsound(chain, runner, given, outputs)
             _, comparison = compared(chain, runner, given.kind, Outputs(given.inputs, outputs, given.reference))
-            self.usage = max(self.usage, comparison.usage)
+            self.used[given.kind] = max(self.used.get(given.kind, 0.0), comparison.usage)
             self.wrong += [f"{given.name}{by}: {problem}" for problem in (*problems, *comparison.problems)]
             if not comparison.passed and not comparison.problems:
                 spread = comparison.figure("spread")
@@ -171,7 +172,7 @@ class _Found:
     def verdict(self) -> Verdict:
         """What became of it."""
         state = FAILS if self.wrong else BEYOND if self.beyond else PASSES
-        return Verdict(state, "\n".join([*self.wrong, *self.beyond]), self.usage)
+        return Verdict(state, "\n".join([*self.wrong, *self.beyond]), self.used)
 
 
 def unsound(chain: Chain, runner: Runner, given: Set, outputs: Arrays) -> list[str]:

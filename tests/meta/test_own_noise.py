@@ -99,7 +99,7 @@ def test_runs_are_made_once_and_kept_in_the_store(digits, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["samples", "stress"])
 def test_where_no_twin_can_be_run_what_is_stored_decides(digits, monkeypatch, kind):
-    """Without ONNX Runtime, as beside TensorRT alone, wrong answers fail by the stored runs and end in no trace."""
+    """Without ONNX Runtime, as beside TensorRT alone, stored runs decide; a failure says that a twin might allow more."""
     runner, given = answered(digits, Variant("onnx", "int8"))
     own_noise(digits, runner.variant, kind)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -107,6 +107,7 @@ def test_where_no_twin_can_be_run_what_is_stored_decides(digits, monkeypatch, ki
     rule, comparison = compared(digits, runner, kind, replace(given, actual={name: np.roll(given.actual[name], 1, 1)}))
     assert rule.noise is not None
     assert not comparison.passed
+    assert "a twin might allow more, but digits_vgg: no twin is run: ONNX Runtime is not installed" in rule.why
 
 
 def test_a_bundled_model_is_allowed_no_more_than_its_row(digits):
