@@ -99,7 +99,7 @@ def test_runs_are_made_once_and_kept_in_the_store(digits, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["samples", "stress"])
 def test_where_no_twin_can_be_run_what_is_stored_decides(digits, monkeypatch, kind):
-    """Without ONNX Runtime, as beside TensorRT alone, stored runs decide; a failure says that a twin might allow more."""
+    """Without ONNX Runtime, as beside TensorRT alone, stored runs decide; a failure says what that may miss."""
     runner, given = answered(digits, Variant("onnx", "int8"))
     own_noise(digits, runner.variant, kind)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
