@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FACTORS: Mapping[str, float] = {
     "fp32": 2.0,
+    "fp32-device": 2.0,
     "tf32": 2.0,
     "fp16-weights": 2.0,
     "fp16-moved": 2.0,

@@ -191,6 +191,20 @@ def test_only_a_calibrated_engine_quantizes_the_first_layer():
     assert set(Twin.of(model, "int8-calibrated", calibration_inputs=x).grids.ranges) == {"x", "r", "y"}
 
 
+@pytest.mark.parametrize(
+    ("operator", "least", "most"), [("Tanh", 1e-6, 1.2e-5), ("Sin", 1e-7, 1.3e-6), ("Erf", 0, 3e-7)]
+)
+def test_a_device_approximates_some_functions(operator, least, most):
+    """What TensorRT's own functions are off by is allowed where the model has them; others are rounded as before."""
+    from onnx import helper
+
+    model = model_of([helper.make_node(operator, ["x"], ["y"])], {}, [("y", ("n", 8))])
+    x = {"x": np.random.default_rng(0).uniform(0.5, 2, (500, 8)).astype(np.float32)}
+    (run,), (plain,) = (Twin.of(model, p).runs(x, 1) for p in ("fp32-device", "fp32"))
+    off = np.abs(run["y"] - plain["y"])
+    assert least <= off.max() <= most
+
+
 def test_weights_are_rounded_to_their_precision_and_no_further():
     """Random roundings stay within half a step, keep what the precision holds, and zeros on integer grids."""
     generator, fp16 = np.random.default_rng(0), PRECISIONS["fp16"]

@@ -23,9 +23,11 @@ def add_noise(graph: Graph, precision: Precision) -> None:
     """Let every rounded tensor be off by a random error, anew in each run; of no unit at all nothing is added."""
     after: dict[str, list[Any]] = {}
     lengths = lengths_of_sums(graph)
-    for name in rounded(graph):
+    for name, node in rounded(graph).items():
         of_sum = precision.sums * PER_SUM * lengths.get(name, 0) ** 0.5
-        after[name] = _noisy(graph, name, precision.values * NEAREST, of_sum, precision)
+        relative, absolute = precision.operators.get(node.op_type, (0.0, 0.0))
+        relative = float(np.hypot(precision.values * NEAREST, relative / WIDTH))
+        after[name] = _noisy(graph, name, relative, of_sum, precision, absolute / WIDTH)
     if precision.operands:
         for node in products(graph):
             for name in node.input[:2]:
@@ -36,10 +38,13 @@ def add_noise(graph: Graph, precision: Precision) -> None:
     graph.insert({name: nodes for name, nodes in after.items() if nodes})
 
 
-def _noisy(graph: Graph, name: str, relative: float, of_sum: float, precision: Precision) -> list[Any]:
-    """Nodes that make a tensor from its exact form: x + u · (relative · |x| + of_sum · its row's root mean square).
+def _noisy(
+    graph: Graph, name: str, relative: float, of_sum: float, precision: Precision, absolute: float = 0.0
+) -> list[Any]:
+    """Nodes that make a tensor x from its exact form: x + u · (relative · |x| + of_sum · its row's size + absolute).
 
-    u is uniform, of unit variance. What is below the smallest normal number is as coarse as that.
+    u is uniform, of unit variance, and a row's size its root mean square. What is below the smallest normal number is
+    as coarse as that.
     """
     from onnx import helper
 
@@ -56,6 +61,10 @@ def _noisy(graph: Graph, name: str, relative: float, of_sum: float, precision: P
         scale += _row_size(graph, name, raw, of_sum / unit)
         scale.append(helper.make_node("Add", [size, f"{name}/row"], [f"{name}/scale"]))
         size = f"{name}/scale"
+    if absolute:
+        constant = graph.add_constant(f"{name}/absolute", np.float32(absolute / unit))
+        scale.append(helper.make_node("Add", [size, constant], [f"{name}/whole"]))
+        size = f"{name}/whole"
     if precision.smallest > 1e-30:
         least = graph.add_constant(f"{name}/least", np.float32(precision.smallest))
         scale.append(helper.make_node("Max", [size, least], [f"{name}/floored"]))

@@ -7,7 +7,7 @@ them was fitted to the answers of a whole model: what is left between a twin and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from trial.twin.errors import TwinError
@@ -42,7 +42,8 @@ class Precision:
     ``largest`` is the largest finite weight. ``bits`` of 8 rounds to integer grids: ``throughout`` every result is on
     one, as in TFLite, else only what quantized operators take and give, symmetrically, as in Q/DQ graphs for ONNX
     Runtime and TensorRT; ``first`` those that inputs reach first as well. ``span`` is what share of the largest
-    calibration value a sound calibration lets a grid reach, least and most.
+    calibration value a sound calibration lets a grid reach, least and most. ``operators`` are the largest errors of
+    functions that a device approximates, by operator: relative to the value, and absolute.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Precision:
     throughout: bool = False
     first: bool = True
     span: tuple[float, float] = (1.0, 1.05)
+    operators: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 ENTROPY = (0.9, 1.1)
@@ -66,6 +68,29 @@ Most tensors of 15 models lay there (docs/noise.md). What it narrows to a tenth,
 is its failing: a sound conversion does not clip there.
 """
 
+DEVICE: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "Tanh": (1.1e-5, 0.0),
+        "Mish": (0.0, 1.0e-5),
+        "Softmax": (2.7e-6, 0.0),
+        "LogSoftmax": (0.0, 3.3e-6),
+        "Exp": (8.4e-7, 0.0),
+        "Pow": (9.0e-7, 0.0),
+        "Sigmoid": (8.7e-7, 0.0),
+        "Softplus": (0.0, 2.3e-6),
+        "Sin": (0.0, 1.2e-6),
+        "Cos": (0.0, 1.2e-6),
+        "Log": (0.0, 6.4e-7),
+        "Elu": (0.0, 1.0e-7),
+        "Celu": (0.0, 1.0e-7),
+        "Selu": (6.0e-5, 0.0),
+    }
+)
+"""Largest errors of functions that TensorRT approximates in FP32, each alone; docs/noise.md has the measurement.
+
+Not their root mean square, which is a fifth of it: where a function is worst, all samples near there are.
+"""
+
 FP32_UNIT, HALF_UNIT, BRAIN_UNIT = 2.0**-24, 2.0**-11, 2.0**-8
 
 PRECISIONS: Mapping[str, Precision] = MappingProxyType(
@@ -73,6 +98,7 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
         p.name: p
         for p in (
             Precision("fp32", values=FP32_UNIT * TWO_SIDES, sums=FP32_UNIT * TWO_SIDES),
+            Precision("fp32-device", values=FP32_UNIT * TWO_SIDES, sums=FP32_UNIT * TWO_SIDES, operators=DEVICE),
             Precision("tf32", values=FP32_UNIT, sums=FP32_UNIT, weights=HALF_UNIT, operands=HALF_UNIT),
             Precision("fp16-weights", weights=HALF_UNIT, smallest=2.0**-14, largest=65504.0),
             Precision("fp16-moved", weights=HALF_UNIT, moved=HALF_UNIT, smallest=2.0**-14, largest=65504.0),

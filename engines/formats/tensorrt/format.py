@@ -28,7 +28,7 @@ class TensorRTFormat(Format):
     label = "TensorRT"
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq")
     arithmetics: Mapping[str, str] = {
-        "fp32": "fp32",
+        "fp32": "fp32-device",
         "fp16": "fp16",
         "int8": "int8-calibrated",
         "int8+fp16": "int8-calibrated",
