@@ -15,6 +15,10 @@ CudaSlot::CudaSlot(Engine& engine, std::size_t rows, Mode mode, bool graph)
       device_output_(device_array(rows * output_width_)),
       stream_(make_stream()),
       execution_(engine.execution(device_input_.get(), device_output_.get(), stream_.get(), mode)) {
+  // NaN: a program that serves gets memory back in which an earlier request left its samples and its answers.
+  constexpr int nan_byte = 0xff;
+  INFER_CUDA(cudaMemsetAsync(device_input_.get(), nan_byte, rows * input_width_ * sizeof(float), stream_.get()));
+  INFER_CUDA(cudaMemsetAsync(device_output_.get(), nan_byte, rows * output_width_ * sizeof(float), stream_.get()));
   if (graph) {
     capture();
   }

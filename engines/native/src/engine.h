@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "loaded_plan.h"
 #include "signature.h"
 
 namespace infer {
@@ -26,12 +27,6 @@ class Execution {
   virtual void set_rows(std::size_t rows) = 0;
   /// Runs the engine: put onto the stream, or, for a waiting execution, done when this returns.
   virtual void run() = 0;
-};
-
-/// How an execution runs.
-enum class Mode {
-  enqueue,  ///< put onto the slot's stream
-  wait,     ///< on the calling thread, done on return: nothing may be pending on the slot's stream
 };
 
 /// A deserialized plan, checked to be one that these programs run.

@@ -19,6 +19,15 @@ class DeviceError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// What an error ends a program with, or a request.
+struct Failure {
+  int code = 0;
+  std::string message;  ///< one line, whatever TensorRT's own messages hold
+};
+
+/// Tells what the exception that is being handled means; called in a handler alone.
+Failure failure_handled();
+
 /// Quotes what was found in a file or an option for a message: printable, and at most 40 characters of it.
 inline std::string quoted(std::string_view text) {
   constexpr std::size_t most = 40;

@@ -48,56 +48,95 @@ void take(Options& options, const std::string& option, const std::string& value)
   }
 }
 
-}  // namespace
-
-Options parse_options(const std::vector<std::string>& arguments) {
+/// Parses words into options; gives those that were there.
+std::set<std::string> parse(Options& options, const std::vector<std::string>& words) {
   const std::set<std::string> valued{"--plan",  "--csv",     "--raw",     "--output", "--json",
                                      "--batch", "--streams", "--copiers", "--repeat"};
-  const std::set<std::string> switches{"--no-graphs", "--allow-host-code", "--help", "--version"};
-  Options options;
+  const std::set<std::string> switches{"--no-graphs", "--allow-host-code", "--serve", "--help", "--version"};
   std::set<std::string> seen;
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    const std::size_t equals = arguments[i].find('=');
-    const std::string option = arguments[i].substr(0, equals);
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::size_t equals = words[i].find('=');
+    const std::string option = words[i].substr(0, equals);
     const bool takes_value = valued.count(option) > 0;
     if (!takes_value && switches.count(option) == 0) {
       throw InputError(
           "found the option " + quoted(option) +
           "; allowed: --plan, --csv, --raw, --output, --batch, --streams, --no-graphs, --copiers, --repeat, "
-          "--json, --allow-host-code, --help, --version" +
+          "--json, --allow-host-code, --serve, --help, --version" +
           hint);
     }
     if (!seen.insert(option).second) {
       throw InputError(option + ": found more than once; allowed: once" + hint);
     }
     if (takes_value) {
-      if (equals == std::string::npos && i + 1 == arguments.size()) {
+      if (equals == std::string::npos && i + 1 == words.size()) {
         throw InputError(option + ": found no value after it" + hint);
       }
-      take(options, option, equals == std::string::npos ? arguments[++i] : arguments[i].substr(equals + 1));
+      take(options, option, equals == std::string::npos ? words[++i] : words[i].substr(equals + 1));
     } else if (equals != std::string::npos) {
       throw InputError(option + ": found a value; allowed: none" + hint);
     }
   }
   options.graphs = seen.count("--no-graphs") == 0;
   options.allow_host_code = seen.count("--allow-host-code") > 0;
+  options.serve = seen.count("--serve") > 0;
   options.help = seen.count("--help") > 0;
   options.version = seen.count("--version") > 0;
-  if (options.help || options.version) {
-    return options;
-  }
-  if (options.plan.empty() || options.output.empty()) {
-    throw InputError(std::string(options.plan.empty() ? "--plan" : "--output") + " is missing" + hint);
+  return seen;
+}
+
+/// Refuses options that name no samples, two files of them, or no place for the predictions.
+void check_files(const Options& options) {
+  if (options.output.empty()) {
+    throw InputError(std::string("--output is missing") + hint);
   }
   if (options.csv.empty() == options.raw.empty()) {
     throw InputError(std::string("found ") + (options.csv.empty() ? "neither" : "both") +
                      " of --csv and --raw; allowed: one of them" + hint);
   }
+}
+
+}  // namespace
+
+Options parse_options(const std::vector<std::string>& arguments) {
+  Options options;
+  const std::set<std::string> seen = parse(options, arguments);
+  if (options.help || options.version) {
+    return options;
+  }
+  if (options.plan.empty()) {
+    throw InputError(std::string("--plan is missing") + hint);
+  }
+  if (!options.serve) {
+    check_files(options);
+    return options;
+  }
+  for (const std::string& option : seen) {
+    if (option != "--serve" && option != "--plan" && option != "--allow-host-code") {
+      throw InputError(option + ": found beside --serve; allowed: in its requests, and --plan and --allow-host-code" +
+                       hint);
+    }
+  }
+  return options;
+}
+
+Options parse_request(const std::vector<std::string>& words, const Options& served) {
+  Options options;
+  const std::set<std::string> seen = parse(options, words);
+  for (const char* option : {"--plan", "--allow-host-code", "--serve", "--help", "--version"}) {
+    if (seen.count(option) > 0) {
+      throw InputError(std::string(option) + ": found in a request; allowed: on the command line" + hint);
+    }
+  }
+  options.plan = served.plan;
+  options.allow_host_code = served.allow_host_code;
+  check_files(options);
   return options;
 }
 
 std::string help_text(const std::string& program) {
-  return "usage: " + program + R"( --plan FILE (--csv FILE | --raw FILE) --output FILE [options]
+  return "usage: " + program + " --plan FILE (--csv FILE | --raw FILE) --output FILE [options]\n       " + program +
+         R"( --serve --plan FILE [--allow-host-code]
 
 Runs a TensorRT plan with one float32 input and one float32 output on every sample of a file.
 
@@ -115,6 +154,11 @@ Runs a TensorRT plan with one float32 input and one float32 output on every samp
   --json FILE         a report: throughput, latency, transfers, versions, and a SHA-256 of what the device was fed
                       (which takes one more pass, not timed)
   --allow-host-code   load plans that carry code to run on this machine (version-compatible ones); trust them first
+  --serve             load the plan once, and run what standard input asks for: each request has the other options,
+                      every word ended by a zero byte, and a last zero byte; each is answered by a line on standard
+                      output: the request's number from 1 on, an exit code, and behind any but 0 what went wrong. "0 0"
+                      comes first, when the plan is loaded. An exit code of 1 or 3 ends the program, and so does the
+                      end of standard input
   --help, --version
 
 Files are written beside their place and renamed: they are complete or not there.

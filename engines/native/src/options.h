@@ -21,12 +21,16 @@ struct Options {
   std::size_t repeat = 1;
   bool graphs = true;
   bool allow_host_code = false;
+  bool serve = false;  ///< the samples and what to do with them come in requests
   bool help = false;
   bool version = false;
 };
 
 /// Parses the arguments after the program's name. Throws InputError, naming the option, what was found and allowed.
 Options parse_options(const std::vector<std::string>& arguments);
+
+/// Parses the words of a request to a program that serves with these options; its plan is theirs. Throws InputError.
+Options parse_request(const std::vector<std::string>& words, const Options& served);
 
 /// The text of --help.
 std::string help_text(const std::string& program);

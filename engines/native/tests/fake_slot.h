@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "error.h"
 #include "pipeline.h"
 
 namespace tests {
@@ -46,7 +47,7 @@ class FakeSlot final : public infer::Slot {
         throw std::logic_error("a slot was started while it ran, or with a batch that it does not hold");
       }
       if (fails_at > 0 && --fails_at == 0) {
-        throw std::runtime_error("the device is lost");
+        throw infer::DeviceError("the device is lost");
       }
       batches.push_back(rows);
       pending_ = rows;

@@ -68,13 +68,37 @@ TEST("plan, output and just one of csv and raw must be given") {
   refuses(with({"--raw", "s"}), {"found both of --csv and --raw"});
 }
 
+TEST("a program that serves takes the plan alone, and its requests all else") {
+  const Options served = parse_options({"--serve", "--plan", "m.plan", "--allow-host-code"});
+  EXPECT(served.serve && served.allow_host_code);
+  EXPECT_EQ(served.plan, "m.plan");
+  const Options request =
+      infer::parse_request({"--raw", "s.raw", "--output=p.csv", "--batch=7", "--no-graphs"}, served);
+  EXPECT(!request.serve && request.allow_host_code && !request.graphs);
+  EXPECT_EQ(request.plan, "m.plan");
+  EXPECT_EQ(request.raw, "s.raw");
+  EXPECT_EQ(request.batch, 7U);
+  refuses({"--serve"}, {"--plan is missing"});
+  for (const std::string option :
+       {"--raw", "--csv", "--output", "--json", "--batch", "--streams", "--copiers", "--repeat"}) {
+    refuses({"--serve", "--plan=m", option + "=1"}, {option + ": found beside --serve; allowed: in its requests"});
+  }
+  refuses({"--serve", "--plan=m", "--no-graphs"}, {"--no-graphs: found beside --serve"});
+  for (const std::string option : {"--plan=m", "--allow-host-code", "--serve", "--help", "--version"}) {
+    EXPECT_THROWS(InputError, infer::parse_request({"--raw", "s", "--output", "p", option}, served),
+                  option.substr(0, option.find('=')) + ": found in a request; allowed: on the command line");
+  }
+  EXPECT_THROWS(InputError, infer::parse_request({"--raw", "s"}, served), "--output is missing");
+  EXPECT_THROWS(InputError, infer::parse_request({"--output", "p"}, served), "found neither of --csv and --raw");
+}
+
 TEST("help and version need nothing else, and the help names every option and exit code") {
   EXPECT(parse_options({"--help"}).help);
   EXPECT(parse_options({"--version"}).version);
   const std::string help = infer::help_text("trt8_infer");
-  for (const char* part :
-       {"trt8_infer", "--plan", "--csv", "--raw", "--output", "--batch", "--streams", "--no-graphs", "--copiers",
-        "--repeat", "--json", "--allow-host-code", "--help", "--version", "\n  0  ", "\n  1  ", "\n  2  ", "\n  3  "}) {
+  for (const char* part : {"trt8_infer", "--plan", "--csv", "--raw", "--output", "--batch", "--streams", "--no-graphs",
+                           "--copiers", "--repeat", "--json", "--allow-host-code", "--serve", "--help", "--version",
+                           "\n  0  ", "\n  1  ", "\n  2  ", "\n  3  "}) {
     EXPECT(help.find(part) != std::string::npos);
   }
 }
