@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -24,13 +25,15 @@ REFUSED = r"exit code 3, .*TensorRT \S+ cannot load it as a plan; .*; TensorRT (
 
 @pytest.fixture
 def open_program(chain, variant):
-    """Open further runners of the variant's program, on any plan."""
+    """Open further runners of the variant's program, on any plan, for the time of the test."""
+    with ExitStack() as stack:
 
-    def call(plan, batch_size=None, allow_host_code=PROGRAMS[variant.format].allow_host_code):
-        program = PROGRAMS[variant.format].path
-        return NativeRunner(chain.spec, variant, plan, program, batch_size, allow_host_code=allow_host_code)
+        def call(plan, batch_size=None, allow_host_code=PROGRAMS[variant.format].allow_host_code):
+            program = PROGRAMS[variant.format].path
+            opened = NativeRunner(chain.spec, variant, plan, program, batch_size, allow_host_code=allow_host_code)
+            return stack.enter_context(opened)
 
-    return call
+        yield call
 
 
 def test_hundred_samples_are_four_copies(runner, samples):
@@ -64,6 +67,18 @@ def test_a_batch_over_the_profile_is_refused(open_program, chain, variant, sampl
     enough = {name: np.concatenate([array] * (most // len(array) + 1)) for name, array in samples.inputs.items()}
     with pytest.raises(RunnerError, match=rf"exit code 2, .*--batch: found {most + 1}; "):
         open_program(chain.file(variant), most + 1)(enough)
+
+
+def test_the_plan_is_loaded_once_for_all_calls(open_program, chain, variant, samples):
+    """Calls, refused ones among them, are of one process, which gives the same bits in each."""
+    most = variant.profile.max
+    runner = open_program(chain.file(variant), most + 1)
+    expected = runner.in_batches(samples.inputs, most)[runner.output.name]
+    loaded = runner.report["load_seconds"]
+    with pytest.raises(RunnerError, match="answered with exit code 2, "):
+        runner(samples.inputs)
+    np.testing.assert_array_equal(runner.in_batches(samples.inputs, most)[runner.output.name], expected)
+    assert runner.report["load_seconds"] == loaded
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "no plan"])

@@ -1,8 +1,8 @@
 """Stands in for the C++ programs where there is no GPU: a real program that keeps their contract with ONNX Runtime.
 
-Run as a program, it takes an ONNX file for its plan, and ``STAND_IN_FAULT`` plants a fault. With :data:`LIES` behind
-the fault's name the program reports that it fed the file's own bytes, whatever it fed. stand_in_plugin.py has the suite
-run it.
+Run as a program, it takes an ONNX file for its plan, and :func:`plant` plants a fault, for a process that serves from
+its next request on. With :data:`LIES` behind the fault's name the program reports that it fed the file's own bytes,
+whatever it fed. stand_in_plugin.py has the suite run it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ import numpy as np
 
 LIES = " claimed to be the samples"
 """What follows the name of a fault in a program that lies about what it fed."""
+
+FAULT = "fault"
+"""The file beside the program that names the fault planted in it."""
 
 MOST = 32
 """The largest batch of the profile that its plans are taken to have."""
@@ -54,60 +57,85 @@ FED = {
 """What is done to the samples on their way to the engine, by the name of the fault."""
 
 
-def refuse(code, text):
-    """End with an exit code and one line on standard error."""
-    print(f"stand_in: {text}", file=sys.stderr)
-    sys.exit(code)
+class RefusedError(Exception):
+    """What the program ends with, or answers: an exit code and one line."""
+
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
 
 
 def read_csv(path, size):
     """Read samples as a program of another language does, strictly by columns."""
     rows = [line.split(",") for line in path.read_text(encoding="ascii").splitlines()[1:]]
     if any(len(row) != size + 1 for row in rows):
-        refuse(2, f"{path}: expected {size + 1} columns")
+        raise RefusedError(2, f"{path}: expected {size + 1} columns")
     return np.array([[np.float32(cell) for cell in row[1:]] for row in rows], np.float32)
 
 
-def main():
-    """Run as the C++ programs do."""
-    import onnxruntime as ort
+def plant(program, fault):
+    """Plant a fault in a program that :func:`program` made, in place of the one before; the empty name: none."""
+    whole = program.with_name(f"{FAULT}.new")
+    whole.write_text(fault, encoding="utf-8")
+    whole.replace(program.with_name(FAULT))
 
+
+def planted():
+    """Fault that is planted now."""
+    file = Path(os.environ["STAND_IN_FAULT_FILE"])
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+def options_of(words):
+    """Options of a command line or a request."""
     parser = argparse.ArgumentParser()
     for name in ("--plan", "--csv", "--raw", "--output", "--json"):
         parser.add_argument(name, type=Path)
     for name, default in (("--batch", 32), ("--streams", 8), ("--copiers", 1), ("--repeat", 1)):
         parser.add_argument(name, type=int, default=default)
-    parser.add_argument("--no-graphs", action="store_true")
-    parser.add_argument("--allow-host-code", action="store_true")
+    for name in ("--no-graphs", "--allow-host-code", "--serve"):
+        parser.add_argument(name, action="store_true")
     version = "stand_in: TensorRT 8.6.0 (nvinfer; headers 8.6.0), CUDA runtime 13.0"
     parser.add_argument("--version", action="version", version=version)
-    options = parser.parse_args()
-    planted = os.environ.get("STAND_IN_FAULT", "")
-    fault = planted.removesuffix(LIES)
-    if options.batch > MOST:
-        refuse(2, f"--batch {options.batch} is over the profile's maximum of {MOST}")
-    if fault == "host code":
+    return parser.parse_args(words)
+
+
+def load(plan):
+    """Load a plan: its session, and the seconds it took."""
+    import onnxruntime as ort
+
+    if planted() == "host code":
         # TensorRT's own words, from its library.
-        refuse(3, "Cannot deserialize engine with lean runtime since IRuntime::getEngineHostCodeAllowed() is false.")
-    if fault == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if fault == "silent":
-        return
+        words = "Cannot deserialize engine with lean runtime since IRuntime::getEngineHostCodeAllowed() is false."
+        raise RefusedError(3, words)
     settings = ort.SessionOptions()
     settings.use_deterministic_compute, settings.log_severity_level = True, 4
-    # Each process runs for a moment: threads that wait busily for more work would only slow the others down.
+    # Threads that wait busily for more work would only slow down the tests beside them.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     start = time.perf_counter()
     try:
-        session = ort.InferenceSession(str(options.plan), settings, providers=["CPUExecutionProvider"])
-    except Exception as error:  # noqa: BLE001 - a dozen unrelated types
-        refuse(3, " ".join(f"{options.plan}: cannot be loaded as a plan: {error}".split()))
-    loaded = time.perf_counter() - start
+        session = ort.InferenceSession(str(plan), settings, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a dozen unrelated types
+        raise RefusedError(3, " ".join(f"{plan}: cannot be loaded as a plan: {error}".split())) from error
+    return session, time.perf_counter() - start
+
+
+def run_once(options, session, loaded):
+    """Run the samples of a file, as the C++ programs do."""
+    said_to_be = planted()
+    fault = said_to_be.removesuffix(LIES)
+    if options.batch > MOST:
+        raise RefusedError(2, f"--batch {options.batch} is over the profile's maximum of {MOST}")
+    if fault == "killed":
+        print("its last words", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "silent":
+        return
     shape = tuple(session.get_inputs()[0].shape[1:])
     size = int(np.prod(shape))
     given = read_csv(options.csv, size) if options.csv else np.fromfile(options.raw, np.float32)
     if given.size == 0 or given.size % size:
-        refuse(2, f"{options.raw}: {given.nbytes} bytes are no whole samples of {4 * size} bytes")
+        raise RefusedError(2, f"{options.raw}: {given.nbytes} bytes are no whole samples of {4 * size} bytes")
     given = given.reshape(-1, *shape)
     fed = np.ascontiguousarray(FED.get(fault, lambda s: s)(given))
     parts, passes = [], []
@@ -119,7 +147,7 @@ def main():
         ]
         passes.append(len(fed) / (time.perf_counter() - start))
     write(options.output, np.concatenate(parts), fault)
-    said = given if planted.endswith(LIES) else fed
+    said = given if said_to_be.endswith(LIES) else fed
     report = {
         "program": "stand_in",
         "tensorrt": "8.6.0",
@@ -136,6 +164,36 @@ def main():
         del report["fed_sha256"]
     if options.json and fault != "no report":
         options.json.write_text(json.dumps(report) if fault != "bad report" else "{", encoding="utf-8")
+
+
+def serve(options):
+    """Answer requests until there are no more."""
+    session, loaded = load(options.plan)
+    print("0 0", flush=True)
+    number, rest = 0, b""
+    while part := os.read(0, 1 << 16):
+        # Words end with a zero byte, a request with two.
+        *whole, rest = (rest + part).split(b"\0\0")
+        for request in whole:
+            number += 1
+            try:
+                run_once(options_of(request.decode().split("\0")), session, loaded)
+                print(f"{number} 0", flush=True)
+            except RefusedError as error:
+                print(f"{number} {error.code} {error}", flush=True)
+
+
+def main():
+    """Run as the C++ programs do."""
+    options = options_of(sys.argv[1:])
+    try:
+        if options.serve:
+            serve(options)
+        else:
+            run_once(options, *load(options.plan))
+    except RefusedError as error:
+        print(f"stand_in: {error}", file=sys.stderr)
+        sys.exit(error.code)
 
 
 def write(path, scores, fault):
@@ -158,13 +216,14 @@ def write(path, scores, fault):
     try:
         path.write_text("\n".join([",".join(names), *rows]) + "\n", encoding="ascii")
     except OSError as error:
-        refuse(2, f"--output {path}: {error.strerror}")
+        raise RefusedError(2, f"--output {path}: {error.strerror}") from error
 
 
 def program(folder):
     """Make an executable of this file, as a name in a folder; gives its path."""
     path = folder / "trt8_infer"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).resolve()} "$@"\n', encoding="utf-8")
+    words = f'STAND_IN_FAULT_FILE="{folder / FAULT}" exec {sys.executable} {Path(__file__).resolve()} "$@"'
+    path.write_text(f"#!/bin/sh\n{words}\n", encoding="utf-8")
     path.chmod(0o755)
     return path
 

@@ -7,6 +7,7 @@ The ``cpp8`` variants take the ONNX artifact for their plan. Each test runs once
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from engines.formats import registry
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.tensorrt import driver
 from engines.variant import Variant
-from tests.meta.stand_in import MOST
+from tests.meta.stand_in import MOST, plant
 
 SEPARATOR = ";"
 """Stands between the faults that ``STAND_IN_FAULTS`` names."""
@@ -23,9 +24,12 @@ SEPARATOR = ";"
 if FAULTS := os.environ.get("STAND_IN_FAULTS"):
 
     @pytest.fixture(autouse=True, params=FAULTS.split(SEPARATOR))
-    def planted(request, monkeypatch):
-        """Plant each of the faults in turn in the program that the test starts."""
-        monkeypatch.setenv("STAND_IN_FAULT", request.param)
+    def planted(request):
+        """Plant each of the faults in turn in the program that the test asks."""
+        program = Path(os.environ["TRT8_INFER"])
+        plant(program, request.param)
+        yield
+        plant(program, "")
 
 
 def pytest_configure():

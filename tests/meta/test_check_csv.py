@@ -57,11 +57,8 @@ class Exchange:
         output, report = self.folder / f"{name}.csv", self.folder / f"{name}.json"
         if not output.exists():
             words = ["--plan", self.plans[plan], "--csv", self.folder / exchange.SAMPLES]
-            subprocess.run(
-                [self.program, *words, "--output", output, "--json", report],
-                env={**os.environ, "STAND_IN_FAULT": fault},
-                check=True,
-            )
+            stand_in.plant(self.program, fault)
+            subprocess.run([self.program, *words, "--output", output, "--json", report], check=True)
         return output, report
 
     def words(self, predictions: Path, *more: object, variant: str = "onnx-fp32") -> list[str]:

@@ -100,9 +100,10 @@ def runner(cifar, program):
 
 
 @pytest.fixture
-def fault(monkeypatch):
-    """Have the stand-in plant a fault."""
-    return lambda name: monkeypatch.setenv("STAND_IN_FAULT", name)
+def fault(program):
+    """Have a fault planted in the stand-in."""
+    yield lambda name: stand_in.plant(program, name)
+    stand_in.plant(program, "")
 
 
 def test_a_sound_program_gives_what_the_engine_gives(cifar, runner, inputs):
@@ -164,8 +165,8 @@ BAD = {
     "another class": r"sample 3 has class \d; expected \d, whose score is the largest",
     "another confidence": r"sample 3 has confidence 0\.5; expected 0\.\d+, the score of its class",
     "killed": r"was killed by signal 9 \(SIGKILL\)",
-    "silent": r"ended well, but wrote no report",
-    "no report": r"ended well, but wrote no report",
+    "silent": r"answered well, but wrote no report",
+    "no report": r"answered well, but wrote no report",
     "bad report": r"its report is not JSON",
     "no hash": r"does not say what it fed to the engine",
     "host code": r"exit code 3, .*Cannot deserialize.*\n.*--allow-host-code of the C\+\+ program",

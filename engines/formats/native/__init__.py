@@ -1,1 +1,1 @@
-"""The C++ programs: each runs the plans of one of the TensorRT formats, in a process of its own."""
+"""The C++ programs: each runs the plans of one of the TensorRT formats, in a process that keeps its plan loaded."""

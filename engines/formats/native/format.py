@@ -64,7 +64,7 @@ class NativeFormat(Format):
     def open(
         self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, keep: Keep | None = None
     ) -> Runner:
-        """Runner that starts the program for each call."""
+        """Runner that has the program serve the plan, from the first call on until it is closed."""
         from engines.formats.native.runner import NativeRunner
 
         if batch_size is not None and variant.profile is not None:

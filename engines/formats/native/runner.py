@@ -1,4 +1,4 @@
-"""Run a plan with a C++ program: a process for each call, samples handed over in a file, results read back as CSV.
+"""Run a plan with a C++ program: samples handed over in a file, results read back as CSV, in one process for all calls.
 
 What the program says it fed to the engine is compared with what it was given before anything else is looked at.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +17,8 @@ import numpy as np
 
 from engines.errors import DataError, RunnerError, WronglyFedError
 from engines.formats.native.fed import mistake
+from engines.formats.native.server import Server
 from engines.formats.tensorrt.runner import Copies
-from engines.formats.tensorrt.versions import refusal_hint
 from engines.model import exchange
 from engines.runner import Arrays, Runner
 
@@ -36,23 +34,14 @@ STREAMS = 16
 LIBRARIES = {"nvinfer": "trt", "nvinfer_lean": "lean", "nvinfer_dispatch": "dispatch"}
 """TensorRT's libraries that a program may be linked with, by what names of runtimes call them."""
 
-PATIENCE_S = 600
-"""How long a call may take before the program counts as hanging."""
-
-EXITS = {
-    1: "it ran out of memory, or is at fault itself",
-    2: "it refused what it was given",
-    3: "CUDA or TensorRT failed",
-}
-"""What the programs' exit codes mean."""
-
 
 class NativeRunner(Runner):
-    """Runs a plan with a C++ program, in a process of its own for each call.
+    """Runs a plan with a C++ program: the first call starts a process that loads the plan, and every call asks it.
 
     ``report`` is what the program said of the last call (its JSON), ``copies`` the transfers of that call. Raises
     RunnerError where the program is missing, fails or is killed, or was fed anything but the samples that it was given.
-    So it does where the results are not one row for each sample, in order.
+    So it does where the results are not one row for each sample, in order. A call that fails is never repeated; where
+    it ended the process, the next call starts a new one.
     """
 
     def __init__(
@@ -77,16 +66,17 @@ class NativeRunner(Runner):
         self.plan, self.program, self.allow_host_code = plan, program.resolve(), allow_host_code
         self.output = spec.probabilities
         self.classes = int(self.output.shape[1])
+        self._server: Server | None = None
         self.report: Mapping[str, Any] = {}
         self.copies = Copies(0, 0)
         self.settings = {"program": program.name, "host code": "allowed" if allow_host_code else "not allowed"}
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Run all samples in one process, which splits them into batches itself."""
+        """Run all samples in one request to the program, which splits them into batches itself."""
         return self._call(inputs, self.batch_size)
 
     def in_batches(self, inputs: Arrays, size: int) -> dict[str, NDArray[Any]]:
-        """Run the samples in batches of ``size``, all in one process where the plan takes batches of that size."""
+        """Run the samples in batches of ``size``, all in one request where the plan takes batches of that size."""
         return self._call(inputs, size) if size <= self.batch_size else super().in_batches(inputs, size)
 
     def through_csv(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -99,7 +89,7 @@ class NativeRunner(Runner):
         return f"cpp-{LIBRARIES[self.report['library']]}{self.report['tensorrt']}"
 
     def timed(self, inputs: Arrays, repeat: int) -> Mapping[str, Any]:
-        """Run all samples ``repeat`` times in one process, with as many streams as it finds to be the fastest.
+        """Run all samples ``repeat`` times in one request, with as many streams as it finds to be the fastest.
 
         Gives the program's report: samples/s in ``passes``.
         """
@@ -110,7 +100,8 @@ class NativeRunner(Runner):
         return self(inputs)
 
     def _release(self) -> None:
-        """Nothing outlives a call."""
+        if self._server is not None:
+            self._server.close()
 
     def _call(self, inputs: Arrays, batch: int, *, csv: bool = False, repeat: int = 1) -> dict[str, NDArray[Any]]:
         if self._closed:
@@ -129,11 +120,11 @@ class NativeRunner(Runner):
                 exchange.write_samples(given, samples) if csv else samples.tofile(given)
             except OSError as error:
                 raise RunnerError(f"{self._what}: its samples cannot be written to {given}: {error}") from error
-            words = ["--plan", self.plan, "--csv" if csv else "--raw", given, "--output", answers, "--json", report]
+            words: list[object] = ["--csv" if csv else "--raw", given, "--output", answers, "--json", report]
             words += ["--batch", batch, "--repeat", repeat]
             words += [] if repeat > 1 else ["--streams", max(1, min(STREAMS, -(-count // batch)))]
-            words += ["--allow-host-code"] if self.allow_host_code else []
-            self._execute([str(word) for word in words])
+            passes = f", {repeat} times" if repeat > 1 else ""
+            self._serving().run([str(word) for word in words], f"{count} samples in batches of {batch}{passes}")
             self.report = self._read_report(report)
             self._check_fed(samples, batch)
             try:
@@ -151,39 +142,17 @@ class NativeRunner(Runner):
     def _what(self) -> str:
         return f"{self.variant} of {self.spec.name}: {self.program.name}"
 
-    def _execute(self, words: list[str]) -> None:
-        try:
-            done = subprocess.run(
-                [str(self.program), *words],
-                capture_output=True,
-                encoding="utf-8",
-                errors="backslashreplace",  # a program that crashes may write anything
-                timeout=PATIENCE_S,
-                check=False,
-            )
-        except OSError as error:
-            raise RunnerError(
-                f"{self._what} cannot be started: {error}; expected a program ({self.program})"
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise RunnerError(f"{self._what} gave no answer within {PATIENCE_S} s, and was ended") from error
-        said = done.stderr.strip() or "(it wrote nothing to standard error)"
-        if done.returncode < 0:
-            try:
-                name = signal.Signals(-done.returncode).name
-            except ValueError:
-                name = "unknown"
-            raise RunnerError(f"{self._what} was killed by signal {-done.returncode} ({name}): {said}")
-        if done.returncode:
-            meaning = EXITS.get(done.returncode, "no code that it should end with")
-            hint = refusal_hint(said)
-            raise RunnerError(f"{self._what} ended with exit code {done.returncode}, {meaning}: {said}{hint}")
+    def _serving(self) -> Server:
+        """The process that runs requests, started where there is none, or where an error ended the one before."""
+        if self._server is None or self._server.ended:
+            self._server = Server(self._what, self.program, self.plan, allow_host_code=self.allow_host_code)
+        return self._server
 
     def _read_report(self, path: Path) -> Mapping[str, Any]:
         try:
             report = json.loads(path.read_bytes())
         except FileNotFoundError as error:
-            raise RunnerError(f"{self._what} ended well, but wrote no report (--json)") from error
+            raise RunnerError(f"{self._what} answered well, but wrote no report (--json)") from error
         except ValueError as error:
             raise RunnerError(f"{self._what}: its report is not JSON: {error}") from error
         if not isinstance(report, dict) or not isinstance(report.get("fed_sha256"), str):
