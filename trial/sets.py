@@ -73,5 +73,5 @@ class Sets:
         names = [f"draw {n}" for n in range(1, DRAWN + 1)]
         return [
             ("contrast", bearable(self.chain, "contrast", *contrast_set(spec, ranges))),
-            ("drawn", bearable(self.chain, "drawn", names, drawn(spec, ranges))),
+            ("drawn", bearable(self.chain, "textures", names, drawn(spec, ranges))),
         ]

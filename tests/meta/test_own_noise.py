@@ -26,8 +26,9 @@ from engines.store import Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
 from tests.meta.apart import environment_apart
-from trial import judged
+from trial import judged, sets
 from trial.batching import Steady, steady
+from trial.bearable import Bearable
 from trial.judged import compared
 from trial.outputs import Outputs
 from trial.own_noise import noise_in, own_noise
@@ -128,6 +129,14 @@ def test_an_own_tolerance_wins_and_says_so(digits):
     assert "an own tolerance, which wins over what the model's twin tells" in rule.why
     assert str(own.source) in rule.why
     assert rule_of(replace(digits, spec=own), FP16, "stress").noise is not None
+
+
+def test_textures_leave_what_hypothesis_drew_in_the_store(digits, monkeypatch):
+    """References of the tests' draws stay where a command judges: another machine reads them, and can make none."""
+    names = []
+    monkeypatch.setattr(sets, "bearable", lambda chain, name, *_: names.append(name) or Bearable((), {}, {}, ()))
+    assert [found.name for found in sets.Sets(digits).every][-2:] == ["contrast", "drawn"]
+    assert names == ["contrast", "textures"]
 
 
 def test_a_format_whose_arithmetic_is_not_known_is_judged_by_its_row(digits, monkeypatch):
