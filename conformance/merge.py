@@ -22,13 +22,17 @@ UNTESTED = ("skipped", "not run", "not judged", "not compared", ABSENT)
 
 @dataclass(frozen=True)
 class Cell:
-    """What a variant is on a device: verdict, largest needed over allowed, accuracy, samples a second, where known."""
+    """What a variant is on a device: verdict, largest needed over allowed, accuracy, samples a second, where known.
+
+    ``throttled`` says whether processor or GPU was throttled while those samples a second were measured.
+    """
 
     verdict: str
     usage: float | None = None
     accuracy: float | None = None
     samples_per_second: float | None = None
     reason: str | None = None
+    throttled: bool = False
 
     @property
     def tested(self) -> bool:
@@ -115,13 +119,14 @@ def _cell(document: Document, model: str, variant: str) -> Cell:
     if found is None:
         return Cell(ABSENT)
     accuracy = next(iter(any_of(document["accuracy"], name)), None)
-    speeds = [b["samples_per_second"] for b in any_of(document["benchmarks"], name)]
+    fastest = max(any_of(document["benchmarks"], name), key=lambda b: float(b["samples_per_second"]), default={})
     return Cell(
         found["verdict"],
         found["usage"],
         accuracy["correct"] / accuracy["samples"] if accuracy else None,
-        max(speeds, default=None),
+        fastest.get("samples_per_second"),
         found["reason"],
+        bool(fastest.get("throttled")),
     )
 
 
@@ -144,6 +149,7 @@ def _short(cell: Cell) -> str:
     parts += [ratio(cell.usage)] if cell.usage is not None else []
     parts += [f"{100 * cell.accuracy:.2f} %"] if cell.accuracy is not None else []
     parts += [f"{cell.samples_per_second:,.0f}/s"] if cell.samples_per_second is not None else []
+    parts += ["throttled"] if cell.throttled else []
     return " ".join(parts)
 
 

@@ -71,7 +71,7 @@ def test_all_together_give_what_each_gives_alone(on_several, samples):
 
 @pytest.mark.benchmark
 @pytest.mark.formats("tensorrt", precisions=("fp16", "int8"), first_profile=True)
-def test_two_gpus_are_twice_as_fast(on_several, chain, variant, samples, benchmark):
+def test_two_gpus_are_twice_as_fast(on_several, chain, variant, samples, benchmark, watch_throttling):
     """Two GPUs run 100,000 samples at 1.9 times the samples/s of one; the second starts with as little memory."""
     if benchmark.disabled:
         pytest.skip("benchmarks are off: by --benchmark-disable")
@@ -90,10 +90,11 @@ def test_two_gpus_are_twice_as_fast(on_several, chain, variant, samples, benchma
         both, (alone, _) = DealingRunner(pair), pair.values()
         both(inputs)
         alone(inputs)
-        rates = [[], []]
+        rates, throttling = [[], []], watch_throttling()
         for _ in range(ROUNDS):
             for which, runner in enumerate((alone, both)):
                 rates[which] += [SAMPLES / s for s in durations(runner, [inputs], least=1, most=1, seconds=0)]
+        throttled = throttling()
         benchmark.pedantic(both, args=(inputs,), rounds=1, iterations=1)
     ratio = median(rates[1]) / median(rates[0])
     benchmark.extra_info.update(
@@ -104,8 +105,10 @@ def test_two_gpus_are_twice_as_fast(on_several, chain, variant, samples, benchma
         two_samples_per_s=round(median(rates[1])),
         ratio=round(ratio, 3),
         memory_bytes=taken,
+        throttled=list(throttled),
     )
-    assert ratio >= FASTER, f"two GPUs give {ratio:.2f} times the samples/s of one; at least {FASTER}"
+    named = f" (throttled: {'; '.join(throttled)})" if throttled else ""
+    assert ratio >= FASTER, f"two GPUs give {ratio:.2f} times the samples/s of one{named}; at least {FASTER}"
     assert taken[1] <= MEMORY * taken[0], f"GPUs took {taken} bytes; allowed: {MEMORY} times the first's"
 
 

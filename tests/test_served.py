@@ -95,7 +95,7 @@ def test_many_clients_get_what_one_gets(spec, runner, samples, ways, batched):
 
 
 @pytest.mark.benchmark
-def test_throughput_against_clients(spec, runner, samples, reference, judge_outputs, record):
+def test_throughput_against_clients(spec, runner, samples, reference, judge_outputs, record, watch_throttling):
     """Throughput and latency of more and more clients are measured, once the answers agree with the reference."""
     judge_outputs(runner, samples, runner(samples.inputs), reference, "samples")
     with ServedRunner(spec, runner.variant, runner.address, in_flight=max(LOADS)) as crowd:
@@ -103,6 +103,7 @@ def test_throughput_against_clients(spec, runner, samples, reference, judge_outp
             places = [np.arange(start, start + batch) % len(samples) for start in range(0, 4 * batch, batch)]
             requests = [{n: np.ascontiguousarray(a[place]) for n, a in samples.inputs.items()} for place in places]
             for clients in LOADS:
+                throttling = watch_throttling()
                 load = measure(crowd, requests, clients, SECONDS)
                 found = latency(load.durations, batch)
                 record(
@@ -114,5 +115,6 @@ def test_throughput_against_clients(spec, runner, samples, reference, judge_outp
                         found.p50 * 1e3,
                         found.p99 * 1e3,
                         load.server and {place: seconds * 1e3 for place, seconds in load.server.items()},
+                        throttling(),
                     )
                 )

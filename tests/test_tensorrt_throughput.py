@@ -28,7 +28,7 @@ ATTEMPTS = 3
 """How often a floor that is missed is measured again: a slow engine misses it every time, a disturbed one does not."""
 
 
-def test_many_samples_keep_their_floors(chain, samples, reference, variant, benchmark, record):
+def test_many_samples_keep_their_floors(chain, samples, reference, variant, benchmark, record, watch_throttling):
     """The variant agrees with the reference, and is then as fast as its floors say, at every batch it is made for."""
     if benchmark.disabled:
         pytest.skip("benchmarks are off: by --benchmark-disable")
@@ -44,21 +44,26 @@ def test_many_samples_keep_their_floors(chain, samples, reference, variant, benc
         with chain.runner(variant, batch) as runner:
             comparison = compare(runner(samples.inputs), reference, tolerance, {o.name: o.kind for o in spec.outputs})
             assert comparison.passed, comparison.describe()
+            throttling = watch_throttling()
             best = attempt(runner, inputs, floors, {})
             if missed(floors, best):
                 # What was chosen for it once may have been chosen on a busy machine.
                 results[f"tuned again at {batch}"] = tensorrt_tuning.tune(runner)
                 best = attempt(runner, inputs, floors, best)
+            throttled = throttling()
             if batch == batches[-1]:
                 benchmark.pedantic(runner, args=(inputs,), rounds=3, iterations=1)
         rates = {"runner": best["samples_per_s"]}
         for name, ratio in (("limit", "share_of_limit"), ("synchronous", "over_synchronous")):
             rates[name] = best["samples_per_s"] / best[ratio]
-        record(ManySamples(batch, len(next(iter(inputs.values()))), rates))
+        record(ManySamples(batch, len(next(iter(inputs.values()))), rates, throttled))
         for f in floors:
-            record(FloorFound(str(f), best[f.figure], f.least, f.seen, best[f.figure] >= f.least, None))
+            record(FloorFound(str(f), best[f.figure], f.least, f.seen, best[f.figure] >= f.least, None, throttled))
         results[batch] = {name: round(value, 3) for name, value in best.items()}
-        failures += [f"{f}: {best[f.figure]:,.2f}; floor {f.least:,.2f} ({f.source})" for f in missed(floors, best)]
+        named = f", throttled: {'; '.join(throttled)}" if throttled else ""
+        failures += [
+            f"{f}: {best[f.figure]:,.2f}{named}; floor {f.least:,.2f} ({f.source})" for f in missed(floors, best)
+        ]
     benchmark.extra_info.update(model=spec.name, variant=str(variant), device=device, results=results)
     if failures:
         pytest.fail(

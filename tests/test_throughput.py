@@ -87,7 +87,9 @@ def machine():
 # Programs are processes that read files: what they do in a second they tell themselves (test_cross_version.py).
 @pytest.mark.formats(timed=True)
 @pytest.mark.parametrize("batch", TIMED_BATCHES)
-def test_throughput(chain, timed_runner, samples, reference, judge_outputs, machine, benchmark, record, batch):
+def test_throughput(
+    chain, timed_runner, samples, reference, judge_outputs, machine, benchmark, record, watch_throttling, batch
+):
     """The variant agrees with the reference, is then timed on rotating inputs, and keeps its floors at this batch."""
     runner, load_seconds = timed_runner
     judge_as_timed(runner, samples, reference, judge_outputs, batch)
@@ -100,11 +102,11 @@ def test_throughput(chain, timed_runner, samples, reference, judge_outputs, mach
     start = time.perf_counter()
     call()
     estimate = time.perf_counter() - start
-    others, start = watch_others(), time.perf_counter()
+    throttling, others, start = watch_throttling(), watch_others(), time.perf_counter()
     benchmark.pedantic(call, rounds=int(np.clip(SECONDS / estimate, 7, 1000)), iterations=1)
     while time.perf_counter() - start < LEAST_WATCHED:
         call()
-    busy_elsewhere = others()
+    busy_elsewhere, throttled = others(), throttling()
 
     result = latency(benchmark.stats.stats.data, batch)
     artifact = chain.artifact(runner.variant)
@@ -120,6 +122,7 @@ def test_throughput(chain, timed_runner, samples, reference, judge_outputs, mach
         load_seconds=round(load_seconds, 4),
         size_bytes=artifact.size,
         machine=machine["name"],
+        throttled=list(throttled),
         floors={},
     )
     figures = Throughput(
@@ -135,9 +138,10 @@ def test_throughput(chain, timed_runner, samples, reference, judge_outputs, mach
         load_seconds=load_seconds,
         bytes=artifact.size,
         busy_elsewhere=busy_elsewhere,
+        throttled=throttled,
     )
     record(figures)
-    check_floors(chain, runner, samples, batch, machine, benchmark.extra_info["floors"], record)
+    check_floors(chain, runner, samples, batch, machine, benchmark.extra_info["floors"], record, watch_throttling)
 
 
 def open_slow_side(chain, floor):
@@ -151,7 +155,7 @@ def open_slow_side(chain, floor):
         return None, str(error)
 
 
-def check_floors(chain, runner, samples, batch, machine, shown, record):
+def check_floors(chain, runner, samples, batch, machine, shown, record, watch_throttling):
     """Measure every floor of this variant at this batch side by side; fails where one is missed.
 
     A floor is recorded as not applied, with the reason, where it needs another CPU or GPU. So it is where its slow side
@@ -167,25 +171,26 @@ def check_floors(chain, runner, samples, batch, machine, shown, record):
             opened, reason = open_slow_side(chain, floor)
         if reason is not None:
             shown[str(floor)] = f"not applied: {reason}"
-            record(FloorFound(str(floor), None, floor.ratio, floor.seen, None, reason))
+            record(FloorFound(str(floor), None, floor.ratio, floor.seen, None, reason, ()))
             continue
         with opened as slow_runner:
             fast, slow = rotating(runner, samples, batch), rotating(slow_runner, samples, floor.slow_batch)
-            best = None
+            best, throttling = None, watch_throttling()
             for _ in range(ATTEMPTS):
                 ratio = side_by_side(fast, slow, fast_batch=batch, slow_batch=floor.slow_batch, seconds=SECONDS)
                 best = ratio if best is None or ratio.value > best.value else best
                 if best.value >= floor.ratio:
                     break
+        throttled = throttling()
         shown[str(floor)] = {"ratio": round(best.value, 3), "low": round(best.low, 3), "high": round(best.high, 3)}
         held = best.value >= floor.ratio
-        record(FloorFound(str(floor), best.value, floor.ratio, floor.seen, held, None))
+        record(FloorFound(str(floor), best.value, floor.ratio, floor.seen, held, None, throttled))
         if not held:
             pytest.fail(
                 f"{spec.name}: {floor} misses its floor\n"
                 f"  measured  {best.value:.2f} times the samples/s, the best of {ATTEMPTS} measurements\n"
                 f"  spread    {best.low:.2f} to {best.high:.2f} (quartiles of {best.rounds} rounds)\n"
                 f"  floor     {floor.ratio:.2f} (60 % of the {floor.seen:.2f} seen): {floor.why}\n"
-                f"  machine   {machine['name']}",
+                f"  machine   {machine['name']}" + (f"\n  throttled {'; '.join(throttled)}" if throttled else ""),
                 pytrace=False,
             )

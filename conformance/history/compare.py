@@ -12,6 +12,7 @@ from conformance.history.files import HistoryError
 from conformance.history.finding import NOTE, REGRESSION, Finding, named
 from conformance.history.outcomes import compare_failures, compare_presence, compare_sizes, compare_skips
 from conformance.history.speed import compare_speeds, read_speeds, together
+from conformance.history.throttled import compare_throttled
 from conformance.report.document import Document
 
 
@@ -58,6 +59,7 @@ def compare_results(
     findings += compare_accuracy(before, after, models)
     findings += compare_differences(before, after, models)
     findings += compare_sizes(before, after, formats)
+    findings += compare_throttled(old, new)
     speeds = together(map(read_speeds, old)), together(map(read_speeds, new))
     findings += compare_speeds(*speeds, basis, references, formats)
     return Difference(_described(before, len(old)), _described(after, len(new)), basis, tuple(findings))

@@ -107,12 +107,15 @@ def read_speeds(report: Document) -> Mapping[Point, Speed]:
 
 
 def _read(report: Document) -> Iterator[Speed]:
-    """Measurements of a report, but those that have no rounds."""
+    """Measurements of a report, but those that have no rounds, and those that were throttled.
+
+    How much throttling slows is not known: it would hide a slower engine, or make a sound one seem slower.
+    """
     engines = read_engines(report)
     for entry in report["benchmarks"]:
         count = entry.get("samples_per_round", entry["batch"])
         seconds = np.asarray(entry["rounds_seconds"], dtype=np.float64) / count
-        if len(seconds):
+        if len(seconds) and not entry.get("throttled"):
             disturbed = disturbance(entry.get("busy_elsewhere"), report["environment"]["cores"])
             median = float(np.median(seconds))
             engine = engines[entry["model"], entry["variant"]]

@@ -136,6 +136,82 @@ def along(rows: Sequence[Mapping[str, Any]]) -> Markup:
     return _svg(label, marks, "tensor, in the graph's order", "share of its size")
 
 
+LANE, PLOT = 62, 36
+"""The height of one quantity in a chart over time, and of what is drawn of it."""
+
+STRIP = 34
+"""The height above the lanes, where measurements and throttling stand."""
+
+
+def over_time(
+    rows: Sequence[Sequence[Any]],
+    lanes: Sequence[tuple[int, str, Callable[[float], str]]],
+    measured: Sequence[tuple[float, float]],
+    label: str,
+) -> Markup:
+    """Draw quantities over the time of a run, one below the other, each from zero: the mean, and its range as a band.
+
+    ``rows`` are those of ``meters`` in ``conformance.schema.json``; ``lanes`` the places of their columns, with what
+    they are and how a value is written; ``measured`` when speed was measured, in seconds.
+    """
+    last = max(rows[-1][1], *(end for _, end in measured), 0.0)
+    height = STRIP + LANE * len(lanes) + 24
+    x = _scale(0, last, LEFT, WIDTH - RIGHT)
+    step = _time_step(last)
+    bottom = float(height - 22)
+    marks = [_grid_x(x(t), _time(t, step), bottom) for t in range(0, int(last) + 1, step)]
+    marks += [_bar_of_time("bar", x, start, end, 4) for start, end in measured]
+    marks += [_bar_of_time("over", x, start, end, 14) for start, end, throttled, *_ in rows if throttled]
+    for place, (column, name, write) in enumerate(lanes):
+        top = STRIP + LANE * place + 16
+        found = [(row[0], row[1], row[3 + column]) for row in rows]
+        most = max((spread[2] for _, _, spread in found if spread), default=0.0)
+        y = _scale(0, most or 1.0, top + PLOT, top)
+        title = f"{name}, up to {write(most)}" if any(spread for *_, spread in found) else f"{name}: not read"
+        marks.append(_text(title, LEFT, top - 5, "start", "title"))
+        marks.append(_grid_y(y(0), "0"))
+        for part in _unbroken(found):
+            middles = [(x((start + end) / 2), spread) for start, end, spread in part]
+            edge = [(at, y(spread[2])) for at, spread in middles] + [(at, y(spread[0])) for at, spread in middles[::-1]]
+            marks.append(_mark("polygon", class_="track", points=_points(edge)))
+            line = [(at, y(spread[1])) for at, spread in middles]
+            # A line of one point is not seen.
+            line = line if len(line) > 1 else [(line[0][0] - 1, line[0][1]), (line[0][0] + 1, line[0][1])]
+            marks.append(_mark("polyline", class_="line s0", points=_points(line)))
+    return _svg(label, marks, None, None, height)
+
+
+def _unbroken(found: Sequence[tuple[float, float, Any]]) -> list[list[tuple[float, float, Any]]]:
+    """Stretches of readings in which none is missing."""
+    parts: list[list[tuple[float, float, Any]]] = [[]]
+    for one in found:
+        if one[2] is None:
+            parts.append([])
+        else:
+            parts[-1].append(one)
+    return [part for part in parts if part]
+
+
+def _bar_of_time(class_: str, x: Callable[[float], float], start: float, end: float, top: float) -> Markup:
+    return _mark("rect", class_=class_, x=x(start), y=top, width=max(1.5, x(end) - x(start)), height=7)
+
+
+def _time_step(seconds: float) -> int:
+    """Seconds between marks of an axis of time: at most six of them."""
+    steps = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
+    return next((step for step in steps if seconds / step <= 6), max(1, math.ceil(seconds / 6 / 3600) * 3600))
+
+
+def _time(seconds: int, step: int) -> str:
+    """Write a mark of an axis of time: seconds, minutes or hours, as its steps are."""
+    size, unit = next(((n, u) for n, u in ((3600, "h"), (60, "min")) if step % n == 0), (1, "s"))
+    return f"{seconds // size} {unit}" if seconds else "0"
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+
 def key(style: int, name: str) -> Markup:
     """Draw one entry of a legend."""
     mark = tag("svg", _shape(style, 7, 7, f"s{style}"), viewBox="0 0 14 14", width=14, height=14, aria_hidden="true")

@@ -35,6 +35,16 @@ def name_of(document: Document, row: Mapping[str, Any]) -> str:
     return f"{row['variant']} of {row['model']}" if len(document["models"]) > 1 else str(row["variant"])
 
 
+def throttled(document: Document) -> dict[str, list[str]]:
+    """What throttled the timing of variants, in words that name the batches, by the variant's name."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in document["benchmarks"]:
+        # Not in results of earlier versions.
+        for what in row.get("throttled", ()):
+            found.setdefault(name_of(document, row), {}).setdefault(what, []).append(f"{row['batch']:,}")
+    return {name: [f"at batch {', '.join(b)}: {what}" for what, b in of.items()] for name, of in found.items()}
+
+
 def as_json(document: Any) -> str:
     """Write a document as JSON for programs and people; ValueError for a number that is not finite."""
     return _written(document, 0) + "\n"

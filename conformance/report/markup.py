@@ -62,3 +62,9 @@ def table(
         tag("tbody", *body),
     )
     return tag("div", content, class_="scroll", role="group", aria_label=caption, tabindex="0")
+
+
+def figure(title: str, says: str, chart: Markup, values: Markup) -> Markup:
+    """Write a chart with its title, what it says, and its values in a table that can be opened."""
+    caption = tag("figcaption", tag("strong", title), tag("span", says, class_="muted"))
+    return tag("figure", caption, chart, tag("details", tag("summary", "Values"), values))

@@ -12,7 +12,8 @@ from conformance.report import charts
 from conformance.report.broken import command_words, not_timed, verdict_section, worst, worst_is_shown
 from conformance.report.document import Document, any_of, name_of
 from conformance.report.located import located
-from conformance.report.markup import Markup, join, table, tag
+from conformance.report.machine import machine
+from conformance.report.markup import Markup, figure, join, table, tag
 from conformance.report.numbers import apart, duration, number, percent, plural, ratio
 from conformance.report.samples import changed, of_output
 from conformance.report.speed import speed
@@ -56,6 +57,7 @@ def page(document: Document) -> str:
         ("matrix", "Checks", _matrix(document, ids)),
         ("variants", "Variants", _variants(document, ids)),
         ("speed", "Speed and size", speed(document)),
+        ("machine", "The machine over time", machine(document)),
         ("skipped", "Skipped", _skipped(document)),
         ("known", "Known failures", _known(document)),
         ("run", "This run", _run(document)),
@@ -317,7 +319,7 @@ def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
     output, name = of_output(document, picture, picture["output"]), name_of(document, picture)
     elements = sum(data["counts"]) + data["zeros"]
     figures = [
-        _figure(
+        figure(
             f"Differences of {elements:,} elements{output} ({plural(count, 'sample')})",
             f"{data['beyond']:,} ({percent(data['beyond'], elements)}) differ by more than is allowed."
             if data["beyond"]
@@ -348,7 +350,7 @@ def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
             for p in points
         ]
         figures.append(
-            _figure(
+            figure(
                 f"Confidence{output}, reference against variant",
                 f"▲ class changed ({flips:,} of {count:,} samples), ● same class.{shown}",
                 charts.scatter(picture),
@@ -360,7 +362,7 @@ def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
     if rows := picture["agreement"]:
         values = [[r["class"], f"{r['samples']:,}", f"{r['same']:,}", percent(r["same"], r["samples"])] for r in rows]
         figures.append(
-            _figure(
+            figure(
                 f"Same class as the reference{output}, by class",
                 f"{sum(r['same'] for r in rows):,} of {sum(r['samples'] for r in rows):,} samples keep their class.",
                 charts.agreement(rows),
@@ -368,11 +370,6 @@ def _figures(document: Document, picture: Mapping[str, Any]) -> list[Markup]:
             )
         )
     return figures
-
-
-def _figure(title: str, says: str, chart: Markup, values: Markup) -> Markup:
-    caption = tag("figcaption", tag("strong", title), tag("span", says, class_="muted"))
-    return tag("figure", caption, chart, tag("details", tag("summary", "Values"), values))
 
 
 def _facts(document: Document, variant: Any) -> Markup | None:

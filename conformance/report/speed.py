@@ -15,7 +15,10 @@ PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16", "int8-qdq")
 """The order of the precisions' colours and shapes, the same in every chart."""
 
 
-TIMED = "Timed after the variant agreed with the reference. A hollow mark or ~: rounds differ by more than a fifth."
+TIMED = (
+    "Timed after the variant agreed with the reference. A hollow mark or ~: rounds differ by more than a fifth. "
+    "An exclamation mark: processor or GPU was throttled meanwhile, so the figure is not what the engine can do."
+)
 FLOORS = (
     "Each floor is measured on its own, both engines in turns: its ratio is not that of two rows of the table above."
 )
@@ -82,6 +85,7 @@ def _table(document: Document, model: str, rows: Sequence[Any]) -> Markup:
     }
     extra = [k for k in optional if any(r.get(k) is not None for r in rows)]
     others = list(dict.fromkeys(name for r in rows for name in r.get("yardsticks", {})))
+    throttled = any(r.get("throttled") for r in rows)
     cells = []
     for row in rows:
         found = _described(document, row)
@@ -92,7 +96,7 @@ def _table(document: Document, model: str, rows: Sequence[Any]) -> Markup:
             [
                 row["variant"],
                 f"{row['batch']:,}",
-                _rate(rate) + (" ~" if row["stable"] is False else ""),
+                _rate(rate) + (" ~" if row["stable"] is False else "") + (" !" if row.get("throttled") else ""),
                 "–" if row["spread"] is None else f"{100 * row['spread']:.0f} %",
                 _milliseconds(row["p50_ms"]),
                 _milliseconds(row["p99_ms"]),
@@ -103,15 +107,17 @@ def _table(document: Document, model: str, rows: Sequence[Any]) -> Markup:
                     for k in extra
                 ),
                 *("–" if n not in row.get("yardsticks", {}) else _rate(row["yardsticks"][n]) for n in others),
+                *(["; ".join(row.get("throttled", ())) or "–"] if throttled else []),
             ]
         )
     headings = ["variant", "batch", "samples/s", "spread", "p50 ms", "p99 ms", "over FP32", "over batch 1"]
-    headings += [optional[k] for k in extra] + others
+    headings += [optional[k] for k in extra] + others + (["throttled by"] if throttled else [])
     for variant in document["variants"]:
         if variant["model"] == model and not_timed(document, variant):
             late = ["–", "not timed: wrong answers"]
             cells.append([variant["variant"], *late, *["–"] * (len(headings) - 1 - len(late))])
-    return table(f"Speed of {model}: throughput, latency, and how many times as fast", headings, cells)
+    words = (0, len(headings) - 1) if throttled else (0,)
+    return table(f"Speed of {model}: throughput, latency, and how many times as fast", headings, cells, words=words)
 
 
 def _served(model: str, rows: Sequence[Any]) -> Markup:
@@ -125,7 +131,7 @@ def _served(model: str, rows: Sequence[Any]) -> Markup:
                 row["variant"],
                 f"{row['batch']:,}",
                 f"{row['clients']:,}",
-                _rate(row["samples_per_second"]),
+                _rate(row["samples_per_second"]) + (" !" if row.get("throttled") else ""),
                 _milliseconds(row["p50_ms"]),
                 _milliseconds(row["p99_ms"]),
                 _milliseconds(None if server is None else server["queue"]),
@@ -192,7 +198,12 @@ def _floors(document: Document) -> Markup:
             f"{f['model']}: {f['ratio']}",
             *(("–", number(f["floor"], 3)) if f["found"] is None else apart(f["found"], f["floor"], 3)),
             "–" if f["seen"] is None else number(f["seen"], 3),
-            words.get(f["held"]) or f"not applied: {f['reason']}",
+            join(
+                [
+                    words.get(f["held"]) or f"not applied: {f['reason']}",
+                    *(tag("span", f"throttled: {what}", class_="muted under") for what in f.get("throttled", ())),
+                ]
+            ),
         ]
         for f in document["floors"]
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from conformance.report.document import Document, any_of
+from conformance.report.document import Document, any_of, throttled
 from conformance.report.numbers import plural, ratio
 from conformance.report.samples import on_samples
 from conformance.report.verdict import outcome, what_is_broken
@@ -40,6 +40,8 @@ def summary(document: Document) -> str:
             lines += [f"  Likely cause: {text(finding.likely)}."]
         lines += [f"  Replay: {code(finding.replay)}"]
     lines += [f"- {text(s)}" for s in judged["sentences"][1 + len(found) :]]
+    for name, what in throttled(document).items():
+        lines.append(f"- {text(name)} was throttled while it was timed (!): {text('; '.join(what))}")
     if lines[-1]:
         lines.append("")
     for model in document["models"]:
@@ -77,7 +79,10 @@ def row_of(document: Document, variant: Any) -> list[str]:
     accuracy = any_of(document["accuracy"], variant)
     cells.append(f"{100 * accuracy[0]['correct'] / accuracy[0]['samples']:.2f} %" if accuracy else "-")
     timed = next((b for b in any_of(document["benchmarks"], variant) if b["batch"] == SPEED_BATCH), None)
-    cells.append(f"{timed['samples_per_second']:,.0f}{' ~' if timed['stable'] is False else ''}" if timed else "-")
+    marks = (
+        "" if timed is None else (" ~" if timed["stable"] is False else "") + (" !" if timed.get("throttled") else "")
+    )
+    cells.append(f"{timed['samples_per_second']:,.0f}{marks}" if timed else "-")
     artifact = any_of(document["artifacts"], variant)
     cells.append(f"{artifact[0]['bytes'] / 1e6:.2f} MB" if artifact else "-")
     return cells

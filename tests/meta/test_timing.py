@@ -262,6 +262,11 @@ def digits(pytestconfig):
     return Chain(spec, datasets.locate(spec.dataset, input_name=spec.inputs[0].name), store)
 
 
+def unthrottled():
+    """Watch a measurement that nothing throttles."""
+    return tuple
+
+
 class Slowed:
     """A runner that sleeps before every call."""
 
@@ -304,6 +309,7 @@ def test_without_benchmarks_a_variant_is_compared_and_skipped(throughput):
             machine=MACHINE,
             benchmark=off,
             record=None,
+            watch_throttling=unthrottled,
             batch=2,
         )
     # The runner that would be timed, three samples and the one that fills the second batch.
@@ -314,13 +320,17 @@ def test_without_benchmarks_a_variant_is_compared_and_skipped(throughput):
 
 
 def test_a_slow_engine_misses_its_floor(digits, throughput, keep):
-    """The failure says what was measured, its spread, the floor with its reason, and the machine."""
+    """The failure says what was measured, its spread, the floor with its reason, the machine, and what throttled it."""
+
+    def throttled():
+        return lambda: ("CPU quota, in 3 of 5 periods",)
+
     record = {}
     with (
         digits.runner(ENGINE, batch_size=128) as runner,
         pytest.raises(pytest.fail.Exception, match="misses its floor") as caught,
     ):
-        throughput.check_floors(digits, Slowed(runner, 0.02), digits.samples, 32, MACHINE, record, keep)
+        throughput.check_floors(digits, Slowed(runner, 0.02), digits.samples, 32, MACHINE, record, keep, throttled)
     message = str(caught.value)
     assert message.startswith("digits_vgg: onnx-fp32 at batch 32 over ")
     for words in (r"measured  0\.\d\d times", r"spread    \d\.\d\d to \d\.\d\d \(quartiles of \d+ rounds\)"):
@@ -328,7 +338,9 @@ def test_a_slow_engine_misses_its_floor(digits, throughput, keep):
     floor = next(f for f in bundled_floors() if f.model == "digits_vgg" and f"{f} misses" in message)
     assert f"floor     {floor.ratio:.2f} (60 % of the {floor.seen:.2f} seen): {floor.why}" in message
     assert "machine   a machine, 2 cores" in message
+    assert "throttled CPU quota, in 3 of 5 periods" in message
     assert record[str(floor)]["ratio"] < floor.ratio
+    assert [list(r.throttled) for r in keep.records if r.ratio == str(floor)] == [["CPU quota, in 3 of 5 periods"]]
     assert [(r.ratio, r.held) for r in keep.records if r.ratio == str(floor)] == [(str(floor), False)]
 
 
@@ -337,13 +349,13 @@ def test_a_sound_engine_keeps_a_floor_of_its_own_file(digits, throughput, keep):
     chain = replace(digits, spec=replace(digits.spec, floors=({**GOOD, "ratio": 0.01},)))
     record = {}
     with chain.runner(ENGINE, batch_size=128) as runner:
-        throughput.check_floors(chain, runner, chain.samples, 64, MACHINE, record, keep)
+        throughput.check_floors(chain, runner, chain.samples, 64, MACHINE, record, keep, unthrottled)
         (measured,) = record.values()
         assert measured["low"] <= measured["ratio"] <= measured["high"]
         assert [(r.floor, r.held) for r in keep.records] == [(0.01, True)]
         slowed = replace(chain, spec=replace(chain.spec, floors=({**GOOD, "ratio": 50, "seen": 50},)))
         with pytest.raises(pytest.fail.Exception, match=GOOD["why"]):
-            throughput.check_floors(slowed, Slowed(runner, 0.01), chain.samples, 64, MACHINE, {}, keep)
+            throughput.check_floors(slowed, Slowed(runner, 0.01), chain.samples, 64, MACHINE, {}, keep, unthrottled)
 
 
 NOT_APPLIED = {
@@ -363,7 +375,7 @@ def test_a_floor_is_not_applied_and_says_why(missing, digits, throughput, keep, 
     chain = replace(digits, spec=replace(digits.spec, floors=({**GOOD, **change},)))
     record = {}
     with chain.runner(ENGINE, batch_size=128) as runner:
-        throughput.check_floors(chain, Slowed(runner, 1.0), chain.samples, 64, MACHINE, record, keep)
+        throughput.check_floors(chain, Slowed(runner, 1.0), chain.samples, 64, MACHINE, record, keep, unthrottled)
     ((floor, said),) = record.items()
     assert floor == f"onnx-fp32 at batch 64 over {change.get('slow', 'onnx-fp32')} at batch 1"
     assert said.startswith(f"not applied: {reason}")
