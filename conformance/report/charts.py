@@ -156,7 +156,8 @@ def over_time(
     """
     last = max(rows[-1][1], *(end for _, end in measured), 0.0)
     height = STRIP + LANE * len(lanes) + 24
-    x = _scale(0, last, LEFT, WIDTH - RIGHT)
+    # A mark at the very end has room for its text.
+    x = _scale(0, last, LEFT, WIDTH - RIGHT - 12)
     step = _time_step(last)
     bottom = float(height - 22)
     marks = [_grid_x(x(t), _time(t, step), bottom) for t in range(0, int(last) + 1, step)]

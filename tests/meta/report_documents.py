@@ -179,6 +179,44 @@ def document(models=("cifar10_vgg",), variants=(*CPU, *GPU), broken="onnx-fp32")
     return result
 
 
+QUOTA = "CPU quota, in 3 of 5 periods"
+
+
+def with_meters(made, rows=240, batch=32):
+    """Document of a run that was sampled for an hour on two GPUs, one of which fell out; a batch size was throttled."""
+    made = copy.deepcopy(made)
+    units = {"load": "share", "memory": "bytes", "power": "watts", "clock": "hertz", "temperature": "celsius"}
+    columns = [{"name": "processor", "unit": "cores", "of": None}, {"name": "memory", "unit": "bytes", "of": None}]
+    columns += [{"name": name, "unit": unit, "of": f"GPU {n}"} for n in range(2) for name, unit in units.items()]
+    scales = {"cores": 2.0, "bytes": 3e9, "share": 1.0, "watts": 690.0, "hertz": 1.98e9, "celsius": 71.0}
+    generator = np.random.default_rng(0)
+
+    def spread(unit):
+        return [float(f"{value:.4g}") for value in np.sort(generator.uniform(0, scales[unit], 3))]
+
+    made["meters"] = {
+        "columns": columns,
+        "rows": [
+            [15.0 * i, 15.0 * (i + 1), ["CPU quota"] if i % 40 == 7 else []]
+            + [None if c["of"] == "GPU 1" and i > rows // 2 else spread(c["unit"]) for c in columns]
+            for i in range(rows)
+        ],
+        "measurements": [],
+        "gpus": [
+            {"name": f"GPU {n}", "model": DEVICE["machine"]["GPU"], "uuid": f"GPU-{n}", "power_limit_watts": 700.0}
+            | {"memory_bytes": 150 * 10**9}
+            for n in range(2)
+        ],
+        "problems": ["GPU 1 cannot be read: GPU is lost (not read any more after 1800 s)"],
+    }
+    for i, row in enumerate(made["benchmarks"]):
+        row["throttled"] = [QUOTA] if row["batch"] == batch else []
+        span = {"model": row["model"], "variant": row["variant"], "start": 100.0 + 10 * i, "end": 101.5 + 10 * i}
+        test = f"tests/test_throughput.py::test_throughput[{row['model']}-{row['variant']}-{row['batch']}]"
+        made["meters"]["measurements"].append(span | {"test": test, "throttled": row["throttled"]})
+    return made
+
+
 def with_supplied_file(made, path="/data/classifier v7.onnx", variant="onnx-fp32"):
     """Document with one variant as a user's own file: its artifact is a copy that nobody built."""
     made = copy.deepcopy(made)

@@ -514,6 +514,39 @@ def test_what_others_took_excuses_as_much_and_no_more():
     assert [(f.what, f.subject) for f in compare_results([old], [new]).of(REGRESSION)] == [("slower", "m-onnx-int8")]
 
 
+def throttle(document, batches=BATCHES, variant="onnx-int8"):
+    """Have a variant's measurements throttled."""
+    for entry in entries(document, "benchmarks", variant):
+        if entry["batch"] in batches:
+            entry["throttled"] = ["CPU quota, in 3 of 5 periods"]
+
+
+@pytest.mark.parametrize("which", ["old", "new"])
+def test_what_was_throttled_is_no_baseline_and_no_regression_and_is_noted(which):
+    """Twice as long is not judged where either run was throttled; a note says at which batches, and by what."""
+    states = {"old": results(), "new": results()}
+    slow_down(states[which], 2.0)
+    throttle(states[which])
+    difference = compare_results([states["old"]], [states["new"]])
+    assert not difference.regressed
+    found = [f for f in difference.findings if f.subject == "m-onnx-int8"]
+    assert [(f.kind, f.what) for f in found] == [(NOTE, "throttled")]
+    batches = f"batch {', '.join(map(str, BATCHES))} (CPU quota)"
+    assert (found[0].old, found[0].new) == ((batches, "") if which == "old" else ("", batches))
+
+
+def test_throttling_hides_neither_other_batches_nor_other_reports():
+    """Three batches that were not throttled still fail what is slower, and so does a second report that was not."""
+    old, new = results(), results()
+    slow_down(new, 2.0)
+    throttle(new, BATCHES[:1])
+    assert [f.what for f in compare_results([old], [new]).of(REGRESSION)] == ["slower"]
+    throttle(new)
+    second = slowed(results(), 2.0)
+    assert compare_results([old], [new]).of(REGRESSION) == ()
+    assert [f.what for f in compare_results([old], [new, second]).of(REGRESSION)] == ["slower"]
+
+
 def move(document, **changes):
     """Measure on another machine: everything is 2.5 times as fast."""
     for key, value in changes.items():

@@ -56,6 +56,20 @@ def test_what_no_device_tested_is_named(run, verdict):
     assert run(of_device("A", left), of_device("B"))[0] == 0
 
 
+def test_a_throttled_speed_is_told_from_others(run):
+    """Behind samples a second stands that the fastest measurement was throttled; in JSON, too."""
+    hot = of_device("NVIDIA L4")
+    for row in hot["benchmarks"]:
+        row["throttled"] = ["GPU 0 power brake, in 2 of 4 looks"] if row["variant"] == CPU[1] else []
+    _, out, _ = run(of_device("NVIDIA H200"), hot)
+    timed = {row["variant"] for row in hot["benchmarks"]}
+    assert CPU[1] in timed
+    lines = [line for line in out.splitlines() if "/s throttled" in line]
+    assert [line.split()[0] for line in lines] == [f"cifar10_vgg-{CPU[1]}"]
+    rows = json.loads(run(of_device("NVIDIA H200"), hot, words=["--format=json"])[1])["rows"]
+    assert {row["variant"]: [cell["throttled"] for cell in row["cells"]] for row in rows}[CPU[1]] == [False, True]
+
+
 @pytest.mark.parametrize("status", ["failed", "incomplete"])
 def test_one_bad_device_is_enough(run, status):
     """A run that failed, or did not come to its end, on one device is the verdict on all."""

@@ -14,15 +14,17 @@ import pytest
 from report_documents import (
     CLASSES,
     GPU,
+    QUOTA,
     ROWS,
     document,
     outputs,
     with_every_variant_broken,
+    with_meters,
     with_supplied_file,
     with_wrong_answers_everywhere,
 )
 
-from conformance.report.charts import histogram
+from conformance.report.charts import LEFT, RIGHT, histogram, over_time
 from conformance.report.document import as_json, schema
 from conformance.report.markup import Markup, tag
 from conformance.report.numbers import apart, duration, number, percent, ratio
@@ -659,6 +661,59 @@ def test_every_chart_has_its_values_in_a_table(broken):
     assert sum("<table>" in f for f in figures) == 3 * 18
     assert all("table of speeds" in f for f in figures if "<table>" not in f)
     assert "Speed of cifar10_vgg" in text
+
+
+@pytest.fixture(scope="module")
+def sampled(broken):
+    """Document of a run that was sampled, and throttled at batch 32."""
+    return with_meters(broken)
+
+
+def test_the_machine_over_time_is_drawn_with_its_values(sampled):
+    """A chart for the processes and for each GPU, with all readings in its table; what could not be read is said."""
+    VALIDATOR.validate(sampled)
+    assert undescribed(sampled, schema()) == []
+    text = page(sampled)
+    section = text.split('<section id="machine"')[1].split("</section>")[0]
+    charts = [part.split("</figure>")[0] for part in section.split("<figure>")[1:]]
+    titles = ["Processes of the run", *(f"GPU {n}: NVIDIA H200, power limit 700 W" for n in range(2))]
+    assert [re.search("<strong>(.*?)</strong>", chart)[1] for chart in charts] == titles
+    for chart, lanes in zip(charts, (2, 5, 5), strict=True):
+        assert chart.count("<polyline") == chart.count("<polygon") == lanes
+        assert chart.count("<tr>") == 1 + 240
+        assert chart.count('class="over"') == 6
+        assert "throttled by CPU quota" in chart
+    assert "Not read: GPU 1 cannot be read: GPU is lost (not read any more after 1800 s)." in section
+    assert 'id="machine"' not in page({**sampled, "meters": None})
+
+
+def test_lines_of_a_chart_over_time_stay_inside_and_break_where_nothing_was_read(sampled):
+    """Every point is on the chart, a gap is no line, and one reading alone is still seen."""
+    rows = [[0.0, 1.0, [], [1.0, 1.0, 1.0]], [1.0, 2.0, [], None], [2.0, 3.0, [], [0.0, 2.0, 4.0]]]
+    chart = over_time(rows, [(0, "load", str)], [(0.5, 9.0)], "a chart")
+    lines = [re.findall(r"([\d.]+),([\d.]+)", line) for line in re.findall('<polyline[^>]*points="(.*?)"', chart)]
+    assert [len(line) for line in lines] == [2, 2]
+    width, height = map(float, re.search('viewBox="0 0 ([0-9]+) ([0-9]+)"', chart).groups())
+    places = [(float(x), float(y)) for line in lines for x, y in line]
+    assert all(LEFT - 1 <= x <= width - RIGHT + 1 and 0 <= y <= height for x, y in places)
+    assert [x for x, _ in places] == sorted(x for x, _ in places)
+    # The second mean is twice the first.
+    bottom = float(re.findall('<line class="grid"[^>]*y1="([0-9.]+)"', chart)[-1])
+    assert bottom - places[-1][1] == pytest.approx(2 * (bottom - places[0][1]), abs=0.2)
+
+
+def test_a_throttled_speed_is_named_wherever_it_stands(sampled, broken):
+    """A mark beside the figure, and what throttled it; nothing of it where nothing throttled, as in older results."""
+    text, lines = page(sampled), summary(sampled).splitlines()
+    timed = [b for b in sampled["benchmarks"] if b["batch"] == 32]
+    assert len(re.findall(r"<td>[\d,.]+( ~)? !</td>", text)) == len(timed) > 0
+    assert text.count(f'<td class="w">{QUOTA}</td>') == 2 * len(timed)
+    assert len(
+        [line for line in lines if f"was throttled while it was timed (!): at batch 32: {QUOTA}" in line]
+    ) == len({b["variant"] for b in timed})
+    assert any(re.search(r"\| [\d,]+( \\?~)? ! \|", line) for line in lines)
+    assert not re.search(" !</td>|throttled by|Not read", page(broken))
+    assert "throttled" not in summary(broken)
 
 
 def test_verdict_comes_first_and_figures_of_a_gpu_are_there(broken):

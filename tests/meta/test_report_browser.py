@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 import pytest
-from report_documents import document
+from report_documents import document, with_meters
 
 from conformance.report.page import page
 
@@ -130,8 +130,8 @@ def look(folder, text, scheme):
 
 @pytest.fixture(scope="module")
 def broken():
-    """Page of a run of two models in which one variant is broken."""
-    return page(document(models=("cifar10_vgg", "a_model_with_a_rather_long_name_of_its_own")))
+    """Page of a run of two models in which one variant is broken, with what the machine did meanwhile."""
+    return page(with_meters(document(models=("cifar10_vgg", "a_model_with_a_rather_long_name_of_its_own"))))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
