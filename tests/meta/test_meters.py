@@ -66,13 +66,14 @@ class Planted:
 
 @pytest.mark.parametrize("samples", [1, 7, 8, 9, 100, 86_400])
 def test_a_run_of_any_length_keeps_few_rows_and_loses_nothing(samples):
-    """Rows stay at most as many as are allowed, cover all the time without a gap, and keep least, mean and largest."""
+    """Rows stay few and of one length, cover all the time without a gap, and keep least, mean and largest."""
     series = Series(most=8)
     for i in range(samples):
         series.add(i / 2, (i + 1) / 2, [float(i), None], {"heat"} if i == samples // 2 else ())
     rows = series.rows
     assert len(rows) == samples if samples <= 8 else 4 <= len(rows) <= 8
     assert (rows[0].start, rows[-1].end) == (0.0, samples / 2)
+    assert len({row.samples for row in rows[:-1]}) <= 1
     assert all(a.end == b.start for a, b in itertools.pairwise(rows))
     spreads = [row.spreads[0] for row in rows]
     assert sum(s.count for s in spreads) == samples
@@ -217,15 +218,15 @@ VERSIONS = {
             "31 23 0:27 / {root}/fs/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct",
             "32 23 0:28 / {root}/fs/memory rw - cgroup cgroup rw,memory",
         ],
-        ["5:memory:/pod", "4:cpu,cpuacct:/pod", "0::/"],
-        {"fs/cpu/pod": (7, 4), "fs/memory/pod": (9, 9)},
+        ["5:memory:/other", "4:cpu,cpuacct:/pod", "0::/"],
+        {"fs/cpu/pod": (7, 4), "fs/cpu/other": (9, 9), "fs/memory/pod": (9, 9)},
         (4, 7),
     ),
-    "a mount that shows the container's own group as its top": (
+    "a mount that shows a container's group as its top": (
         ["30 23 0:26 /docker/1a2b {root}/fs ro - cgroup cgroup rw,cpu"],
-        ["4:cpu:/docker/1a2b"],
-        {"fs": (6, 5)},
-        (5, 6),
+        ["4:cpu:/docker/1a2b/inner"],
+        {"fs/inner": (6, 4), "fs": (6, 1)},
+        (5, 12),
     ),
 }
 

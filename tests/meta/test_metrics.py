@@ -145,6 +145,18 @@ def test_meters_are_served_in_base_units(hot):
     assert read[-1][of("conformance_throttling_total", cause="GPU 0 power brake")] == 0
 
 
+def test_every_metric_stands_in_the_documentation(hot):
+    """What is served is listed with its labels, and nothing is listed that is not served."""
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(conformance_\w+)` \| (.*?) \|", text, re.MULTILINE)
+    listed = {name: re.findall(r"`(\w+)`", labels) for name, labels in rows}
+    same = next(labels for labels in listed.values() if "uuid" in labels)
+    served = {name: [label for label, _ in labels] for name, labels in hot[0].scrapes[-1]}
+    assert {name: sorted(labels) for name, labels in served.items()} == {
+        name: sorted(same if name.startswith("conformance_gpu") else labels) for name, labels in listed.items()
+    }
+
+
 def test_what_was_throttled_is_named_beside_its_figure(hot, written):
     """Batch 32 and no other: in the table, below it, in JSON, on the page, in the summary, and to Prometheus."""
     run, folder = hot
