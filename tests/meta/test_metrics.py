@@ -34,6 +34,9 @@ FAST = "tests/meta/test_device_floors.py"
 CASE = {"model": "digits_vgg", "variant": "onnx-fp32"}
 HEAT = "CPU heat, "
 
+BATCHES = (32, 1, 64)
+"""What is timed, in this order: what is known of the last may be seen by no scrape."""
+
 
 def scraped(url):
     """Values of a scrape by name and labels; None where nothing answers. Each line has to be what Prometheus reads."""
@@ -88,8 +91,8 @@ class Run:
 def hot(pytestconfig, tmp_path_factory):
     """Run of the benchmarks of one variant, with heat while batch 32 is timed; its report's folder stands beside it."""
     folder = tmp_path_factory.mktemp("hot")
-    words = ["--benchmark-only", "tests/test_throughput.py", "-k", "digits_vgg-onnx-fp32", f"--report={folder}"]
-    words += ["-p", "tests.meta.stand_in_meters", "--metrics=127.0.0.1:0"]
+    words = [f"tests/test_throughput.py::test_throughput[digits_vgg-onnx-fp32-{batch}]" for batch in BATCHES]
+    words += ["--benchmark-only", f"--report={folder}", "-p", "tests.meta.stand_in_meters", "--metrics=127.0.0.1:0"]
     return Run(pytestconfig, *words, STAND_IN_HEAT=str(folder / "heat")), folder
 
 
@@ -108,10 +111,11 @@ def test_progress_is_seen_while_the_run_lasts(hot):
     ratios = [scrape[of("conformance_progress_ratio")] for scrape in run.scrapes]
     assert ratios == sorted(ratios)
     assert ratios[0] == 0
-    assert 0.25 in ratios
+    assert 1 / 3 in ratios
+    assert 2 / 3 in ratios
     last = run.scrapes[-1]
-    assert last[of("conformance_tests_selected")] == 4
-    assert last[of("conformance_tests_total", outcome="passed")] == 4 * ratios[-1]
+    assert last[of("conformance_tests_selected")] == len(BATCHES)
+    assert last[of("conformance_tests_total", outcome="passed")] == pytest.approx(len(BATCHES) * ratios[-1])
     assert last[of("conformance_tests_total", outcome="failed")] == 0
     assert abs(last[of("conformance_run_start_time_seconds")] - time.time()) < 600
     assert scraped(run.url) is None
@@ -124,7 +128,7 @@ def test_figures_are_served_as_soon_as_they_are_known(hot, written):
     served = {
         dict(labels)["batch"]: v for (name, labels), v in last.items() if name == "conformance_samples_per_second"
     }
-    assert len(served) >= 2
+    assert {"32", "1"} <= served.keys()
     assert all(rates[batch] == pytest.approx(value) for batch, value in served.items())
     assert 0 < last[of("conformance_usage_ratio", **CASE)] <= 1
 
@@ -165,7 +169,6 @@ def test_what_was_throttled_is_named_beside_its_figure(hot, written):
         1: [],
         32: [True],
         64: [],
-        128: [],
     }
     (what,) = throttled[32]
     assert re.search(r"digits_vgg-onnx-fp32 .* [\d,]+ (~ )?!\s+passed", run.output)
@@ -174,8 +177,7 @@ def test_what_was_throttled_is_named_beside_its_figure(hot, written):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert re.search(r"<td>32</td><td>[\d,]+( ~)? !</td>", page)
     assert len(re.findall(rf'<td class="w">{re.escape(what)}</td>', page)) >= 1
-    values = [s[of("conformance_throttled", batch="32", **CASE)] for s in run.scrapes[-1:]]
-    assert values == [1]
+    assert run.scrapes[-1][of("conformance_throttled", batch="32", **CASE)] == 1
     assert run.scrapes[-1][of("conformance_throttled", batch="1", **CASE)] == 0
 
 
