@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import stand_in_nvml
@@ -22,6 +23,7 @@ from engines.meters.process import ProcessMeter
 from engines.meters.processor import HEAT, QUOTA, Heat, Quota, cpu_stats
 from engines.meters.sampler import PERIOD_S, Sampler
 from engines.meters.series import Series
+from fixtures.metering import Metering
 from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -403,6 +405,40 @@ def test_a_missing_library_or_driver_is_a_missing_capability(nvml, error, monkey
         UnavailableError, match=r"nvidia-ml-py is not installed \(pip install -r requirements-gpu.txt\)"
     ):
         opened()
+
+
+def test_what_cannot_be_read_is_told_once_and_the_run_goes_on(nvml, monkeypatch):
+    """Of two GPUs without nvidia-ml-py one line says so, of a GPU that NVML refuses one names it; none of no GPU."""
+    told = SimpleNamespace(lines=[], write_line=lambda line, **_: told.lines.append(line))
+
+    def lines(*uuids):
+        gpus = tuple(driver.Device(uuid, "NVIDIA H200") for uuid in uuids)
+        monkeypatch.setattr(driver, "devices", lambda: gpus)
+        metering, told.lines = Metering(None), []
+        metering.sampler = metering._opened()
+        metering.pytest_terminal_summary(told)
+        assert [meter.uuid for meter, _ in metering.gpus] == [
+            u for u in uuids if u == stand_in_nvml.UUID and not missing
+        ]
+        return told.lines
+
+    missing = False
+    assert lines(stand_in_nvml.UUID) == []
+    assert lines("GPU-other", stand_in_nvml.UUID) == ["not metered: GPU 0 cannot be read: Not Found"]
+    missing = True
+    for package in ("pynvml", "psutil"):
+        monkeypatch.setitem(sys.modules, package, None)
+    without = ["processor and memory: psutil is not installed (pip install -r requirements.txt)"]
+    without.append("GPUs: nvidia-ml-py is not installed (pip install -r requirements-gpu.txt)")
+    assert lines(stand_in_nvml.UUID, "GPU-other") == [f"not metered: {line}" for line in without]
+
+    def none():
+        raise UnavailableError("there is no NVIDIA driver")
+
+    monkeypatch.setattr(driver, "devices", none)
+    metering = Metering(None)
+    metering._opened()
+    assert metering.missing == without[:1]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pynvml") is None, reason="nvidia-ml-py is not installed")
