@@ -407,6 +407,7 @@ def test_a_missing_library_or_driver_is_a_missing_capability(nvml, error, monkey
         opened()
 
 
+@PSUTIL
 def test_what_cannot_be_read_is_told_once_and_the_run_goes_on(nvml, monkeypatch):
     """Of two GPUs without nvidia-ml-py one line says so, of a GPU that NVML refuses one names it; none of no GPU."""
     told = SimpleNamespace(lines=[], write_line=lambda line, **_: told.lines.append(line))
