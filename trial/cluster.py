@@ -22,6 +22,7 @@ from engines.formats import registry
 from engines.formats.tensorrt import driver
 from engines.model import selection
 from engines.progress import live
+from engines.sharing import share_cores
 from engines.store import Store
 from trial.parts import Part, Tally, tally
 
@@ -226,6 +227,7 @@ def _chain(recipe: Recipe) -> Chain:
 
 @cache
 def _runner(recipe: Recipe, variant: Variant) -> Runner:
+    share_cores()
     return _chain(recipe).runner(variant)
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from ray_head import OPEN, ray_head
 
+from engines import sharing
 from engines.errors import DataError, RunnerError, SpecError, UnavailableError
+from engines.formats.onnx import providers
 from engines.model import selection
 from engines.store import Store
 from engines.variant import Variant
@@ -89,6 +91,28 @@ def test_the_verdict_is_that_of_one_process(chain, recipe, started, whole):
     same(chain, in_parts(chain, recipe, started, parts), whole)
     with pytest.raises(UnavailableError, match=r"needs 1 CPU, 1 GPU \(H200\), and there is CPU 2$"):
         started.tally(recipe, VARIANT, [Part(0, 32)], NOTHING, cluster.Needs(gpus=1, accelerator="H200"))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_workers_leave_the_cores_to_each_other_and_answer_the_same(chain, recipe, precision, monkeypatch):
+    """ONNX Runtime's threads do not spin in a worker, as they do in one process; every answer has the same bits."""
+    monkeypatch.setattr(sharing, "_shared", False)
+    spinning, session = [], providers.session
+
+    def opened(path, provider, chosen, options, what):
+        try:
+            spinning.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
+        except RuntimeError:  # nobody set it
+            spinning.append(None)
+        return session(path, provider, chosen, options, what)
+
+    monkeypatch.setattr(providers, "session", opened)
+    variant, inputs = Variant("onnx", precision), chain.samples.inputs
+    with chain.runner(variant) as alone, cluster._runner.__wrapped__(recipe, variant) as worker:
+        ours, theirs = alone(inputs), worker(inputs)
+    assert spinning == [None, "0"]
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
 
 
 @pytest.mark.slow

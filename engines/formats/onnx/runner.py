@@ -11,6 +11,7 @@ from engines.errors import RunnerError
 from engines.formats.onnx import providers
 from engines.formats.onnx.reference import said
 from engines.runner import Grid, Runner, check_signature, grid
+from engines.sharing import cores_are_shared
 from engines.variant import Variant
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def opened(path: Path, variant: Variant, provider: str = CPU, chosen: Mapping[st
     options.use_deterministic_compute = True
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
+    if cores_are_shared():
+        # A thread that spins while it waits keeps a core from the process that has work; answers do not hang on it.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return providers.session(path, provider, dict(chosen or {}), options, str(variant))
 
 
