@@ -8,6 +8,7 @@ from fixtures.plugins import refuse_blocked
 pytest_plugins = [
     "fixtures.parallel",
     "fixtures.live",
+    "fixtures.answers",
     "fixtures.chain",
     "fixtures.records",
     "fixtures.ledger",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from engines.errors import ConversionError, DataError, RunnerError, UnavailableError
 from engines.formats import registry
 from engines.formats.base import Job
+from engines.late import LateRunner
 from engines.model.brought import BroughtData
 from engines.model.fitting import fitting
 from engines.model.ranges import ranges
@@ -217,3 +218,12 @@ class Chain(References):
 
         with blamed(Unusable(self.spec.name, variant, OPENED), RunnerError):
             return registry.find(variant.format).open(self.spec, variant, path, batch_size, keep)
+
+    def asked_runner(self, variant: Variant) -> Runner:
+        """Runner for what may have been asked before: of a format whose engines open slowly, one that opens late."""
+        kind = registry.find(variant.format).late()
+        if kind is None:
+            return self.runner(variant)
+        if reason := registry.unavailable(variant):
+            raise UnavailableError(f"{variant}: {reason}")
+        return LateRunner(self.spec, variant, None, kind, lambda: self.runner(variant))

@@ -45,7 +45,8 @@ _log = logging.getLogger(__name__)
 ARTIFACT_NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
 """What models and artifacts may be called: each names a folder."""
 
-_ABSENT = "nothing is there"
+ABSENT = "nothing is there"
+"""What is said of an artifact that was never built."""
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "model": str,
     "name": str,
@@ -135,10 +136,14 @@ class Store:
 
         Raises ValueError for a name that is not allowed, StoreError when the store cannot be read.
         """
+        found = self.state(model, name, recipe)
+        return found if isinstance(found, Artifact) else None
+
+    def state(self, model: str, name: str, recipe: Recipe) -> Artifact | str:
+        """The valid artifact, or in words why there is none; raises as :meth:`find` does."""
         _check_names(model, name)
         with self._explained():
-            found = self._inspect(model, name, _recorded(recipe))
-        return found if isinstance(found, Artifact) else None
+            return self._inspect(model, name, _recorded(recipe))
 
     def recorded(self, model: str, name: str) -> Artifact | None:
         """The artifact whose files are what was built, whatever it was made from; None where there is none.
@@ -183,11 +188,26 @@ class Store:
                 found = self._inspect(model, name, recorded)
                 if isinstance(found, Artifact):
                     return found
-                if found == _ABSENT:
+                if found == ABSENT:
                     _log.info("building %s/%s", model, name, extra=self._extra)
                 else:
                     _log.warning("rebuilding %s/%s: %s", model, name, found, extra=self._extra)
-                return self._build(model, name, recorded, build)
+                built = self._build(model, name, recorded, build)
+                told = built.seconds, _size_text(built.size)
+                _log.info("built %s/%s in %.1f s (%s)", model, name, *told, extra=self._extra)
+                return built
+
+    def put(self, model: str, name: str, recipe: Recipe, build: Build) -> Artifact:
+        """A new artifact in place of whatever is there, without a word; raises as :meth:`get` does."""
+        _check_names(model, name)
+        with self._explained(), self._locked(model, name):
+            return self._build(model, name, _recorded(recipe), build)
+
+    def remove(self, model: str, name: str) -> None:
+        """Remove an artifact, valid or not, if it is there; raises as :meth:`find` does."""
+        _check_names(model, name)
+        with self._explained(), self._locked(model, name):
+            _discard(self.root / model / name)
 
     def _inspect(self, model: str, name: str, recipe: Mapping[str, Any] | None) -> Artifact | str:
         """The artifact when it is valid, else the reason why it is not."""
@@ -195,7 +215,7 @@ class Store:
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return f"{RECORD} is missing" if folder.exists() else _ABSENT
+            return f"{RECORD} is missing" if folder.exists() else ABSENT
         except (ValueError, IsADirectoryError):
             return f"{RECORD} is not readable JSON"
         flaws = itertools.chain(
@@ -266,9 +286,7 @@ class Store:
         finally:
             _discard(partial)
         _discard(stale)
-        artifact = Artifact(folder, record)
-        _log.info("built %s/%s in %.1f s (%s)", model, name, seconds, _size_text(artifact.size), extra=self._extra)
-        return artifact
+        return Artifact(folder, record)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -20,8 +20,7 @@ def check(chain, runner, count, answers, judge_outputs, record, agrees_in_parts)
         record(result)
         conclude(chain, runner, result)
         return
-    samples, actual = answers(count)
-    reference = chain.reference(f"accuracy-{count}", samples.inputs)
+    samples, actual, reference = answers(count)
     result, notes = None, []
     if not structural_problems(name, actual.get(name), reference[name]):
         result = measure_accuracy(actual[name], reference[name], samples.labels, runner.variant.precision)
@@ -55,27 +54,27 @@ def label_count(chain):
     return chain.dataset.test_count
 
 
-def test_the_model_is_as_accurate_as_it_was_trained_to_be(model, label_count, chain):
+def test_the_model_is_as_accurate_as_it_was_trained_to_be(model, label_count, chain, shared):
     """The SavedModel of a bundled architecture reaches the accuracy that its training asked for."""
     if chain.spec.training is None:
         pytest.skip(f"{model} was trained elsewhere: nothing says what to expect")
-    samples = chain.dataset.test(min(QUICK, label_count))
-    reference = chain.reference(f"accuracy-{len(samples)}", samples.inputs)[chain.spec.probabilities.name]
-    assert (reference.argmax(axis=1) == samples.labels).mean() >= chain.spec.training.accuracy
+    count = min(QUICK, label_count)
+    reference = shared.first_reference(count)[chain.spec.probabilities.name]
+    assert (reference.argmax(axis=1) == shared.first(count).labels).mean() >= chain.spec.training.accuracy
 
 
 def test_accuracy_is_kept_and_better_than_chance(
-    label_count, chain, runner, answers, judge_outputs, record, agrees_in_parts
+    label_count, chain, asked, answers, judge_outputs, record, agrees_in_parts
 ):
     """On up to 1,000 labelled samples the variant loses no more than its precision may, and does not merely guess."""
-    check(chain, runner, min(QUICK, label_count), answers, judge_outputs, record, agrees_in_parts)
+    check(chain, asked, min(QUICK, label_count), answers, judge_outputs, record, agrees_in_parts)
 
 
 @pytest.mark.slow
 def test_accuracy_is_kept_on_all_labelled_samples(
-    label_count, chain, runner, answers, judge_outputs, record, agrees_in_parts
+    label_count, chain, asked, answers, judge_outputs, record, agrees_in_parts
 ):
     """The same on every labelled sample there is, such as the 10,000 test images of CIFAR-10."""
     if label_count <= QUICK:
         pytest.skip("the quick test has all labelled samples already")
-    check(chain, runner, label_count, answers, judge_outputs, record, agrees_in_parts)
+    check(chain, asked, label_count, answers, judge_outputs, record, agrees_in_parts)

@@ -60,9 +60,9 @@ def test_the_reference_tells_samples_apart(model, chain, reference, contrast):
             )
 
 
-def test_signature_is_that_of_the_model(spec, runner, samples):
+def test_signature_is_that_of_the_model(spec, asked, samples):
     """Outputs have the names, shapes and dtypes of the model, for one sample and for several."""
-    for count, one in product(sorted({1, min(3, len(samples))}), (runner, *runner.beside)):
+    for count, one in product(sorted({1, min(3, len(samples))}), (asked, *asked.beside)):
         outputs = one(samples.take(0, count).inputs)
         assert {name: (a.shape, a.dtype) for name, a in outputs.items()} == {
             o.name: (spec.concrete_shape(o, count), np.dtype(o.dtype)) for o in spec.outputs
@@ -89,19 +89,17 @@ def test_agrees_with_the_reference_on_samples(samples, reference, judge, resized
         judge(inputs, outputs, RESIZED)
 
 
-def test_agrees_with_the_reference_on_more_samples(chain, runner, samples, answers, judge_outputs, agrees_in_parts):
+def test_agrees_with_the_reference_on_more_samples(chain, asked, samples, answers, judge_outputs, agrees_in_parts):
     """The same on up to 1,000 samples: what is wrong from the second hundred on is wrong, too."""
-    agrees_on(
-        min(QUICK, chain.dataset.test_count), len(samples), chain, runner, answers, judge_outputs, agrees_in_parts
-    )
+    agrees_on(min(QUICK, chain.dataset.test_count), len(samples), chain, asked, answers, judge_outputs, agrees_in_parts)
 
 
 @pytest.mark.slow
-def test_agrees_with_the_reference_on_all_samples(chain, runner, answers, judge_outputs, agrees_in_parts):
+def test_agrees_with_the_reference_on_all_samples(chain, asked, answers, judge_outputs, agrees_in_parts):
     """The same on all samples that there are, where no test of accuracy compares them."""
     if chain.dataset.labelled and chain.spec.probabilities is not None:
         pytest.skip("they have labels: the accuracy tests compare them")
-    agrees_on(chain.dataset.test_count, QUICK, chain, runner, answers, judge_outputs, agrees_in_parts)
+    agrees_on(chain.dataset.test_count, QUICK, chain, asked, answers, judge_outputs, agrees_in_parts)
 
 
 def agrees_on(count, others, chain, runner, answers, judge_outputs, agrees_in_parts):
@@ -110,8 +108,7 @@ def agrees_on(count, others, chain, runner, answers, judge_outputs, agrees_in_pa
         pytest.skip(f"there are {chain.dataset.test_count} samples, which another test has")
     if agrees_in_parts(count) is not None:
         return
-    drawn, actual = answers(count)
-    judge_outputs(runner, drawn, actual, chain.reference(f"accuracy-{count}", drawn.inputs), MORE_SAMPLES)
+    judge_outputs(runner, *answers(count), MORE_SAMPLES)
 
 
 def test_agrees_with_the_reference_on_contrast(contrast, judge):
@@ -132,7 +129,7 @@ def test_answers_survive_what_fp16_cannot_hold(samples, contrast, survives_fp16)
 
 
 @given(data=st.data())
-def test_agrees_with_the_reference_on_drawn_inputs(data, chain, variant, reference_runner, judge):
+def test_agrees_with_the_reference_on_drawn_inputs(data, chain, variant, asked_reference, judge):
     """On inputs that Hypothesis draws within the model's range the outputs are the SavedModel's."""
     inputs = data.draw(model_inputs(chain.spec, chain.ranges))
-    judge(*answered(reference_runner, inputs, chain.ranges, variant.precision), "drawn")
+    judge(*answered(asked_reference, inputs, chain.ranges, variant.precision), "drawn")

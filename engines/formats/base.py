@@ -252,6 +252,14 @@ class Format(abc.ABC):
         Raises RunnerError where the file cannot be run.
         """
 
+    def late(self) -> type[Runner] | None:
+        """Class of its runners where opening one takes seconds, so that it waits until it has to run; else None."""
+        return None
+
+    def stores_answers(self, spec: ModelSpec) -> bool:
+        """Whether answers to a model may be stored: as it is run, they have the same bits in every process."""
+        return False
+
     def inside(self, spec: ModelSpec, variant: Variant, path: Path) -> Inside | None:
         """Engine that gives the tensors between its layers, too; None for a kind of engine that shows none.
 

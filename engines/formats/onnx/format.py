@@ -110,6 +110,10 @@ class OnnxFormat(Format):
         (provider,) = providers.OPTION.values(spec)
         return OnnxRunner(spec, variant, path, batch_size, provider)
 
+    def stores_answers(self, spec: ModelSpec) -> bool:
+        """Whether it runs on the CPU: on a GPU kernels are chosen by what takes the shortest time."""
+        return providers.OPTION.values(spec) == (providers.CPU,)
+
     def inside(self, spec: ModelSpec, variant: Variant, path: Path) -> Inside | None:
         """The file with all of its tensors made outputs."""
         from engines.formats.onnx.inside import OnnxInside

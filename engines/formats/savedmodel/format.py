@@ -62,6 +62,16 @@ class SavedModelFormat(Format):
 
         return SavedModelRunner(spec, path, batch_size)
 
+    def late(self) -> type[Runner]:
+        """Class of its runner: TensorFlow takes seconds to import."""
+        from engines.formats.savedmodel.runner import SavedModelRunner
+
+        return SavedModelRunner
+
+    def stores_answers(self, spec: ModelSpec) -> bool:
+        """True: TensorFlow chooses its kernels by the processor and by variables alone."""
+        return True
+
     def reference(self, spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs of the signature, called without any runner."""
         from engines.formats.savedmodel.reference import reference_outputs

@@ -74,6 +74,10 @@ class TFLiteFormat(Format):
         runner.beside = (TFLiteRunner(spec, variant, path, batch_size, built_in=True),)
         return runner
 
+    def stores_answers(self, spec: ModelSpec) -> bool:
+        """True: LiteRT chooses its kernels by the processor alone."""
+        return True
+
     def inside(self, spec: ModelSpec, variant: Variant, path: Path) -> Inside | None:
         """The file as LiteRT's built-in kernels run it, which keep every tensor."""
         from engines.formats.tflite.inside import TFLiteInside

@@ -1,0 +1,85 @@
+"""What one engine answered to batches in one place of a run, kept from run to run: no verdict is in it.
+
+A book is an artifact of the store. It counts as long as its recipe holds, and every file is what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from engines.store import ABSENT, Artifact, Recipe, Store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Outputs = Mapping[str, NDArray[Any]]
+
+FILE, BATCHES, NAMES = "answers.npz", "batches", "outputs"
+
+PREFIX = "answers-"
+"""What names of these artifacts begin with."""
+
+KEPT = "biufc"
+"""The kinds of dtypes that a file gives back as they were."""
+
+
+class Book:
+    """Answers by the hash of their batch, of one engine and one place that asks.
+
+    ``lacking`` says why what was stored does not count; it is empty where it does, or where nothing was stored. What is
+    written in the end is what was asked this time, and nothing else: a book grows no larger than what is asked.
+    """
+
+    def __init__(self, store: Store, model: str, name: str, recipe: Recipe, *, fresh: bool = False) -> None:
+        self.store, self.model, self.name, self.recipe = store, model, name, recipe
+        self._asked: dict[str, Outputs] = {}
+        self._found, self._arrays = self._read(fresh)
+        self._new = False
+
+    def _read(self, fresh: bool) -> tuple[dict[str, int], Any]:
+        self.lacking = ""
+        if fresh:
+            return {}, None
+        found = self.store.state(self.model, self.name, self.recipe)
+        if not isinstance(found, Artifact):
+            self.lacking = "" if found == ABSENT else found
+            return {}, None
+        self._names = list(found.details[NAMES])
+        return {key: at for at, key in enumerate(found.details[BATCHES])}, np.load(found.file(FILE))
+
+    def get(self, key: str) -> Outputs | None:
+        """Stored answers to a batch; None where there are none."""
+        if (at := self._found.get(key)) is None:
+            return None
+        return {name: self._arrays[f"{at}-{number}"] for number, name in enumerate(self._names)}
+
+    def forget(self) -> None:
+        """Have nothing that was stored count."""
+        self._found = {}
+
+    def keep(self, key: str, outputs: Outputs) -> None:
+        """Take down the answers to a batch that was asked, wherever they come from."""
+        self._new |= key not in self._found
+        self._asked[key] = outputs
+
+    def close(self) -> None:
+        """Write what was asked, where any of it was not stored; raises StoreError where the store cannot be written."""
+        if self._arrays is not None:
+            self._arrays.close()
+        kept = all(array.dtype.kind in KEPT for outputs in self._asked.values() for array in outputs.values())
+        if self._new and kept:
+            self.store.put(self.model, self.name, self.recipe, self._write)
+
+    def _write(self, folder: Path) -> Mapping[str, Any]:
+        names = list(next(iter(self._asked.values())))
+        arrays = {
+            f"{at}-{number}": outputs[name]
+            for at, outputs in enumerate(self._asked.values())
+            for number, name in enumerate(names)
+        }
+        np.savez(folder / FILE, **dict[str, Any](arrays))
+        return {NAMES: names, BATCHES: list(self._asked)}
