@@ -20,6 +20,7 @@ from engines.late import LateRunner
 from engines.model.samples import content_hash
 from engines.outputs import joined, taken
 from engines.runner import Runner
+from engines.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,7 +85,8 @@ class AskedRunner(Runner):
 
     Where the engine no longer answers what its book says, ``forget`` removes all that is stored of it, and ``differs``
     is told in a sentence. Raises as the engine does, and StaleAnswersError where that comes too late: stored answers
-    were given before. ``chance`` gives numbers from 0 to 1.
+    were given before. ``chance`` gives numbers from 0 to 1. ``threads`` is how many copies of an engine that uses one
+    core may run side by side; whoever closes it closes these.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class AskedRunner(Runner):
         super().__init__(engine.spec, engine.variant, engine.batch_size)
         self.engine, self.book, self.tally = engine, book, tally
         self.way, self.settings, self.grids, self.steps = engine.way, engine.settings, engine.grids, engine.steps
+        self.threads = 1
+        self._copies: list[Runner] = []
         self._remembered, self._differs, self._forget, self._chance = remembered, differs, forget, chance
 
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -115,7 +119,7 @@ class AskedRunner(Runner):
         for start, stop in _runs([key not in known for key in keys]):
             rows = slice(start * self.batch_size, stop * self.batch_size)
             given = {name: array[rows] for name, array in inputs.items()}
-            outputs = self.engine(given)
+            outputs = self._answered(given)
             if not self._whole(outputs, len(next(iter(given.values())))):
                 return outputs if len(keys) == stop - start else self.engine(inputs)
             for at in range(start, stop):
@@ -125,6 +129,20 @@ class AskedRunner(Runner):
         for key, batch in zip(keys, batches, strict=True):
             self._take_down(key, known[key], len(next(iter(batch.values()))))
         return joined(self.spec, [known[key].outputs for key in keys], f"{self.variant} of {self.spec.name}")
+
+    def _answered(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """The engine's answers; those to many batches by copies of it side by side, where it uses one core alone."""
+        count = len(next(iter(inputs.values())))
+        if count <= self.threads * self.batch_size:
+            return self.engine(inputs)
+        while len(self._copies) < self.threads - 1 and (copy := self.engine.copied()) is not None:
+            self._copies.append(copy)
+        if not self._copies:
+            return self.engine(inputs)
+        parts = side_by_side([self.engine, *self._copies], inputs)
+        if any(part.keys() != {o.name for o in self.spec.outputs} for part in parts):
+            return self.engine(inputs)
+        return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
 
     def _whole(self, outputs: Outputs, count: int) -> bool:
         """Whether there is an answer to each sample; what is not is judged as it is, and not remembered."""
@@ -180,7 +198,9 @@ class AskedRunner(Runner):
         return self.engine(inputs)
 
     def _release(self) -> None:
-        """Nothing: the engine is somebody else's, and the book is closed by whoever opened it."""
+        # The engine itself is somebody else's.
+        for copy in self._copies:
+            copy.close()
 
 
 def _runs(which: Sequence[bool]) -> Iterator[tuple[int, int]]:

@@ -38,12 +38,17 @@ def machine() -> dict[str, str]:
     """
     return {
         "processor": _processor(CPUINFO, CACHES),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        "cores": str(cores()),
         "system": f"{platform.system()} {platform.machine()} {'-'.join(platform.libc_ver())}",
         "python": f"{sys.implementation.name} {platform.python_version()}",
         "denormals": denormals(),
         "variables": STARTED,
     }
+
+
+def cores() -> int:
+    """Logical CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

@@ -85,6 +85,10 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         parts = self._run_all(self._batches(inputs, count))
         return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
 
+    def copied(self) -> Runner | None:
+        """Another runner of the same engine, for another thread; None where one alone uses all cores."""
+        return None
+
     def _run_all(self, batches: Iterator[dict[str, NDArray[Any]]]) -> list[dict[str, NDArray[Any]]]:
         """Outputs of each batch, in order: one after the other, unless an engine takes several at once."""
         return [self._run(batch) for batch in batches]

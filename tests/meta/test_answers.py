@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,6 +29,7 @@ from engines.formats import registry
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.tflite.runner import TFLiteRunner
 from engines.late import LateRunner
+from engines.side_by_side import side_by_side
 from engines.store import Recipe, Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
@@ -149,6 +151,7 @@ def test_an_edited_engine_is_run(tmp_path, digits, images):
         assert counted == (0, 70)
         assert different(outputs, after(images)) is None
     assert different(outputs, first)
+    assert runs.told == [], "no batch was run to find that out"
 
 
 def a_bit(inputs):
@@ -174,6 +177,7 @@ def test_another_input_is_run(runs, onnx, images, change, left):
     outputs, (stored, _) = runs.run(onnx, changed)
     assert stored == left
     assert different(outputs, onnx(changed)) is None
+    assert runs.told == []
 
 
 CPUINFO = "vendor_id\t: AuthenticAMD\nmodel name\t: EPYC\nflags\t\t: fpu avx2{more}\n\n"
@@ -265,6 +269,7 @@ def test_another_setting_of_the_runner_counts(runs, tflite, digits, images, sett
         outputs, counted = runs.run(other, images)
         assert counted == (0, 70)
         assert different(outputs, other(images)) is None
+    assert runs.told == []
 
 
 def test_options_signature_and_model_count(digits, onnx):
@@ -507,3 +512,53 @@ def test_a_second_run_takes_its_answers_from_the_store(tmp_path, pytestconfig):
     assert first["stored"] == fresh["stored"] == second["run"] == 0
     assert first["run"] == fresh["run"] == second["stored"] > 500
     assert judged == again == anew
+
+
+def test_an_engine_on_one_thread_runs_side_by_side_with_copies_of_itself(runs, digits, images, monkeypatch):
+    """Many samples are run by as many interpreters as there are threads, in the batches that one alone makes."""
+    ran = []
+    real = TFLiteRunner._run
+
+    def noted(self, inputs):
+        ran.append((id(self), threading.get_ident(), len(inputs["input_1"])))
+        return real(self, inputs)
+
+    monkeypatch.setattr(TFLiteRunner, "_run", noted)
+    many = {"input_1": np.concatenate([images["input_1"]] * 5)}
+    for built_in in (False, True):
+        with TFLiteRunner(digits.spec, TFLITE, digits.file(TFLITE), built_in=built_in) as engine:
+            expected = engine(many)
+            ran.clear()
+            with runs.asked(engine, fresh=True) as asked:
+                asked.threads = 3
+                outputs = asked(many)
+            assert different(outputs, expected) is None
+            assert len({runner for runner, _, _ in ran}) == 3
+            assert sorted(count for _, _, count in ran) == [350 % 32] + [32] * (350 // 32)
+            assert id(engine) in {runner for runner, _, _ in ran}
+            assert not engine._closed, "it is somebody else's"
+
+
+def test_few_samples_and_engines_on_all_cores_run_alone(digits, tflite, onnx, images):
+    """ONNX Runtime has threads of its own, as LiteRT has where it was told so; a batch for each is no work to share."""
+    assert onnx.copied() is None
+    with TFLiteRunner(digits.spec, TFLITE, digits.file(TFLITE), threads=2) as threaded:
+        assert threaded.copied() is None
+    with tflite.copied() as copy:
+        assert copy is not tflite
+        assert (copy.settings, copy.way, copy.batch_size) == (tflite.settings, tflite.way, tflite.batch_size)
+        assert different(copy(images), tflite(images)) is None
+
+
+def test_what_fails_on_one_of_several_threads_fails(tflite, images, monkeypatch):
+    """An engine that stops at one batch stops the call, as it does alone."""
+    real = TFLiteRunner._run
+
+    def stops(self, inputs):
+        if len(inputs["input_1"]) < 32:
+            raise RunnerError("a batch of 6 is too much")
+        return real(self, inputs)
+
+    monkeypatch.setattr(TFLiteRunner, "_run", stops)
+    with tflite.copied() as copy, pytest.raises(RunnerError, match="a batch of 6 is too much"):
+        side_by_side([tflite, copy], images)

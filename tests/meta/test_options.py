@@ -106,7 +106,7 @@ def test_a_path_of_the_environment_is_taken(installed, tmp_path):
 def test_every_option_with_a_value_takes_it_behind_a_space(tmp_path):
     """Each option of ours, one of every format included, is joined to its value; a switch and a test are not."""
     assert {f"--{name}" for name in bringable()} <= set(options())
-    switches = {"--download", "--locate"}
+    switches = {"--download", "--locate", "--fresh"}
     for name in options():
         given = ["-m", "x", name, str(tmp_path), "--strict", "tests"]
         expected = given if name in switches else ["-m", "x", f"{name}={tmp_path}", "--strict", "tests"]

@@ -26,7 +26,7 @@ class Counting:
         self.calls = []
 
     @contextmanager
-    def runner(self, variant):
+    def asked_runner(self, variant):
         """Open something, and close it."""
         self.calls.append(f"open {variant}")
         yield object()

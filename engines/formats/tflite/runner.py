@@ -54,6 +54,7 @@ class TFLiteRunner(Runner):
 
         kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if built_in else OpResolverType.AUTO
         self.way = BUILT_IN if built_in else ""
+        self._path, self._threads, self._built_in, self._keeps = path, threads, built_in, keeps
 
         try:
             self._interpreter = Interpreter(
@@ -97,6 +98,13 @@ class TFLiteRunner(Runner):
         self.steps = {item.name: float(tensor.scale) for item, tensor in stepped.items()}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.settings = {"threads": str(threads or "LiteRT's choice"), "kernels": "built in" if built_in else "XNNPACK"}
+
+    def copied(self) -> TFLiteRunner | None:
+        """Another interpreter of the file, where this one runs on one thread."""
+        if self._threads not in {None, 1}:
+            return None
+        made = self._path, self.batch_size, self._threads
+        return TFLiteRunner(self.spec, self.variant, *made, built_in=self._built_in, keeps=self._keeps)
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         feeds = {self._names.inputs[name]: array for name, array in inputs.items()}
