@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from commands import (
+    bench,
     build,
     check_csv,
     command,
@@ -36,6 +37,7 @@ MODULES = (
     merge,
     device,
     cross_version,
+    bench,
 )
 COMMANDS = tuple(module.COMMAND for module in MODULES)
 
