@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from engines.book import Book
+from engines.book import MOST_BYTES, Book, size
 from engines.errors import RunnerError
 from engines.late import LateRunner
 from engines.model.samples import content_hash
@@ -66,10 +66,9 @@ class Remembered:
 
     def add(self, key: str, answer: Answer) -> None:
         """Remember an answer, while there is room for it."""
-        size = sum(array.nbytes for array in answer.outputs.values())
-        if size <= self.room and key not in self.batches:
+        if key not in self.batches and size(answer.outputs) <= self.room:
             self.batches[key] = answer
-            self.room -= size
+            self.room -= size(answer.outputs)
 
 
 @dataclass
@@ -120,7 +119,10 @@ class AskedRunner(Runner):
             rows = slice(start * self.batch_size, stop * self.batch_size)
             given = {name: array[rows] for name, array in inputs.items()}
             outputs = self._answered(given)
-            if not self._whole(outputs, len(next(iter(given.values())))):
+            count = len(next(iter(given.values())))
+            if size(outputs) > MOST_BYTES or not self._whole(outputs, count):
+                # Too much to be held twice, or to be judged as it is: no batch of it is remembered.
+                self.tally.run += count
                 return outputs if len(keys) == stop - start else self.engine(inputs)
             for at in range(start, stop):
                 cut = slice((at - start) * self.batch_size, (at - start + 1) * self.batch_size)

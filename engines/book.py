@@ -26,6 +26,9 @@ PREFIX = "answers-"
 KEPT = "biufc"
 """The kinds of dtypes that a file gives back as they were."""
 
+MOST_BYTES = 1 << 26
+"""A book of more is not kept: to read it takes as long as to run a small engine, and each place that asks has one."""
+
 
 class Book:
     """Answers by the hash of their batch, of one engine and one place that asks.
@@ -37,6 +40,7 @@ class Book:
     def __init__(self, store: Store, model: str, name: str, recipe: Recipe, *, fresh: bool = False) -> None:
         self.store, self.model, self.name, self.recipe = store, model, name, recipe
         self._asked: dict[str, Outputs] = {}
+        self._room = MOST_BYTES
         self._found, self._arrays = self._read(fresh)
         self._new = False
 
@@ -62,16 +66,20 @@ class Book:
         self._found = {}
 
     def keep(self, key: str, outputs: Outputs) -> None:
-        """Take down the answers to a batch that was asked, wherever they come from."""
+        """Take down the answers to a batch that was asked, wherever they come from; nothing once they are too many."""
         self._new |= key not in self._found
-        self._asked[key] = outputs
+        if key not in self._asked:
+            self._room -= size(outputs)
+            self._asked[key] = outputs
+        if self._room < 0:
+            self._asked.clear()
 
     def close(self) -> None:
         """Write what was asked, where any of it was not stored; raises StoreError where the store cannot be written."""
         if self._arrays is not None:
             self._arrays.close()
         kept = all(array.dtype.kind in KEPT for outputs in self._asked.values() for array in outputs.values())
-        if self._new and kept:
+        if self._new and self._asked and kept:
             self.store.put(self.model, self.name, self.recipe, self._write)
 
     def _write(self, folder: Path) -> Mapping[str, Any]:
@@ -83,3 +91,8 @@ class Book:
         }
         np.savez(folder / FILE, **dict[str, Any](arrays))
         return {NAMES: names, BATCHES: list(self._asked)}
+
+
+def size(outputs: Outputs) -> int:
+    """Bytes of all outputs."""
+    return sum(array.nbytes for array in outputs.values())

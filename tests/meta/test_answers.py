@@ -20,8 +20,9 @@ import pytest
 
 from conformance.compare import Grid
 from conformance.report.document import schema
+from engines import asking, machine
+from engines import book as books
 from engines import identity as identities
-from engines import machine
 from engines.asking import AskedRunner, Remembered, StaleAnswersError, Tally, different
 from engines.book import FILE, Book
 from engines.errors import RunnerError
@@ -406,6 +407,22 @@ def test_a_book_holds_what_was_asked_last_and_no_more(runs, onnx, images):
     runs.run(onnx, few)
     assert runs.run(onnx, few)[1] == (8, 0)
     assert runs.run(onnx, images)[1] == (0, 70)
+
+
+def test_answers_that_are_too_many_are_not_kept(runs, onnx, images, monkeypatch):
+    """Of an engine with huge outputs nothing is held twice, nor written: it is run again, and answers the same."""
+    monkeypatch.setattr(asking, "MOST_BYTES", 70 * 10 * 4 - 1)
+    outputs, counted = runs.run(onnx, images)
+    assert counted == (0, 70)
+    assert different(outputs, onnx(images)) is None
+    assert runs.store.names("digits_vgg") == ()
+    monkeypatch.setattr(asking, "MOST_BYTES", 1 << 26)
+    monkeypatch.setattr(books, "MOST_BYTES", 70 * 10 * 4 - 1)
+    assert runs.run(onnx, images)[1] == (0, 70)
+    assert runs.store.names("digits_vgg") == ()
+    monkeypatch.setattr(books, "MOST_BYTES", 70 * 10 * 4)
+    runs.run(onnx, images)
+    assert runs.run(onnx, images)[1] == (70, 0)
 
 
 def _write(folder, number, ready):
