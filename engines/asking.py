@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from engines.book import MOST_BYTES, Book, size
-from engines.errors import RunnerError
+from engines.errors import EngineError
 from engines.late import LateRunner
 from engines.model.samples import content_hash
 from engines.outputs import joined, taken
@@ -39,8 +39,11 @@ MEMORY_BYTES = 1 << 24
 """How much is remembered of what one engine answered in a run; what is beyond that is run again."""
 
 
-class StaleAnswersError(RunnerError):
-    """A runtime no longer gives what it has answered, and tests before were judged by that."""
+class StaleAnswersError(EngineError):
+    """A runtime no longer gives what it has answered, and tests before were judged by that.
+
+    It is no RunnerError: that an engine stops at some inputs may be no fault of its own, and this always is one.
+    """
 
 
 class Answer(NamedTuple):

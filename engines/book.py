@@ -41,25 +41,25 @@ class Book:
         self.store, self.model, self.name, self.recipe = store, model, name, recipe
         self._asked: dict[str, Outputs] = {}
         self._room = MOST_BYTES
-        self._found, self._arrays = self._read(fresh)
-        self._new = False
+        self.lacking, self._new = "", False
+        self._found = {} if fresh else self._read()
 
-    def _read(self, fresh: bool) -> tuple[dict[str, int], Any]:
-        self.lacking = ""
-        if fresh:
-            return {}, None
+    def _read(self) -> dict[str, Outputs]:
+        """What is stored and counts."""
         found = self.store.state(self.model, self.name, self.recipe)
         if not isinstance(found, Artifact):
             self.lacking = "" if found == ABSENT else found
-            return {}, None
-        self._names = list(found.details[NAMES])
-        return {key: at for at, key in enumerate(found.details[BATCHES])}, np.load(found.file(FILE))
+            return {}
+        names, batches = found.details[NAMES], found.details[BATCHES]
+        with np.load(found.file(FILE)) as arrays:
+            return {
+                key: {name: arrays[f"{at}-{number}"] for number, name in enumerate(names)}
+                for at, key in enumerate(batches)
+            }
 
     def get(self, key: str) -> Outputs | None:
         """Stored answers to a batch; None where there are none."""
-        if (at := self._found.get(key)) is None:
-            return None
-        return {name: self._arrays[f"{at}-{number}"] for number, name in enumerate(self._names)}
+        return self._found.get(key)
 
     def forget(self) -> None:
         """Have nothing that was stored count."""
@@ -76,8 +76,6 @@ class Book:
 
     def close(self) -> None:
         """Write what was asked, where any of it was not stored; raises StoreError where the store cannot be written."""
-        if self._arrays is not None:
-            self._arrays.close()
         kept = all(array.dtype.kind in KEPT for outputs in self._asked.values() for array in outputs.values())
         if self._new and self._asked and kept:
             self.store.put(self.model, self.name, self.recipe, self._write)
