@@ -5,6 +5,8 @@ A book is an artifact of the store. It counts as long as its recipe holds, and e
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,8 +52,16 @@ class Book:
         if not isinstance(found, Artifact):
             self.lacking = "" if found == ABSENT else found
             return {}
+        try:
+            content = found.file(FILE).read_bytes()
+        except FileNotFoundError:
+            content = b""
+        # Another run may have put its own in this place since: the record that is at hand says nothing of that.
+        if hashlib.sha256(content).hexdigest() != found.record["files"][FILE]["sha256"]:
+            self.lacking = f"{FILE} was written by another run meanwhile"
+            return {}
         names, batches = found.details[NAMES], found.details[BATCHES]
-        with np.load(found.file(FILE)) as arrays:
+        with np.load(io.BytesIO(content)) as arrays:
             return {
                 key: {name: arrays[f"{at}-{number}"] for number, name in enumerate(names)}
                 for at, key in enumerate(batches)

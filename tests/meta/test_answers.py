@@ -450,6 +450,27 @@ def test_two_processes_write_one_answer_after_the_other(tmp_path):
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["answers-x.place"]
 
 
+@pytest.mark.parametrize("content", [b"another run's", None])
+def test_a_book_that_another_run_replaces_while_it_is_read_is_not_taken(runs, onnx, images, monkeypatch, content):
+    """Its record is of other answers than its file then: none of them counts, and the engine is run."""
+    runs.run(onnx, images)
+    real = Store.state
+
+    def replaced(self, model, name, recipe):
+        found = real(self, model, name, recipe)
+        path = found.folder / FILE
+        path.unlink()
+        if content:
+            path.write_bytes(content)
+        return found
+
+    monkeypatch.setattr(Store, "state", replaced)
+    asked = runs.asked(onnx)
+    assert "by another run meanwhile" in asked.book.lacking
+    assert different(asked(images), onnx(images)) is None
+    assert asked.tally.run == 70
+
+
 class Refuses(OnnxRunner):
     """An engine that fails on each batch but the first."""
 
