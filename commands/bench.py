@@ -175,8 +175,13 @@ def placed(page: str, text: str) -> str:
     return before + text + after
 
 
-def bench(root: Path, against: str, tasks: Sequence[Task], turns: int, folder: Path) -> str:
-    """Section on what the tasks take in a checkout as it is, beside a revision; raises EngineError."""
+def bench(
+    root: Path, against: str, tasks: Sequence[Task], turns: int, folder: Path, artifacts: Path | None = None
+) -> str:
+    """Section on what the tasks take in a checkout as it is, beside a revision; raises EngineError.
+
+    ``artifacts`` is a folder that both begin with a copy of; without it the runs that fill build everything.
+    """
     for task in tasks:
         if task.needs and not os.environ.get(task.needs):
             raise EngineError(f"{task.name}: {task.needs} is not set; set it, or leave {task.name} out by --only")
@@ -185,12 +190,18 @@ def bench(root: Path, against: str, tasks: Sequence[Task], turns: int, folder: P
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     with checked_out(root, against, folder / "tree") as tree:
         this, other = Side(root, folder / "this"), Side(tree, folder / "other")
+        if artifacts is not None:
+            for copy in (side.folder / task.name for side in (this, other) for task in tasks):
+                shutil.copytree(artifacts, copy)
         in_turns((this, other), tasks, turns, environment)
     return section(table(this, other, tasks), names[0] + changed, names[1], turns)
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", required=True, metavar="REV", help="the commit that this checkout is run beside")
+    parser.add_argument(
+        "--artifacts", type=Path, metavar="DIR", help="a filled folder, which both begin with a copy of (default: none)"
+    )
     parser.add_argument("--turns", type=int, default=7, metavar="N", help="runs of each (default: %(default)s)")
     parser.add_argument(
         "--only",
@@ -210,7 +221,9 @@ def _work(options: argparse.Namespace, call: Call) -> None:
     page = ROOT / PAGE
     placed(page.read_text(encoding="utf-8"), "")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        text = bench(ROOT, options.against, [TASKS[name] for name in names], options.turns, Path(folder))
+        text = bench(
+            ROOT, options.against, [TASKS[name] for name in names], options.turns, Path(folder), options.artifacts
+        )
     page.write_text(placed(page.read_text(encoding="utf-8"), text), encoding="utf-8")
     print(text)
 

@@ -51,6 +51,19 @@ def test_both_commits_are_run_in_turns(repository, tmp_path):
     assert bench.git(root, "worktree", "list").count("\n") == 0
 
 
+def test_both_may_begin_with_a_filled_folder(repository, tmp_path):
+    """Each gets a copy of its own: what one of them writes there is not in the other's way."""
+    root, _, before = repository
+    (tmp_path / "filled" / "model").mkdir(parents=True)
+    code = "from pathlib import Path\ndef test_it(pytestconfig):\n"
+    commit(root, f"{code}    (Path(pytestconfig.getoption('--artifacts')) / 'model').rmdir()\n")
+    with pytest.raises(EngineError, match=r"ended with 1"):
+        bench.bench(root, before, [bench.Task("it", ("test_it.py",))], 1, tmp_path / "work", tmp_path / "filled")
+    assert (tmp_path / "filled" / "model").is_dir()
+    assert not (tmp_path / "work" / "this" / "it" / "model").exists()
+    assert (tmp_path / "work" / "other" / "it" / "model").is_dir()
+
+
 def test_a_run_that_fails_ends_the_measurement(repository, tmp_path):
     """What failed is no time: the error names the tree, the command and the last line."""
     root, before, _ = repository
