@@ -9,6 +9,7 @@ from pathlib import Path
 from commands.command import Call, Command, told
 from engines.model import options as chosen
 from engines.model.derive import derive_onnx, derive_spec
+from engines.model.paths import is_file
 from engines.model.spec import SIGNATURE
 from engines.model.written import written
 
@@ -25,7 +26,7 @@ def describe(
     ``precisions`` and ``kinds`` are texts as the options of those names take them. Raises SpecError where it cannot be
     described, DataError where the samples cannot be read.
     """
-    spec = derive_onnx(path, samples) if path.is_file() else derive_spec(path, samples, signature)
+    spec = derive_onnx(path, samples) if is_file(path) else derive_spec(path, samples, signature)
     spec = chosen.with_precisions(chosen.with_kinds(spec, kinds), precisions)
     shown = "" if samples is None else f" and {samples}"
     use = f"pytest --model=THIS.toml --samples={samples or 'FILE.npz'}"

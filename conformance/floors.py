@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from conformance.shown import shown
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -76,21 +78,23 @@ def parse_floor(content: Mapping[str, Any], model: str, source: str) -> Floor:
     for key, kind in _KEYS.items():
         if not isinstance(content.get(key), kind) or isinstance(content.get(key), bool):
             raise FloorError(
-                f"{source}: floors.{key} is {content.get(key)!r}; allowed: {getattr(kind, '__name__', 'number')}"
+                f"{source}: floors.{key} is {shown(content.get(key))}; allowed: {getattr(kind, '__name__', 'number')}"
             )
     if unknown := sorted(set(content) - {*_KEYS, "cpu", "device", "model"}):
         raise FloorError(f"{source}: unknown key floors.{unknown[0]}; allowed: {', '.join(_KEYS)}, cpu, device")
     cpu = content.get("cpu", [])
     if not isinstance(cpu, list) or not all(isinstance(flag, str) for flag in cpu):
-        raise FloorError(f"{source}: floors.cpu is {cpu!r}; allowed: a list of CPU flags, of which one is needed")
+        raise FloorError(f"{source}: floors.cpu is {shown(cpu)}; allowed: a list of CPU flags, of which one is needed")
     device = content.get("device")
     if device is not None and not (isinstance(device, str) and device):
-        raise FloorError(f"{source}: floors.device is {device!r}; allowed: the name of a GPU, as its driver gives it")
+        raise FloorError(
+            f"{source}: floors.device is {shown(device)}; allowed: the name of a GPU, as its driver gives it"
+        )
     for key in ("fast_batch", "slow_batch"):
         if content[key] < 1:
-            raise FloorError(f"{source}: floors.{key} is {content[key]!r}; allowed: 1 or more")
+            raise FloorError(f"{source}: floors.{key} is {shown(content[key])}; allowed: 1 or more")
     if not 0 < content["ratio"] <= content["seen"]:
-        raise FloorError(f"{source}: floors.ratio is {content['ratio']!r}; allowed: above 0, at most seen")
+        raise FloorError(f"{source}: floors.ratio is {shown(content['ratio'])}; allowed: above 0, at most seen")
     figures = {key: content[key] for key in _KEYS}
     figures |= {"ratio": float(content["ratio"]), "seen": float(content["seen"])}
     return Floor(**figures, model=model, cpu=tuple(cpu), device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,8 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
+from conformance.shown import shown
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -21,6 +24,9 @@ else:
 TABLE = "known_failures"
 KINDS = ("assertion", "conversion")
 """How a listed test fails: the test itself finds wrong answers, or the artifact that it needs cannot be built."""
+
+LONGEST_ID = 300
+"""Characters of a test id that is named whole."""
 
 TEST_FILES = "test_*.py"
 """The names of the files that tests are in."""
@@ -97,11 +103,14 @@ def load(path: Path, root: Path) -> tuple[KnownFailure, ...]:
             content = tomllib.load(file)
     except OSError as error:
         raise KnownFailureError(f"{path}: cannot be read: {error.strerror}; allowed: a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise KnownFailureError(f"{path}: not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError is a ValueError, and so are what is no UTF-8 and a number with too many digits.
+        raise KnownFailureError(f"{path}: not TOML: {shown(str(error))}") from error
     tables = content.pop(TABLE, [])
     if content:
-        raise KnownFailureError(f"{path}: unknown key {min(content)!r}; allowed: entries that start with [[{TABLE}]]")
+        raise KnownFailureError(
+            f"{path}: unknown key {shown(min(content))}; allowed: entries that start with [[{TABLE}]]"
+        )
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise KnownFailureError(f"{path}: {TABLE} is no list of entries; allowed: entries that start with [[{TABLE}]]")
     entries: dict[str, KnownFailure] = {}
@@ -114,20 +123,20 @@ def load(path: Path, root: Path) -> tuple[KnownFailure, ...]:
 
 
 def _entry(table: Mapping[str, Any], source: str, root: Path) -> KnownFailure:
-    if isinstance(table.get("test"), str):
-        source += f" ({table['test']})"
+    if isinstance(test := table.get("test"), str):
+        source += f" ({test if test.isprintable() and len(test) <= LONGEST_ID else shown(test)})"
     allowed = f"allowed: {', '.join(_REQUIRED)}, and optionally {', '.join(_OPTIONAL)}"
     if unknown := sorted(table.keys() - {*_REQUIRED, *_OPTIONAL}):
-        raise KnownFailureError(f"{source}: unknown key {unknown[0]!r}; {allowed}")
+        raise KnownFailureError(f"{source}: unknown key {shown(unknown[0])}; {allowed}")
     if missing := [key for key in _REQUIRED if key not in table]:
         raise KnownFailureError(f"{source}: has no {missing[0]}; {allowed}")
     for key, value in table.items():
         if key != "versions" and (not isinstance(value, str) or not value.strip()):
-            raise KnownFailureError(f"{source}: {key} is {value!r}; allowed: some text")
+            raise KnownFailureError(f"{source}: {key} is {shown(value)}; allowed: some text")
     if not _LINK.fullmatch(table["link"]):
-        raise KnownFailureError(f"{source}: link is {table['link']!r}; allowed: an address, https://…")
+        raise KnownFailureError(f"{source}: link is {shown(table['link'])}; allowed: an address, https://…")
     if table.get("fails", KINDS[0]) not in KINDS:
-        raise KnownFailureError(f"{source}: fails is {table['fails']!r}; allowed: {', '.join(KINDS)}")
+        raise KnownFailureError(f"{source}: fails is {shown(table['fails'])}; allowed: {', '.join(KINDS)}")
     if problem := _path_problem(*table["test"].split("::"), root=root):
         raise KnownFailureError(
             f"{source}: {problem}; allowed: a test id as pytest prints it, tests/test_x.py::test_y[z]"
@@ -142,27 +151,28 @@ def _path_problem(path: str, *names: str, root: Path) -> str | None:
     if not names:
         return "it names a file and no test"
     if "/".join(parts) != path or ".." in parts:
-        return f"{path!r} is not the shortest path from {root}"
+        return f"{shown(path)} is not the shortest path from {root}"
     if not fnmatch.fnmatchcase(name, TEST_FILES):
-        return f"{path!r} is no {TEST_FILES}, so no test is looked for in it"
-    return None if (root / path).is_file() else f"there is no file {path!r} in {root}"
+        return f"{shown(path)} is no {TEST_FILES}, so no test is looked for in it"
+    # Not by Path: until Python 3.14 it raises for a name that is too long for any file.
+    return None if os.path.isfile(root / path) else f"there is no file {shown(path)} in {root}"  # noqa: PTH113
 
 
 def _versions(values: Any, source: str) -> tuple[Requirement, ...]:
     """Parse version conditions such as ``tensorrt>=10,<11`` (PEP 508 without extras, markers and addresses)."""
     allowed = 'allowed: a list such as ["tensorrt>=10,<11", "python<3.12"]'
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise KnownFailureError(f"{source}: versions is {values!r}; {allowed}")
+        raise KnownFailureError(f"{source}: versions is {shown(values)}; {allowed}")
     result = []
     for value in values:
         try:
             requirement = Requirement(value)
         except InvalidRequirement as error:
             raise KnownFailureError(
-                f"{source}: versions has {value!r}: {str(error).splitlines()[0]}; {allowed}"
+                f"{source}: versions has {shown(value)}: {shown(str(error).splitlines()[0])}; {allowed}"
             ) from error
         if requirement.extras or requirement.marker or requirement.url or not requirement.specifier:
-            raise KnownFailureError(f"{source}: versions has {value!r}; {allowed}")
+            raise KnownFailureError(f"{source}: versions has {shown(value)}; {allowed}")
         result.append(requirement)
     return tuple(result)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.compare import FIGURES, Tolerance
+from conformance.shown import shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,7 +86,7 @@ def row(
     if kind not in INPUT_KINDS:
         raise ToleranceError(f"kind of input {kind!r}; allowed: {', '.join(INPUT_KINDS)}")
     if name not in table:
-        raise ToleranceError(f"{TABLE} has no row for {name!r}; it has {', '.join(sorted(table))}")
+        raise ToleranceError(f"{TABLE} has no row for {shown(name)}; it has {', '.join(sorted(table))}")
     figures = dict(_read(table[name], kind, TABLE, name))
     for other in overrides or {}:
         if other not in table:
@@ -116,11 +117,12 @@ def batching(
     where = source if BATCHING in content else TABLE
     pair = content.get(BATCHING, table[name].get(BATCHING))
     if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) in {int, float} for v in pair)):
-        raise ToleranceError(f"{where}: {name}.{BATCHING} is {pair!r}; allowed: [allowed, seen]")
+        raise ToleranceError(f"{where}: {name}.{BATCHING} is {shown(pair)}; allowed: [allowed, seen]")
     allowed, seen = float(pair[0]), float(pair[1])
     if not 0 <= seen <= allowed <= HEADROOM * seen < math.inf:
         raise ToleranceError(
-            f"{where}: {name}.{BATCHING} is {pair!r}; allowed: 0 ≤ seen ≤ allowed ≤ {HEADROOM:g} times seen, finite"
+            f"{where}: {name}.{BATCHING} is {shown(pair)}; "
+            f"allowed: 0 ≤ seen ≤ allowed ≤ {HEADROOM:g} times seen, finite"
         )
     return allowed, seen
 
@@ -133,16 +135,16 @@ def _read(content: Mapping[str, Any], kind: str, source: str, key: str) -> dict[
         )
     why = content.get("why")
     if not isinstance(why, str) or not why.strip():
-        raise ToleranceError(f"{source}: {key}.why is {why!r}; allowed: the reason for this row, in words")
+        raise ToleranceError(f"{source}: {key}.why is {shown(why)}; allowed: the reason for this row, in words")
     result: dict[str, Any] = {"why": why}
     figures = content.get(kind, {})
     if not isinstance(figures, dict):
         raise ToleranceError(
-            f"{source}: {key}.{kind} is {figures!r}; allowed: a table of figures, {', '.join(FIGURES)}"
+            f"{source}: {key}.{kind} is {shown(figures)}; allowed: a table of figures, {', '.join(FIGURES)}"
         )
     # The largest first: the margin may be as much.
     for name, pair in sorted(figures.items(), key=lambda item: item[0] != "max"):
-        where = f"{source}: {key}.{kind}.{name} is {pair!r}"
+        where = f"{source}: {key}.{kind}.{name} is {shown(pair)}"
         if name not in FIGURES:
             raise ToleranceError(f"{source}: unknown figure {key}.{kind}.{name}; allowed: {', '.join(FIGURES)}")
         if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) in {int, float} for v in pair)):

@@ -23,6 +23,7 @@ from engines.formats.base import Job
 from engines.late import LateRunner
 from engines.model.brought import BroughtData
 from engines.model.fitting import fitting
+from engines.model.paths import is_file
 from engines.model.ranges import ranges
 from engines.model.samples import Dataset, Samples
 from engines.model.shards import ShardedData
@@ -172,7 +173,7 @@ class Chain(References):
 
     def _brought(self, variant: Variant, path: Path) -> Artifact:
         format_ = registry.find(variant.format)
-        if not path.is_file():
+        if not is_file(path):
             raise DataError(f"{self.spec.source}: {path}: no such file; expected an {format_.suffix} file")
         recipe = Recipe({"file": file_hash(path), **format_.brought_by()})
         return self.keep(self.artifact_name(variant), recipe, lambda folder: format_.bring(path, self.spec, folder))

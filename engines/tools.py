@@ -24,3 +24,9 @@ def missing(distribution: str) -> str | None:
 def last_lines(text: str, count: int = 12) -> str:
     """Last lines of a tool's output, indented."""
     return "\n".join("    " + line for line in text.strip().splitlines()[-count:])
+
+
+def one_line(text: str, longest: int = 300) -> str:
+    """A tool's message in one line, cut at so many characters."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return words if len(words) <= longest else f"{words[: longest - 2]} …"

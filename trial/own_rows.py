@@ -9,6 +9,7 @@ import numpy as np
 
 from conformance.compare import Scale
 from conformance.reach import DIFFERENCES, reach, times_apart
+from conformance.shown import shown
 from conformance.tolerances import BATCHING, INPUT_KINDS, ToleranceError
 from trial.rows import batching, row
 from trial.scales import output_kinds
@@ -35,8 +36,8 @@ def check_own(spec: ModelSpec, variant: Variant) -> None:
         most = reach(figure, kinds)
         if most is not None and pair[0] > most:
             raise ToleranceError(
-                f"{spec.source}: tolerances.{name}.{key} is {pair!r}; allowed: at most {most:.4g}, which is all that "
-                f"{' and '.join(kinds)} can need, so that more fails nothing; take what "
+                f"{spec.source}: tolerances.{name}.{key} is {shown(pair)}; allowed: at most {most:.4g}, which is all "
+                f"that {' and '.join(kinds)} can need, so that more fails nothing; take what "
                 f"`python -m commands measure {spec.argument}` prints, or leave it out"
             )
 

@@ -15,8 +15,10 @@ import numpy as np
 from engines.errors import ConversionError, DataError, EngineError, RunnerError, SpecError
 from engines.formats import registry
 from engines.model.npz import load_npz
+from engines.model.paths import is_file
 from engines.model.samples import Samples
 from engines.model.scikit_learn import photographs
+from engines.model.sizes import refuse_too_large
 from engines.model.spec import BATCH, InputSpec, ModelSpec
 from engines.variant import Variant
 
@@ -160,6 +162,7 @@ def make_samples(spec: ModelSpec) -> BroughtData:
     Where the inputs are no single image, they are drawn within the ranges of its description. Raises SpecError where it
     has none but what was derived, and that tells nothing of the values.
     """
+    refuse_too_large(spec, TESTED + spec.calibration.samples, [0])
     item = spec.inputs[0]
     shape = spec.concrete_shape(item, 1)
     if len(spec.inputs) > 1 or len(shape) != 4 or shape[3] not in {1, 3}:
@@ -228,7 +231,7 @@ def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:
     Raises EngineError where the file is missing, damaged, or has other names, ranks or dtypes.
     """
     what, format_object = f"--{format_} {path}", registry.find(format_)
-    if not path.is_file():
+    if not is_file(path):
         raise EngineError(f"{what}: no such file; expected the path of an {format_} file")
     try:
         precision = format_object.inspect(path, spec)

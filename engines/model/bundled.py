@@ -8,6 +8,7 @@ from importlib import util
 from pathlib import Path
 
 from engines.errors import SpecError
+from engines.model.paths import is_file
 
 PACKAGE = "fixtures.models"
 """The package whose folder holds their descriptions and weights."""
@@ -34,7 +35,7 @@ def find_model(name_or_file: str) -> Path:
     """
     path = Path(name_or_file)
     if path.suffix == ".toml":
-        if path.is_file():
+        if is_file(path):
             return path
         raise SpecError(
             f"{name_or_file}: no such file; give a model's TOML file, or one of {', '.join(bundled_names())}"

@@ -15,6 +15,7 @@ from engines.model.brought import LABELS
 from engines.model.found import Found, Tensor
 from engines.model.kinds import Kind, described, find_kinds
 from engines.model.npz import load_npz
+from engines.model.paths import is_folder
 from engines.model.samples import reach
 from engines.model.shards import first_arrays
 from engines.model.sizes import resize
@@ -135,7 +136,7 @@ def _check(tensor: Tensor, found: Found) -> None:
 
 def _arrays(samples: Path) -> dict[str, NDArray[Any]]:
     """Arrays of a samples file, or of the first one of a folder of them."""
-    return first_arrays(samples) if samples.is_dir() else load_npz(samples, f"--samples {samples}")
+    return first_arrays(samples) if is_folder(samples) else load_npz(samples, f"--samples {samples}")
 
 
 def _samples(tensors: Sequence[Tensor], samples: Path | None) -> dict[str, NDArray[Any]] | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from engines.errors import DataError
+from engines.model.paths import is_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -226,7 +227,7 @@ def _read(
     path: Path, columns: Sequence[str], integers: int, number: re.Pattern[bytes]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Read a table with just these columns, the first ``integers`` of them counts; gives those and the numbers."""
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{path}: no such file; expected a CSV with the columns {_named(columns)}")
     try:
         opened = path.open("rb")

@@ -15,6 +15,7 @@ import numpy as np
 
 from engines.errors import DataError
 from engines.model.memory import available
+from engines.model.paths import is_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def load_npz(path: Path, what: str, instead: str = IN_PARTS) -> dict[str, NDArra
 
     Raises DataError for anything else, for pickled objects, and for more than SHARE of the memory that is free.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise DataError(f"{what}: no such file; expected an .npz made by numpy.savez")
     try:
         # NumPy leaves a damaged file open where it opens it by itself.
@@ -94,8 +95,8 @@ def refuse_too_large(sizes: Mapping[str, int], what: str, instead: str) -> None:
     if total > limit:
         largest = max(sizes, key=lambda name: sizes[name])
         raise DataError(
-            f"{what}: unpacks to {_spoken(total)}, its member {largest!r} to {_spoken(sizes[largest])}; allowed: "
-            f"{_spoken(limit)}, half of the memory that is free; {instead}"
+            f"{what}: unpacks to {spoken(total)}, its member {largest!r} to {spoken(sizes[largest])}; allowed: "
+            f"{spoken(limit)}, half of the memory that is free; {instead}"
         )
 
 
@@ -140,7 +141,7 @@ def _header(file: Any) -> Header:
     return Header(dtype, shape)
 
 
-def _spoken(count: int) -> str:
+def spoken(count: int) -> str:
     """A number of bytes in words: ``4.3 GB``."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from engines.errors import SpecError
 from engines.model.spec import OUTPUT_KINDS, ModelSpec
-from engines.model.toml import Table, check_kind, chosen_precisions
+from engines.model.table import Table
+from engines.model.toml import check_kind, chosen_precisions
 
 
 def with_precisions(spec: ModelSpec, texts: Sequence[str]) -> ModelSpec:

@@ -12,8 +12,10 @@ from engines.errors import SpecError
 from engines.formats import registry
 from engines.model import brought, datasets, derive, options
 from engines.model.bundled import bundled_names, find_model
+from engines.model.paths import is_folder
 from engines.model.samples import unpack
 from engines.model.shards import read_shards
+from engines.model.sizes import refuse_too_large
 from engines.model.spec import SIGNATURE, ModelSpec
 from engines.model.toml import FILE_REFERENCE, load_model
 
@@ -109,7 +111,7 @@ def chains(
 
     def data(spec: ModelSpec) -> Data:
         if samples is not None:
-            return read_shards(samples, spec) if samples.is_dir() else brought.read_samples(samples, spec)
+            return read_shards(samples, spec) if is_folder(samples) else brought.read_samples(samples, spec)
         if derived:
             return brought.make_samples(spec)
         return find_data(spec, store, cifar10_dir, download)
@@ -117,5 +119,6 @@ def chains(
     found = {spec.name: Chain(spec, data(spec), store, files) for spec in select(specs).values()}
     for chain in found.values():
         if not chain.spec.bundled:
-            _ = chain.samples  # refuses data that do not fit, once and before anything is built from them
+            count = len(chain.samples)  # refuses data that do not fit, once and before anything is built from them
+            refuse_too_large(chain.spec, count, range(1, chain.spec.sizes))
     return found

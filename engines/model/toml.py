@@ -7,12 +7,10 @@ is allowed. The format is described in docs/models.md.
 
 from __future__ import annotations
 
-import difflib
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from engines.errors import SpecError
 from engines.formats import registry
@@ -35,15 +33,9 @@ from engines.model.spec import (
     Training,
     Weights,
 )
+from engines.model.table import LARGEST_COUNT, LONGEST_KEY, SHOWN, Table, read_toml
 from engines.store import ARTIFACT_NAME
 from engines.variant import REFERENCE, Variant
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-T = TypeVar("T")
 
 FILE_REFERENCE = Variant("onnx", "fp32")
 """The reference of a model that comes as an ONNX file, without a SavedModel."""
@@ -52,109 +44,16 @@ FILE_REFERENCE = Variant("onnx", "fp32")
 LARGEST = (2 - 2.0**-23) * 2.0**127
 """FP32's largest number: inputs are made of the distance between the ends of their range."""
 
+MOST_AXES = 32
+"""Axes that an input or output may have: NumPy 1 takes no more, and no format does."""
+
 LONGEST_NAME = 100
 """Characters that a model's name may have: file systems take 255 for a name with what follows it."""
 
 
-class Table:
-    """A TOML table that is read key by key, so that whatever is left at the end is unknown."""
-
-    def __init__(self, content: Any, path: Path, key: str = "") -> None:
-        self.path, self.key = path, key
-        if not isinstance(content, dict):
-            raise SpecError(f"{path}: {key} is {content!r}; allowed: a table")
-        self._content = dict(content)
-        self._known: list[str] = []
-
-    def error(self, key: str, found: Any, allowed: str) -> SpecError:
-        """The error of a value that is not allowed."""
-        return SpecError(f"{self.path}: {self._full(key)} is {found!r}; allowed: {allowed}")
-
-    def _full(self, key: str) -> str:
-        return f"{self.key}.{key}" if self.key else key
-
-    def has(self, key: str) -> bool:
-        """Whether a key is there and not yet taken."""
-        self._known.append(key)
-        return key in self._content
-
-    def take(self, key: str, kind: type[T], allowed: str, default: T | None = None) -> T:
-        """Remove and return a value of a type; the default is used where the key is absent, if there is one."""
-        self._known.append(key)
-        if key not in self._content:
-            if default is not None:
-                return default
-            raise SpecError(f"{self.path}: {self._full(key)} is missing; allowed: {allowed}")
-        value = self._content.pop(key)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise self.error(key, value, allowed)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self.error(key, value, allowed)
-        return value
-
-    def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> str:
-        """Take one of several words."""
-        value = self.take(key, str, " | ".join(allowed), default)
-        if value not in allowed:
-            near = difflib.get_close_matches(value, allowed, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise self.error(key, value, " | ".join(allowed) + hint)
-        return value
-
-    def number(self, key: str, allowed: str, low: float, high: float, default: float | None = None) -> float:
-        """Take a number between two others."""
-        value = self.take(key, float, allowed, default)
-        if not low <= value <= high:
-            raise self.error(key, value, allowed)
-        return value
-
-    def count(self, key: str, allowed: str, default: int | None = None, low: int = 1) -> int:
-        """Take an integer that is not below another."""
-        value = self.take(key, int, allowed, default)
-        if value < low:
-            raise self.error(key, value, allowed)
-        return value
-
-    def table(self, key: str) -> Table:
-        """Take a table inside of this one."""
-        return Table(self.take(key, dict, "a table"), self.path, self._full(key))
-
-    def tables(self, key: str) -> list[Table]:
-        """Take a list of tables, at least one."""
-        items = self.take(key, list, f"one [[{key}]] table each")
-        if not items:
-            raise self.error(key, items, f"at least one [[{key}]] table")
-        return [Table(item, self.path, f"{self._full(key)}[{i}]") for i, item in enumerate(items)]
-
-    def names(self) -> list[str]:
-        """Keys that are there and not yet taken."""
-        return list(self._content)
-
-    def finish(self) -> None:
-        """Refuse what was not asked for."""
-        for key in self._content:
-            near = difflib.get_close_matches(key, self._known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            allowed = ", ".join(sorted(set(self._known)))
-            raise SpecError(f"{self.path}: unknown key {self._full(key)!r}{hint}; allowed here: {allowed}")
-
-
 def load_model(path: Path) -> ModelSpec:
     """Read and validate a model's TOML file; raises SpecError with file, key, value and what is allowed."""
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path}: not valid TOML: {error}") from error
-    except RecursionError as error:
-        raise SpecError(
-            f"{path}: its lists or tables are nested too deeply; allowed: what docs/models.md shows"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from error
-    return parse_model(content, path)
+    return parse_model(read_toml(path), path)
 
 
 def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
@@ -194,7 +93,7 @@ def parse_model(content: Mapping[str, Any], path: Path) -> ModelSpec:
         calibration=_calibration(top),
         dimensions=dimensions,
         tolerances=_tolerances(top),
-        floors=tuple(top.take("floors", list, "one [[floors]] table each", [])),
+        floors=_floors(top),
         signature=signature,
         file=file,
         reference=FILE_REFERENCE if file else REFERENCE,
@@ -215,11 +114,11 @@ def _shape(table: Table, *, batch: bool = True) -> tuple[int | str, ...]:
     allowed = f'["{BATCH}", …]: {first}sizes ≥ 1 or names of dynamic dimensions' if batch else "[sizes ≥ 1, …]"
     shape = table.take("shape", list, allowed)
     good = (
-        (batch and isinstance(d, str) and d.isidentifier())
-        or (isinstance(d, int) and not isinstance(d, bool) and d >= 1)
+        (batch and isinstance(d, str) and d.isidentifier() and len(d) <= LONGEST_KEY)
+        or (isinstance(d, int) and not isinstance(d, bool) and 1 <= d <= LARGEST_COUNT)
         for d in shape
     )
-    if not all(good) or (batch and (not shape or shape[0] != BATCH or BATCH in shape[1:])):
+    if not all(good) or len(shape) > MOST_AXES or (batch and (not shape or shape[0] != BATCH or BATCH in shape[1:])):
         raise table.error("shape", shape, allowed)
     return tuple(shape)
 
@@ -274,9 +173,11 @@ def check_kind(output: OutputSpec, what: str) -> None:
     """Refuse a kind that no output of such a shape or dtype has; ``what`` names where that was said."""
     kind, shape = output.kind, output.shape
     if kind in KINDS_OF_CLASSES and (len(shape) < 2 or not isinstance(shape[-1], int) or shape[-1] < 2):
-        raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", …, classes ≥ 2] for kind {kind!r}')
+        raise SpecError(
+            f'{what}.shape is {SHOWN.repr(list(shape))}; allowed: ["{BATCH}", …, classes ≥ 2] for kind {kind!r}'
+        )
     if kind == "ranked" and len(shape) < 2:
-        raise SpecError(f'{what}.shape is {list(shape)!r}; allowed: ["{BATCH}", rows, …] for kind {kind!r}')
+        raise SpecError(f'{what}.shape is {SHOWN.repr(list(shape))}; allowed: ["{BATCH}", rows, …] for kind {kind!r}')
     if (output.dtype != "float32") != (kind == "integers") and kind not in {"ranked", "constant"}:
         allowed = " | ".join(OUTPUT_DTYPES[1:]) if kind == "integers" else "float32"
         raise SpecError(f"{what}.dtype is {output.dtype!r}; allowed: {allowed} for kind {kind!r}")
@@ -292,13 +193,13 @@ def _check_tensors(
         names = [item.name for item in items]
         twice = {n for n in names if names.count(n) > 1}
         if twice:
-            raise SpecError(f"{path}: {side} name {min(twice)!r} is given twice; allowed: names that differ")
+            raise SpecError(f"{path}: {side} name {SHOWN.repr(min(twice))} is given twice; allowed: names that differ")
         for item in items:
             for d in item.shape:
                 if isinstance(d, str) and d != BATCH and d not in dimensions:
                     raise SpecError(
-                        f"{path}: {side} {item.name!r} has the dynamic dimension {d!r} without sizes; "
-                        f"allowed: dimensions.{d} = [sizes to check it at]"
+                        f"{path}: {side} {SHOWN.repr(item.name)} has the dynamic dimension {d!r} without "
+                        f"sizes; allowed: dimensions.{d} = [sizes to check it at]"
                     )
 
 
@@ -309,7 +210,7 @@ def _dimensions(top: Table) -> Mapping[str, tuple[int, ...]]:
     result = {}
     for name in table.names():
         sizes = table.take(name, list, "[sizes ≥ 1]")
-        if name == BATCH or not sizes or not all(type(s) is int and s >= 1 for s in sizes):
+        if name == BATCH or not sizes or not all(type(s) is int and 1 <= s <= LARGEST_COUNT for s in sizes):
             raise table.error(name, sizes, f"[sizes ≥ 1], for a dimension other than {BATCH!r}")
         result[name] = tuple(sizes)
     return result
@@ -324,9 +225,9 @@ def _source(
             f"{table.path}: source has {table.names()}; allowed: exactly one of saved_model and architecture, or onnx"
         )
     if table.has("saved_model"):
-        return None, table.path.parent / table.take("saved_model", str, "the path of a SavedModel folder"), None
+        return None, table.file("saved_model", "the path of a SavedModel folder"), None
     if table.has("onnx"):
-        return None, None, table.path.parent / table.take("onnx", str, "the path of an ONNX file")
+        return None, None, table.file("onnx", "the path of an ONNX file")
     architecture = Architecture(
         table.choice("architecture", ARCHITECTURES),
         table.count("width", "a number of kernels ≥ 1"),
@@ -343,7 +244,7 @@ def _weights(table: Table) -> Weights | None:
         return None
     weights = table.table("weights")
     result = Weights(
-        table.path.parent / weights.take("file", str, "a file beside this one"),
+        weights.file("file", "a file beside this one"),
         weights.take("sha256", str, "the file's SHA-256"),
         weights.take("made_by", str, "command, machine and accuracy"),
     )
@@ -424,7 +325,7 @@ def _profiles(top: Table) -> tuple[BatchProfile, ...]:
             not isinstance(p, list)
             or len(p) != 3
             or not all(type(n) is int for n in p)
-            or not 1 == p[0] <= p[1] <= p[2]
+            or not 1 == p[0] <= p[1] <= p[2] <= LARGEST_COUNT
         ):
             raise table.error("profiles", p, allowed)
     table.finish()
@@ -448,3 +349,11 @@ def _tolerances(top: Table) -> Mapping[str, Mapping[str, Any]]:
         return {}
     table = top.table("tolerances")
     return {name: table.take(name, dict, "a table of figures") for name in table.names()}
+
+
+def _floors(top: Table) -> tuple[Mapping[str, Any], ...]:
+    """Take the floors as they are, for the same reason."""
+    floors = top.take("floors", list, "one [[floors]] table each", [])
+    if not all(isinstance(floor, dict) for floor in floors):
+        raise top.error("floors", floors, "one [[floors]] table each")
+    return tuple(floors)

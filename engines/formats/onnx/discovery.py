@@ -13,6 +13,7 @@ from engines.formats.onnx.inference import check_inference
 from engines.formats.onnx.layers import layers
 from engines.formats.onnx.reference import plain_session, said
 from engines.model.found import Found, Tensor
+from engines.model.paths import is_file
 from engines.precision import precision_of
 from engines.tools import last_lines
 
@@ -27,7 +28,7 @@ def discover(path: Path, what: str) -> Found:
 
     Raises SpecError where the file is missing or damaged, or its weights are not FP32: it is what others are made from.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise SpecError(f"{what}: no such file; expected the path of an onnx file")
     if reason := packages.unavailable():
         raise SpecError(f"{what}: {reason}")

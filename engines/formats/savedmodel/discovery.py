@@ -12,6 +12,7 @@ from engines.errors import RunnerError, SpecError
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.savedmodel.signature import signature_of, spoken
 from engines.model.found import Found, Tensor
+from engines.model.paths import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,7 @@ def discover(folder: Path, signature: str, what: str) -> Found:
 
     Raises SpecError for what is no SavedModel, or lacks the signature.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise SpecError(f"{what}: no such folder; expected a SavedModel: saved_model.pb and variables/")
     tf = tensorflow()
     if not tf.saved_model.contains_saved_model(str(folder)):

@@ -15,6 +15,8 @@ from engines.errors import ConversionError, SpecError
 from engines.formats.code import code
 from engines.formats.savedmodel import packages, training
 from engines.formats.savedmodel.build import FILE, build_savedmodel
+from engines.model.paths import is_folder
+from engines.model.table import SHOWN
 from engines.store import Recipe, file_hash
 from engines.tools import installed_version, last_lines
 
@@ -66,11 +68,13 @@ def build(job: Job, folder: Path) -> Mapping[str, Any] | None:
 
 def _own(spec: ModelSpec) -> Path:
     path = spec.saved_model
-    if path is None or not path.is_dir():
-        raise SpecError(f"{spec.source}: source.saved_model is {str(path)!r}; allowed: a SavedModel folder")
+    if path is None or not is_folder(path):
+        raise SpecError(f"{spec.source}: source.saved_model is {SHOWN.repr(str(path))}; allowed: a SavedModel folder")
     # Looked at before it is hashed and copied: any folder could be meant, the whole disk among them.
     if not any((path / name).is_file() for name in PROTOCOLS):
-        raise SpecError(f"{spec.source}: source.saved_model is {str(path)!r}, without {' or '.join(PROTOCOLS)}")
+        raise SpecError(
+            f"{spec.source}: source.saved_model is {SHOWN.repr(str(path))}, without {' or '.join(PROTOCOLS)}"
+        )
     return path
 
 
