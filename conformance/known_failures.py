@@ -14,7 +14,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
-from conformance.shown import shown
+from conformance.shown import named, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,9 +24,6 @@ else:
 TABLE = "known_failures"
 KINDS = ("assertion", "conversion")
 """How a listed test fails: the test itself finds wrong answers, or the artifact that it needs cannot be built."""
-
-LONGEST_ID = 300
-"""Characters of a test id that is named whole."""
 
 TEST_FILES = "test_*.py"
 """The names of the files that tests are in."""
@@ -124,7 +121,7 @@ def load(path: Path, root: Path) -> tuple[KnownFailure, ...]:
 
 def _entry(table: Mapping[str, Any], source: str, root: Path) -> KnownFailure:
     if isinstance(test := table.get("test"), str):
-        source += f" ({test if test.isprintable() and len(test) <= LONGEST_ID else shown(test)})"
+        source += f" ({named(test)})"
     allowed = f"allowed: {', '.join(_REQUIRED)}, and optionally {', '.join(_OPTIONAL)}"
     if unknown := sorted(table.keys() - {*_REQUIRED, *_OPTIONAL}):
         raise KnownFailureError(f"{source}: unknown key {shown(unknown[0])}; {allowed}")

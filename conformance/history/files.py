@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from conformance.report.document import SCHEMA_VERSION, schema
+from conformance.shown import line
 
 READ = (1, SCHEMA_VERSION)
 """The versions of results that can be read."""
@@ -23,13 +25,16 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 
 
 class HistoryError(Exception):
-    """A file or an option of a comparison cannot be used."""
+    """A file or an option of a comparison cannot be used; one line, whatever names the file holds."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(line(message))
 
 
 def read_results(path: Path) -> dict[str, Any]:
     """Read a file of results; raises HistoryError naming file, place, what was found and what is allowed."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse, parse_float=_finite)
     except OSError as error:
         raise HistoryError(
             f"{path}: cannot be read ({error.strerror}); allowed: the conformance.json that pytest --report=DIR wrote"
@@ -64,6 +69,12 @@ def _from_first(content: dict[str, Any]) -> None:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is beyond all numbers of 64 bits")
+    return number
 
 
 def problem_of(value: object, rule: dict[str, Any], place: str) -> str | None:  # noqa: PLR0911, PLR0912 - keywords

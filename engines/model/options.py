@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engines.errors import SpecError
 from engines.model.spec import OUTPUT_KINDS, ModelSpec
-from engines.model.table import Table
+from engines.model.table import SHOWN, Table
 from engines.model.toml import check_kind, chosen_precisions
 
 
@@ -25,7 +25,7 @@ def with_precisions(spec: ModelSpec, texts: Sequence[str]) -> ModelSpec:
     for word in words:
         format_, equals, listed = word.partition("=")
         if not equals or not listed or format_ in content:
-            raise SpecError(f"{what}: {word!r}; allowed: each format once, as in onnx=fp32,int8")
+            raise SpecError(f"{what}: {SHOWN.repr(word)}; allowed: each format once, as in onnx=fp32,int8")
         content[format_] = listed.split(",")
     return replace(spec, precisions=chosen_precisions(Table(content, Path(what)), spec.reference))
 
@@ -39,9 +39,11 @@ def with_kinds(spec: ModelSpec, texts: Sequence[str]) -> ModelSpec:
     for text in texts:
         name, _, kind = text.rpartition("=")
         if name not in outputs:
-            raise SpecError(f"--kind {text}: there is no output {name!r}; allowed: {', '.join(outputs)}, =, and a kind")
+            raise SpecError(
+                f"--kind {text}: there is no output {SHOWN.repr(name)}; allowed: {', '.join(outputs)}, =, and a kind"
+            )
         if kind not in OUTPUT_KINDS:
-            raise SpecError(f"--kind {text}: the kind is {kind!r}; allowed: {' | '.join(OUTPUT_KINDS)}")
+            raise SpecError(f"--kind {text}: the kind is {SHOWN.repr(kind)}; allowed: {' | '.join(OUTPUT_KINDS)}")
         outputs[name] = replace(outputs[name], kind=kind, why="")
         check_kind(outputs[name], f"--kind {text}")
     return replace(spec, outputs=tuple(outputs.values()))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from engines.formats.option import Option
+from engines.model.table import SHOWN
 from engines.store import ARTIFACT_NAME
+from engines.tools import one_line
 
 SCHEMES = ("grpc", "grpcs", "http", "https")
 """What a server is asked over; those that end in s are encrypted."""
@@ -17,6 +20,12 @@ SCHEMES = ("grpc", "grpcs", "http", "https")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 ALLOWED = "grpc://HOST:PORT/MODEL[:VERSION][?precision=fp16], or grpcs://, http://, https://"
+
+LONGEST_MODEL = 100
+"""Characters of a model's name, as of one that is not served: with host and version it names what a test is about."""
+
+HOST = re.compile(r"[A-Za-z0-9._:%-]{1,110}")
+VERSION = re.compile(r"[0-9]{1,19}")
 
 TOKEN = "CONFORMANCE_SERVED_TOKEN"
 """The environment variable of the token that servers ask for: a command line is no place for it."""
@@ -76,22 +85,30 @@ def parse(text: str) -> Address:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise ValueError(f"{error}; allowed: {ALLOWED}") from error
+        raise ValueError(f"{one_line(str(error))}; allowed: {ALLOWED}") from error
     if parts.username is not None or parts.password is not None:
         raise ValueError(f"it has a user; allowed: a token in the environment variable {TOKEN}")
     if parts.scheme not in SCHEMES or not parts.hostname or port is None or parts.fragment:
         raise ValueError(f"it is no such address; allowed: {ALLOWED}")
     model, _, version = unquote(parts.path.removeprefix("/")).partition(":")
-    if not ARTIFACT_NAME.fullmatch(model):
-        raise ValueError(f"its model is {model!r}; allowed: letters, digits and any of . _ + -, as in {ALLOWED}")
-    if version and not version.isdecimal():
-        raise ValueError(f"its version is {version!r}; allowed: a whole number, or none for the server's own choice")
+    if not HOST.fullmatch(parts.hostname):
+        raise ValueError(
+            f"its host is {SHOWN.repr(parts.hostname)}; allowed: a name or number of at most 110 characters"
+        )
+    if not ARTIFACT_NAME.fullmatch(model) or len(model) > LONGEST_MODEL:
+        allowed = f"at most {LONGEST_MODEL} letters, digits and any of . _ + -, as in {ALLOWED}"
+        raise ValueError(f"its model is {SHOWN.repr(model)}; allowed: {allowed}")
+    if version and not VERSION.fullmatch(version):
+        allowed = "a whole number of at most 19 digits, or none for the server's own choice"
+        raise ValueError(f"its version is {SHOWN.repr(version)}; allowed: {allowed}")
     asked = parse_qs(parts.query, keep_blank_values=True)
     if set(asked) - {"precision"}:
-        raise ValueError(f"it asks for {', '.join(sorted(asked))}; allowed: precision")
+        raise ValueError(f"it asks for {one_line(', '.join(sorted(asked)))}; allowed: precision")
     (precision,) = asked.get("precision", ["fp32"])[:1]
     if precision not in PRECISIONS or len(asked.get("precision", [])) > 1:
-        raise ValueError(f"its precision is {', '.join(asked['precision'])}; allowed: one of {', '.join(PRECISIONS)}")
+        raise ValueError(
+            f"its precision is {one_line(', '.join(asked['precision']))}; allowed: one of {', '.join(PRECISIONS)}"
+        )
     return Address(parts.scheme, parts.hostname, port, model, version, precision)
 
 
