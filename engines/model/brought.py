@@ -117,7 +117,7 @@ def checked(arrays: Mapping[str, NDArray[Any]], spec: ModelSpec, what: str, orig
         )
         if not fits:
             raise DataError(f"{what}: {item.name!r} has shape {array.shape}; expected {shape}")
-        if len(array) == 0:
+        if array.size == 0:
             raise DataError(f"{what}: {item.name!r} is empty, shape {array.shape}; expected one sample or more")
         bad = ~np.isfinite(array)
         if bad.any():

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -341,7 +342,8 @@ def _to_float32(values: NDArray[np.float64], lines: Sequence[bytes], integers: i
     bits = np.ascontiguousarray(values).view(np.uint64)
     between = ((bits & 0x1FFFFFFF) == 0x10000000) | ((np.abs(values) < 2.0**-126) & (values != 0))
     for row, column in np.argwhere(between):
-        exact = Fraction(lines[row].split(b",")[column + integers].decode())
+        # By way of Decimal: Python's integers read no more than 4,300 digits.
+        exact = Fraction(Decimal(lines[row].split(b",")[column + integers].decode()))
         near = result[row, column]
         steps = [near, *(np.nextafter(near, np.float32(end), dtype=np.float32) for end in (-np.inf, np.inf))]
         # Two equally near: the one whose last bit is zero, as rounding to nearest even has it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import struct
 import tokenize
@@ -16,6 +17,7 @@ import numpy as np
 from engines.errors import DataError
 from engines.model.memory import available
 from engines.model.paths import is_file
+from engines.tools import one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +34,7 @@ DAMAGED = (
     tokenize.TokenError,
     struct.error,
     zlib.error,
+    lzma.LZMAError,
     zipfile.BadZipFile,
 )
 """What NumPy and zipfile raise for a damaged ``.npz``, depending on where the damage is."""
@@ -83,7 +86,9 @@ def load_npz(path: Path, what: str, instead: str = IN_PARTS) -> dict[str, NDArra
     except DAMAGED as error:
         if "pickle" in str(error).lower():
             raise DataError(f"{what}: holds pickled objects, which can run code; expected plain arrays") from error
-        raise DataError(f"{what}: cannot be read: {error}; expected an .npz made by numpy.savez") from error
+        raise DataError(
+            f"{what}: cannot be read: {one_line(str(error))}; expected an .npz made by numpy.savez"
+        ) from error
     if foreign := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
         raise DataError(f"{what}: its member {foreign[0]!r} is no array; expected an .npz made by numpy.savez")
     return arrays
@@ -113,6 +118,10 @@ def npz_headers(path: Path) -> dict[str, Header]:
 def npy_header(path: Path) -> Header:
     """Header of an ``.npy``; raises one of DAMAGED for a file that is shorter than it says, and for a pickle."""
     # Mapped, not read: NumPy refuses a file that is shorter than its header says.
+    with path.open("rb") as file:
+        if (start := file.read(len(MAGIC))) != MAGIC:
+            # NumPy would give what any other file holds.
+            raise ValueError(f"it starts with {start!r}, not as an .npy does")
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     return Header(array.dtype, array.shape)
 

@@ -20,6 +20,7 @@ from engines.errors import DataError
 from engines.model.brought import LABELS, TESTED, checked
 from engines.model.npz import DAMAGED, Header, load_npz, npy_header, npz_headers, refuse_too_large
 from engines.model.samples import Samples
+from engines.tools import one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +128,9 @@ class ShardedData:
                 try:
                     arrays = {self._spec.inputs[0].name: np.load(shard.path, allow_pickle=False)}
                 except DAMAGED as error:
-                    raise DataError(f"{what}: cannot be read: {error}; expected what was there at the start") from error
+                    raise DataError(
+                        f"{what}: cannot be read: {one_line(str(error))}; expected what was there at the start"
+                    ) from error
             samples = checked(arrays, self._spec, what, f"the samples of {self.folder}")
             if len(samples) != shard.count:
                 raise DataError(f"{what}: has {len(samples)} samples; expected {shard.count}, as at the start")
@@ -221,7 +224,9 @@ def _headed(path: Path, spec: ModelSpec) -> Shard:
     try:
         headers = npz_headers(path) if path.suffix == ".npz" else {_only_input(path, spec): npy_header(path)}
     except DAMAGED as error:
-        raise DataError(f"{what}: cannot be read: {error}; expected a whole {path.suffix} made by NumPy") from error
+        raise DataError(
+            f"{what}: cannot be read: {one_line(str(error))}; expected a whole {path.suffix} made by NumPy"
+        ) from error
     counts = {name: header.shape[0] if header.shape else 0 for name, header in headers.items()}
     if len(set(counts.values())) != 1 or not min(counts.values()):
         raise DataError(f"{what}: has so many samples: {counts}; expected one or more, as many in each array")
