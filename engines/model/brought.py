@@ -20,6 +20,7 @@ from engines.model.samples import Samples
 from engines.model.scikit_learn import photographs
 from engines.model.sizes import refuse_too_large
 from engines.model.spec import BATCH, InputSpec, ModelSpec
+from engines.tools import one_line
 from engines.variant import Variant
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 LABELS = "labels"
 """The name of the array of labels in a samples file."""
+
+LONGEST = 1000
+"""Characters of what is told of a file."""
 
 TESTED = 100
 """How many of a file's samples the tests use, from the front; calibration takes those behind them where there are."""
@@ -236,7 +240,9 @@ def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:
     try:
         precision = format_object.inspect(path, spec)
     except (ConversionError, RunnerError) as error:
-        raise EngineError(f"{what}: {str(error).removeprefix(f'{path}: ')}") from error
+        # Names in it are the file's own, and libraries say what is wrong in several lines.
+        told = one_line(str(error).removeprefix(f"{path}: "), LONGEST)
+        raise EngineError(f"{what}: {told}") from error
     brought = Variant(format_, precision)
     precisions = {
         name: tuple(p for p in chosen if _stays(Variant(name, p), brought)) for name, chosen in spec.precisions.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,8 @@ from engines.errors import RunnerError, SpecError
 from engines.model.brought import LABELS
 from engines.model.found import Found, Tensor
 from engines.model.kinds import Kind, described, find_kinds
-from engines.model.npz import load_npz
+from engines.model.memory import available
+from engines.model.npz import SHARE, load_npz
 from engines.model.paths import is_folder
 from engines.model.samples import reach
 from engines.model.shards import first_arrays
@@ -132,6 +134,10 @@ def _check(tensor: Tensor, found: Found) -> None:
         )
     if not tensor.shape or isinstance(tensor.shape[0], int):
         raise SpecError(f"{wrong}; expected a dynamic batch: export it again with an input of shape (None, …)")
+    sizes = [d for d in tensor.shape if isinstance(d, int)]
+    # Looked at before any sample is made: a file may declare what it likes.
+    if any(d < 1 for d in sizes) or PROBED * 8 * math.prod(sizes) > SHARE * available():
+        raise SpecError(f"{wrong}; expected sizes ≥ 1, of which a few samples fit into memory")
 
 
 def _arrays(samples: Path) -> dict[str, NDArray[Any]]:

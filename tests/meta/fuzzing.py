@@ -41,8 +41,9 @@ def _hook(event, args):
     if event in _WATCHED:
         _seen.append(f"{event} {args!r}")
         return
-    # Python itself writes down what it compiles.
-    usual = "__pycache__" in path or path in {"/dev/null", "/dev/tty"}
+    # Python itself writes down what it compiles, opens pipes by their number, and empties folders from inside of them.
+    usual = "__pycache__" in path or path in {"/dev/null", "/dev/tty"} or path.isdigit()
+    usual = usual or (event in {"os.remove", "os.rmdir"} and args[1] != -1)
     if not usual and (event in _MOVING or args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
         _seen.append(f"{event} {path}")
 

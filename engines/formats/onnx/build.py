@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from engines.errors import ConversionError, RunnerError
+from engines.formats.onnx.constants import stored_type
 from engines.runner import check_signature
 from engines.tools import last_lines
 
@@ -208,8 +207,10 @@ def check_model(path: Path, spec: ModelSpec) -> dict[str, Any]:
     dtypes = {names.inputs[i.name]: i.dtype for i in spec.inputs}
     dtypes |= {names.outputs[o.name]: o.dtype for o in spec.outputs}
     for value in (*model.graph.input, *model.graph.output):
-        found = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-        if value.name in dtypes and found != np.dtype(dtypes[value.name]):
+        if value.name not in dtypes:
+            continue
+        found = stored_type(value.type.tensor_type.elem_type)
+        if found != dtypes[value.name]:
             raise ConversionError(f"{path}: {value.name!r} is {found}; expected {dtypes[value.name]}")
     operators: dict[str, int] = {}
     for node in model.graph.node:

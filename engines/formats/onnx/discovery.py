@@ -9,13 +9,14 @@ import numpy as np
 
 from engines.errors import ConversionError, RunnerError, SpecError
 from engines.formats.onnx import packages
+from engines.formats.onnx.constants import stored_type
 from engines.formats.onnx.inference import check_inference
 from engines.formats.onnx.layers import layers
 from engines.formats.onnx.reference import plain_session, said
 from engines.model.found import Found, Tensor
 from engines.model.paths import is_file
 from engines.precision import precision_of
-from engines.tools import last_lines
+from engines.tools import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,7 @@ def discover(path: Path, what: str) -> Found:
         model = onnx.load(str(path), load_external_data=False)
         session = plain_session(path)
     except Exception as error:  # onnx and ONNX Runtime raise a dozen unrelated types for a damaged file
-        raise SpecError(f"{what}: not a sound ONNX file: {last_lines(str(error), 3).strip()}") from error
+        raise SpecError(f"{what}: not a sound ONNX file: {one_line(str(error))}") from error
     try:
         check_inference(path)
     except ConversionError as error:
@@ -63,10 +64,10 @@ def discover(path: Path, what: str) -> Found:
 
 
 def _tensor(value: Any) -> Tensor:
-    from onnx import TensorProto, helper
+    from onnx import TensorProto
 
     kind = value.type.tensor_type
     shape = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim)
     if kind.elem_type == TensorProto.STRING:
         return Tensor(value.name, shape, "string")
-    return Tensor(value.name, shape, str(helper.tensor_dtype_to_np_dtype(kind.elem_type)))
+    return Tensor(value.name, shape, stored_type(kind.elem_type))

@@ -60,9 +60,9 @@ class TFLiteFormat(Format):
 
     def inspect(self, path: Path, spec: ModelSpec) -> str:
         """Precision of a brought file, once it has been run."""
-        from engines.formats.tflite.inspection import inspect
+        from engines.formats.tflite.tried import tried
 
-        return inspect(path, spec)
+        return tried(path, spec)
 
     def open(
         self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, keep: Keep | None = None

@@ -9,6 +9,7 @@ import numpy as np
 from engines.errors import RunnerError
 from engines.formats.tflite.layers import dequantized
 from engines.runner import Runner, check_signature, grid
+from engines.tools import one_line
 from engines.variant import Variant
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ class TFLiteRunner(Runner):
                     f"{path}: its signatures are {sorted(signatures)}; expected {spec.signature!r} among them"
                 )
             signature = self._interpreter.get_signature_runner(spec.signature)
+            self._inputs = {name: _Tensor(d) for name, d in signature.get_input_details().items()}
+            self._outputs = {name: _Tensor(d) for name, d in signature.get_output_details().items()}
         except (ValueError, RuntimeError) as error:
-            raise RunnerError(f"{path}: LiteRT cannot load it: {error}") from error
-        self._inputs = {name: _Tensor(d) for name, d in signature.get_input_details().items()}
-        self._outputs = {name: _Tensor(d) for name, d in signature.get_output_details().items()}
+            raise RunnerError(f"{path}: LiteRT cannot load it: {one_line(str(error))}") from error
         self._names = check_signature(
             str(path),
             spec,
@@ -119,13 +120,11 @@ class TFLiteRunner(Runner):
                 fed = array if name in self._whole else self._inputs[name].quantize(array)
                 self._interpreter.set_tensor(self._inputs[name].index, fed)
             self._interpreter.invoke()
+            tensors = {n: self._interpreter.get_tensor(self._outputs[i].index) for n, i in self._names.outputs.items()}
         except (ValueError, RuntimeError) as error:
             count = len(next(iter(inputs.values())))
-            raise RunnerError(f"{self.variant}: LiteRT fails on a batch of {count}: {error}") from error
-        return {
-            name: self._outputs[inside].dequantize(self._interpreter.get_tensor(self._outputs[inside].index))
-            for name, inside in self._names.outputs.items()
-        }
+            raise RunnerError(f"{self.variant}: LiteRT fails on a batch of {count}: {one_line(str(error))}") from error
+        return {name: self._outputs[self._names.outputs[name]].dequantize(array) for name, array in tensors.items()}
 
     @property
     def output_numbers(self) -> dict[str, int]:

@@ -1,0 +1,58 @@
+"""A TFLite file that was made elsewhere, tried in a process of its own: a damaged one can end the process.
+
+``python -m`` of this module is that process: it takes the spec on its input, and answers with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.errors import RunnerError
+
+if TYPE_CHECKING:
+    from engines.model.spec import ModelSpec
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def tried(path: Path, spec: ModelSpec) -> str:
+    """Precision that a file is judged as: int8, fp16 or fp32; the file is loaded and run to find it.
+
+    Raises RunnerError where LiteRT cannot load or run it, its signature is not the spec's, or LiteRT ends the process.
+    """
+    command = [sys.executable, "-m", __name__, str(path.resolve())]
+    done = subprocess.run(command, input=pickle.dumps(spec), capture_output=True, cwd=ROOT, check=False)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        raise RunnerError(
+            f"{path}: LiteRT ends the process that loads and runs it ({name}): the file is damaged, or LiteRT has a "
+            "fault; expected one that LiteRT runs: convert it again"
+        )
+    if done.returncode:
+        raise RuntimeError(f"{path}: it could not be tried: {done.stderr.decode(errors='replace')}")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if "refused" in answer:
+        raise RunnerError(str(answer["refused"]).replace(str(path.resolve()), str(path)))
+    return str(answer["precision"])
+
+
+def main() -> None:
+    """Try the file that is named, and print what came of it."""
+    from engines.formats.tflite.inspection import inspect
+
+    spec: ModelSpec = pickle.load(sys.stdin.buffer)  # of the process that started this one
+    try:
+        answer = {"precision": inspect(Path(sys.argv[1]), spec)}
+    except RunnerError as error:
+        answer = {"refused": str(error)}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
