@@ -66,6 +66,7 @@ _CHANGED = {
 }
 _STORE_ERRNOS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR}
+    | {errno.ENAMETOOLONG, errno.ELOOP}
 )
 
 
@@ -228,7 +229,11 @@ class Store:
     @contextlib.contextmanager
     def _locked(self, model: str, name: str) -> Iterator[None]:
         path = self.root / ".locks" / f"{model}--{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            # A file system of the kernel's own, such as /proc, has folders and takes none.
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), error.filename) from error
         lock = FileLock(path)
         try:
             lock.acquire(timeout=PATIENCE_S)
@@ -308,7 +313,9 @@ class Store:
             return True
         if not isinstance(filename, str | bytes):
             return False
-        return Path(os.fsdecode(filename)).resolve().is_relative_to(self.root.resolve())
+        # Not by Path, which raises for a link to itself.
+        path, root = (Path(os.path.realpath(p)) for p in (os.fsdecode(filename), self.root))
+        return path.is_relative_to(root)
 
 
 def _check_names(model: str, name: str) -> None:

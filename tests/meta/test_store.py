@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -559,6 +560,112 @@ attempt("onnx-fp32", write(1 << 17))
     assert tree(store.root) == before
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+@pytest.mark.parametrize("place", ["/proc/none", "/proc/self/fd"])
+def test_a_file_system_that_takes_no_folder_is_named(place: str) -> None:
+    """The kernel's own file systems say of a new folder that it is not there: the store says what to do."""
+    with pytest.raises(StoreError) as caught:
+        Store(Path(place)).get(MODEL, NAME, RECIPE, Builder())
+    text = str(caught.value)
+    assert text.startswith(f"{place}: the artifact store cannot be used: Operation not permitted ({place}")
+    assert text.endswith("; choose another folder with --artifacts=DIR")
+
+
+def test_a_folder_that_no_path_leads_to_is_named(tmp_path: Path) -> None:
+    """A name that is too long for any folder, and a link to itself, are one line with a way out."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for root, why in ((tmp_path / ("a" * 5000), "File name too long"), (tmp_path / "loop", "Too many levels")):
+        for ask in (lambda s: s.get(MODEL, NAME, RECIPE, Builder()), lambda s: s.find(MODEL, NAME, RECIPE)):
+            with pytest.raises(StoreError, match=rf"the artifact store cannot be used: {why}.*choose another folder"):
+                ask(Store(root))
+
+
+CHAIN = """
+def slowly(size):
+    def build(folder):
+        for number in range(5):
+            (folder / f"part-{number}").write_bytes(b"w" * size)
+            time.sleep(0.01)
+    return build
+for size in (1, 5000, 100000):
+    attempt(f"artifact-{size}", slowly(size))
+"""
+"""Three artifacts, one after the other, in a few hundredths of a second each."""
+
+
+@pytest.mark.parametrize("moments", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_run_that_was_killed_at_any_moment_leaves_nothing(tmp_path: Path, moments: int) -> None:
+    """Whenever SIGKILL comes, the next run has the artifacts of one that nothing disturbed, and leaves nothing over."""
+    undisturbed = Store(tmp_path / "undisturbed")
+    expected = lines_of(undisturbed.root, CHAIN)[2::3]
+    random, killed = Random(moments), 0
+    for number in range(moments):
+        store = Store(tmp_path / f"killed-{number}")
+        with start(store.root, CHAIN) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == f"building {MODEL}/artifact-1\n"
+                time.sleep(random.uniform(0, 0.2))
+            finally:
+                process.kill()
+        killed += process.returncode == -signal.SIGKILL
+        again = lines_of(store.root, CHAIN)
+        assert [line for line in again if line.startswith("got ")] == expected
+        assert hidden(store.root) == []
+        assert store.names(MODEL) == undisturbed.names(MODEL)
+        for name in store.names(MODEL):
+            found = tree(store.root / MODEL / name)
+            assert found.pop("artifact.json")
+            assert found == {f"part-{n}": b"w" * int(name.rpartition("-")[2]) for n in range(5)}
+    assert killed
+
+
+def test_eight_processes_on_an_empty_store_build_each_artifact_once(store: Store, tmp_path: Path) -> None:
+    """Whoever comes first builds; the others wait for it, share what it built, and nothing is left over."""
+    outputs = [tmp_path / f"{number}.log" for number in range(8)]
+    processes = [start(store.root, CHAIN, output) for output in outputs]
+    try:
+        assert [process.wait(timeout=60) for process in processes] == [0] * 8
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    said = [output.read_text().splitlines() for output in outputs]
+    built = [line for lines in said for line in lines if line.startswith("building ")]
+    assert sorted(built) == sorted(f"building {MODEL}/{name}" for name in store.names(MODEL))
+    assert len({tuple(line for line in lines if line.startswith("got ")) for lines in said}) == 1
+    assert hidden(store.root) == []
+
+
+def test_a_disk_that_is_full_at_any_artifact_keeps_those_before(tmp_path: Path) -> None:
+    """Each artifact that does not fit is one line with a way out; those that were built before are whole."""
+    for fitting, limit in enumerate((0, 100, 10_000)):
+        store = Store(tmp_path / str(limit))
+        # A record is a file, too; so that it is the artifacts that do not fit, it may be written.
+        script = f"""
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+real = module.Store._build
+def limited(self, model, name, recipe, build):
+    def within(folder):
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
+        try:
+            return build(folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return real(self, model, name, recipe, within)
+module.Store._build = limited
+"""
+        said = lines_of(store.root, script + CHAIN)
+        assert len([line for line in said if line.startswith("got ")]) == fitting
+        refused = [line for line in said if line.startswith("StoreError: ")]
+        assert refused == [
+            f"StoreError: {store.root}: the artifact store cannot be used: File too large; "
+            "choose another folder with --artifacts=DIR"
+        ] * (3 - fitting)
+        assert len(store.names(MODEL)) == fitting
+        assert hidden(store.root) == []
+
+
 def test_names_are_those_of_the_artifacts(tmp_path):
     """The artifacts of a model are listed in order, without what a build left behind; unknown models have none."""
     store = Store(tmp_path)
@@ -602,6 +709,24 @@ def test_a_change_of_a_file_that_rested_is_seen(settled: Path) -> None:
     third = file_hash(replaced)
     replaced.replace(settled)
     assert file_hash(settled) == third
+
+
+def test_a_clock_that_was_set_back_trusts_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file from the future is read each time: nobody knows how long ago it was touched. Its artifact still holds."""
+    store = Store(tmp_path / "build")
+    built = store.get(MODEL, NAME, RECIPE, Builder())
+    path = built.file("model.onnx")
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 3600 * 10**9)
+    assert store.get(MODEL, NAME, RECIPE, Builder()).sha256 == built.sha256
+    stat = path.stat()
+    path.write_bytes(b"Weights " * 625)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert store.find(MODEL, NAME, RECIPE) is None
+    read: list[Path] = []
+    monkeypatch.setattr(store_module.hashlib, "sha256", lambda: read.append(path) or hashlib.new("sha256"))
+    assert file_hash(path) == file_hash(path)
+    assert len(read) == 2
 
 
 def test_a_file_that_was_just_touched_is_read_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
