@@ -8,7 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from conformance.compare import COARSEST, Grid, Scale, Tolerance, compare, kl_divergence, margins, softmax, top
+from conformance.compare import (
+    ANY,
+    COARSEST,
+    MEAN_OF_ROWS,
+    Comparison,
+    Figure,
+    Grid,
+    OutputComparison,
+    Scale,
+    Tolerance,
+    compare,
+    kl_divergence,
+    margins,
+    softmax,
+    top,
+)
 
 KINDS = {"p": "probabilities"}
 TIGHT = Tolerance(max=1e-6, mean=1e-7, kl=1e-9, margin=1e-4, flips=0.01, sum=1e-5)
@@ -253,3 +268,75 @@ def test_logits_are_measured_by_what_they_are_known_to_reach():
     found = needed(actual * 100, reference * 100, "logits", scales=known)
     assert found["max"] == pytest.approx(1 / 20, rel=1e-5)
     assert found["mean"] == pytest.approx(1 / 15 * 0.1, rel=1e-5)
+
+
+# How much of what is allowed was needed, and what is said of it.
+
+
+def of_figures(*figures, output="p"):
+    """An output of these figures."""
+    return OutputComparison(output, "values", 1, tuple(figures), (0,), 0.0, 0.0, (), 1.0)
+
+
+@pytest.mark.parametrize(
+    "figure, usage",
+    [
+        (Figure("max", 0.5, 2.0), 0.25),
+        (Figure("max", 3.0, 2.0), 1.5),
+        (Figure("max", 0.5, 1.0), 0.5),
+        (Figure("max", 0.0, 0.0), 0.0),
+        (Figure("max", 1e-9, 0.0), np.inf),
+        (Figure("max", np.nan, 2.0), np.inf),
+        (Figure("max", np.inf, 2.0), np.inf),
+        (Figure("flips", 0.5, 1.0), 0.0),
+        (Figure("flips", 0.5, 0.9), 0.5 / 0.9),
+        (Figure("max", 0.5, ANY), 0.0),
+        (Figure("max", np.inf, ANY), np.inf),
+    ],
+    ids=str,
+)
+def test_usage_is_needed_over_allowed_of_what_decides(figure, usage):
+    """What allows anything counts nothing, and what is no number is beyond all that is allowed, even there."""
+    comparison = Comparison((of_figures(figure),), (), 1)
+    assert comparison.usage == usage
+    assert Comparison((of_figures(figure),), ("a problem",), 1).usage == np.inf
+
+
+def test_the_worst_figure_is_that_of_the_largest_usage():
+    """Of two outputs it is that which came closer to failing, whichever differs more; one that none has is none."""
+    near, far = Figure("max", 0.5, 1.0), Figure("max", 2.0, 100.0)
+    comparison = Comparison((of_figures(far), of_figures(near, output="q")), (), 1)
+    assert comparison.figure("max") == near
+    assert comparison.figure("kl") is None
+    assert of_figures(near).figure("kl") is None
+    assert of_figures(near).figure("max") == near
+
+
+def test_a_line_for_each_output_says_how_close_it_came():
+    """What failed stands alone; where nothing did, all figures stand; problems stand above both."""
+    good = of_figures(Figure("max", 0.5, 1.0), Figure("mean", 0.25, 1.0))
+    bad = of_figures(Figure("max", 2.0, 1.0), Figure("mean", 0.25, 1.0), Figure("kl", 3.0, 1.0), output="q")
+    assert Comparison((good, bad), ("it has NaN",), 1).describe().splitlines() == [
+        "it has NaN",
+        "p: passed: max 5.00e-01 of 1.00e+00 allowed; mean 2.50e-01 of 1.00e+00 allowed",
+        "q: FAILED: max 2.00e+00 of 1.00e+00 allowed; kl 3.00e+00 of 1.00e+00 allowed",
+    ]
+
+
+def test_values_are_judged_by_their_magnitude_and_their_spread():
+    """Differences are those of magnitudes, worked by hand; a guess that knows no input loses the whole variance."""
+    values = np.repeat(np.array([[-4.0, 1.0], [2.0, 3.0]], np.float32), 8, axis=0)
+    actual = values.copy()
+    actual[0, 1] += 2.0
+    (output,) = compare({"p": actual}, {"p": values}, WIDE, {"p": "values"}).outputs
+    needed = {f.name: f.needed for f in output.figures}
+    # Two of one element, of 32; magnitudes of four at most, of two and a half in the mean.
+    assert needed["max"] == pytest.approx(2 / 4)
+    assert needed["mean"] == pytest.approx(2 / 32 / 2.5 * MEAN_OF_ROWS)
+    # The differences' variance, 4 / 32 less the square of their mean by column, over that of the values, 9 and 1.
+    assert needed["spread"] == pytest.approx((4 / 32 - (2 / 16) ** 2 / 2) / 5)
+    assert output.unit == 4.0
+    guess = np.broadcast_to(values.mean(axis=0), values.shape).astype(np.float32)
+    (output,) = compare({"p": guess}, {"p": values}, WIDE, {"p": "values"}).outputs
+    assert output.figure("spread").needed == pytest.approx(1.0)
+    assert not output.figure("spread").passed

@@ -156,3 +156,11 @@ def test_engines_whose_shares_do_not_sum_to_one_are_judged_as_shares():
     assert slope(rounded, reference, runs) < 4
     assert shift(rounded, reference, runs) < 4
     assert all(figure(reference, reference, runs) == 0 for figure in OF_CLASSES.values())
+
+
+def test_logarithms_of_shares_lie_around_the_mean_of_their_own_row():
+    """Rows are centred one by one: what one sample answers moves no other's."""
+    found = log_shares(np.array([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1]]))
+    np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-15)
+    np.testing.assert_allclose(found[:, 0] - found[:, 1], np.log([2, 8]))
+    assert found.dtype == np.float64

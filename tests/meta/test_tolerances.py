@@ -6,11 +6,12 @@ from math import inf
 
 import pytest
 
+from conformance import tolerances as rows
 from conformance.compare import FIGURES
 from conformance.tolerances import FLOORS, HEADROOM, INPUT_KINDS, ToleranceError
 from engines.formats import registry
 from engines.variant import Variant
-from trial.rows import batching, row
+from trial.rows import batching, row, table
 
 VARIANTS = [Variant(f, p) for f, precisions in registry.precisions().items() for p in precisions]
 
@@ -83,3 +84,79 @@ def test_a_variant_without_a_row_is_an_error():
     """Nothing is compared against a default that nobody chose."""
     with pytest.raises(ToleranceError, match="no row for 'onnx-int4'"):
         row("onnx-int4", "samples")
+
+
+BAD_PAIRS = {
+    "no list": 1e-6,
+    "one number": [1e-6],
+    "three numbers": [2e-6, 1e-6, 1e-6],
+    "a text": ["2e-6", 1e-6],
+    "truth": [True, True],
+    "a table": {"allowed": 1e-6},
+}
+
+
+@pytest.mark.parametrize("bad", BAD_PAIRS)
+def test_batching_is_a_pair_of_numbers(bad):
+    """What is no pair is refused by the file that says it, its key, and what was found."""
+    content = {"onnx-int8": {"why": "x", "batching": BAD_PAIRS[bad]}}
+    with pytest.raises(ToleranceError, match=r"^m\.toml: onnx-int8\.batching is .*; allowed: \[allowed, seen\]$"):
+        batching("onnx-int8", content, "m.toml")
+
+
+def test_batching_of_a_model_is_its_own_pair():
+    """An override replaces both numbers, in their order; other variants keep their row's."""
+    own = {"onnx-int8": {"why": "x", "batching": [3e-6, 1e-6]}}
+    assert batching("onnx-int8", own, "m.toml") == (3e-6, 1e-6)
+    assert batching("onnx-fp32", own, "m.toml") == batching("onnx-fp32")
+    for pair in ([1e-6, 3e-6], [5e-6, 1e-6], [-1e-6, -1e-6]):
+        with pytest.raises(ToleranceError, match=r"^m\.toml: .*allowed: 0 ≤ seen ≤ allowed ≤ 4 times seen, finite"):
+            batching("onnx-int8", {"onnx-int8": {"why": "x", "batching": pair}}, "m.toml")
+    with pytest.raises(ToleranceError, match=r"^m\.toml: tolerances\.onnx-int9 is for no known variant"):
+        batching("onnx-int8", {"onnx-int9": {"why": "x"}}, "m.toml")
+    with pytest.raises(ToleranceError, match=r"^tolerances\.toml: x\.batching is None; allowed"):
+        rows.batching({"x": {**table()["onnx-int8"], "batching": None}}, "x")
+
+
+def test_the_margin_may_be_as_much_as_the_largest_difference_in_any_order():
+    """A difference of that size flips a class that leads by no more, wherever the two stand in the file."""
+    for figures in ({"margin": [0.3, 0.0], "max": [0.3, 0.2]}, {"max": [0.3, 0.2], "margin": [0.3, 0.0]}):
+        own = {"onnx-int8": {"why": "x", "samples": figures}}
+        assert row("onnx-int8", "samples", own, "m.toml").tolerance.margin == 0.3
+        more = {"onnx-int8": {"why": "x", "samples": {**figures, "margin": [0.31, 0.0]}}}
+        with pytest.raises(ToleranceError, match=r"margin is \[0\.31, 0\.0\]; .* or up to 0\.3 anyway"):
+            row("onnx-int8", "samples", more, "m.toml")
+
+
+def test_a_file_of_rows_is_read_whole(tmp_path):
+    """Rows come by their names, and what is no TOML is named with its file."""
+    path = tmp_path / "tolerances.toml"
+    path.write_text('[mine-fp32]\nwhy = "ä"\nbatching = [2.0, 1.0]\n', encoding="utf-8")
+    assert rows.read_table(path) == {"mine-fp32": {"why": "ä", "batching": [2.0, 1.0]}}
+    path.write_text("[mine", encoding="utf-8")
+    with pytest.raises(ToleranceError, match=r"tolerances\.toml: cannot be read"):
+        rows.read_table(path)
+    with pytest.raises(ToleranceError, match=r"^tolerances\.toml: x\.why is None; allowed: the reason"):
+        rows.row({"x": {}}, "x", "samples")
+
+
+def test_what_is_unknown_is_named_with_all_that_is_known():
+    """Lists of what is allowed are separated as one reads them."""
+    found = {
+        ("onnx-int8", "photos"): "kind of input 'photos'; allowed: samples, stress",
+        ("onnx-int4", "samples"): "it has cpp10-fp16, cpp10-fp32, ",
+    }
+    for (name, kind), text in found.items():
+        with pytest.raises(ToleranceError) as caught:
+            row(name, kind)
+        assert text in str(caught.value)
+    for own, text in (
+        ({"onnx-int9": {"why": "x"}}, "allowed: cpp10-fp16, cpp10-fp32, "),
+        ({"onnx-int8": {"why": "x", "photos": {}}}, "tolerances.onnx-int8.photos; allowed: samples, stress, batching"),
+        ({"onnx-int8": {"why": "x", "samples": {"rtol": [1, 1]}}}, "allowed: max, mean, kl, margin, flips, sum"),
+        ({"onnx-int8": {"why": "x", "samples": 5}}, "a table of figures, max, mean, kl, margin, flips, sum"),
+        ({"onnx-int8": {"why": 7}}, "onnx-int8.why is 7; allowed"),
+    ):
+        with pytest.raises(ToleranceError) as caught:
+            row("onnx-int8", "samples", own, "m.toml")
+        assert text in str(caught.value)
