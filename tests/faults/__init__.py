@@ -1,0 +1,22 @@
+"""Planted faults: small named changes to real files, inputs and programs, each to be caught; and sound ones, to pass.
+
+``CATALOGUE`` holds all of them. ``faults.command`` gives each to the real command, in a process of its own, and
+``faults.page`` writes down what became of it: ``docs/detection.md``. ``pytest -m meta`` asserts the same.
+
+To add one, write a function that changes a sound file, and a ``Change`` of it in the module whose job it is. A fault
+says which words of a likely cause are right; what is beside them is wrong.
+"""
+
+from __future__ import annotations
+
+from faults import files, flatbuffer_edits, graph_edits, programs, quantization, sound_changes
+from faults.change import Change
+
+CATALOGUE: tuple[Change, ...] = (
+    *graph_edits.CHANGES,
+    *quantization.CHANGES,
+    *flatbuffer_edits.CHANGES,
+    *programs.CHANGES,
+    *files.CHANGES,
+    *sound_changes.CHANGES,
+)

@@ -1,0 +1,55 @@
+"""What a planted change is: to what of which model, and what is to become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from faults.made import Made
+
+CAUGHT, PASSES, WITHIN_NOISE = "caught", "passes", "within noise"
+"""What is expected of a change: a test fails; none does; none does, since it changes less than sound rounding."""
+
+CHECKS = "consistency or batching or accuracy"
+"""The marks of the tests that a change is given to, as those of a user's own model are."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change, to one file of one model.
+
+    ``kind`` is what it is made to, and ``variant`` the file that is changed and judged. ``plant(made, folder)`` makes
+    it, and returns the words of the command that bring it. ``right`` are words of which a likely cause has to hold one,
+    if it names any. ``alone`` is a change that is no file of a format, so that no other may stand in the same command.
+    ``why`` tells, of a change that is within the noise, why it is none that matters. ``quick`` ones are among the few
+    that every change of the suite is checked with.
+    """
+
+    name: str
+    kind: str
+    model: str
+    variant: str
+    plant: Callable[[Made, Path], list[str]]
+    right: tuple[str, ...] = ()
+    expected: str = CAUGHT
+    alone: bool = False
+    quick: bool = False
+    why: str = ""
+
+    @property
+    def format(self) -> str:
+        """Format of the file that is changed."""
+        return self.variant.rpartition("-")[0]
+
+    @property
+    def precision(self) -> str:
+        """Precision of the file that is changed."""
+        return self.variant.rpartition("-")[2]
+
+    @property
+    def id(self) -> str:
+        """Name of the change among all."""
+        return f"{self.model}-{self.variant}: {self.name}"

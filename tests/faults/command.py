@@ -1,0 +1,174 @@
+"""The real command on planted changes, in a process of its own, and what became of each of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.tools import last_lines
+from faults.change import CAUGHT, CHECKS, PASSES, WITHIN_NOISE, Change
+from faults.made import ROOT, Made
+from tests.meta.apart import environment_apart
+
+REFUSED = "refused at once"
+"""The test that catches what the command does not even take."""
+
+MISSED = "missed"
+"""The state of a fault that nothing tells of, and that is more than the model's own noise."""
+
+NO_VERDICT = "no verdict"
+"""The state of a change whose command broke off."""
+
+RIGHT, WRONG, NONE = "right", "wrong", "none stated"
+"""What a likely cause is, beside what was planted."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a change: ``state`` is one of CAUGHT, PASSES, WITHIN_NOISE and MISSED.
+
+    ``tests`` failed of it, ``figure`` is the first that was beyond what is allowed, ``needed`` the most that any figure
+    needed of what is allowed. ``cause`` says whether the stated ``likely`` one is right, ``proved`` whether it is told
+    as tried.
+    """
+
+    state: str
+    tests: tuple[str, ...] = ()
+    figure: str = ""
+    message: str = ""
+    likely: str = ""
+    cause: str = NONE
+    proved: bool = False
+    needed: float | None = None
+    flips: int | None = None
+
+    def told(self) -> dict[str, Any]:
+        """The same for a JSON file, without what is empty."""
+        return {name: value for name, value in asdict(self).items() if value not in ("", (), None, False)}
+
+
+def together(changes: Iterable[Change]) -> list[tuple[Change, ...]]:
+    """Changes that one command is given: one of each format, of one model."""
+    groups: list[tuple[Change, ...]] = []
+    waiting: dict[tuple[str, bool], list[list[Change]]] = {}
+    for change in changes:
+        if change.alone:
+            groups.append((change,))
+            continue
+        open_ = waiting.setdefault((change.model, change.expected == PASSES), [])
+        place = next((g for g in open_ if change.format not in {c.format for c in g}), None)
+        if place is None:
+            open_.append([change])
+        else:
+            place.append(change)
+    return [*groups, *(tuple(g) for model in waiting.values() for g in model)]
+
+
+ON_SAMPLES = "builds or signature or same_scale or sum_to_one or reference_on_samples"
+"""The tests that a fault is given to first: what fails on samples fails on all other inputs too, and takes longer."""
+
+
+def run(made: Made, changes: Sequence[Change]) -> dict[str, Outcome]:
+    """Give changes to the command; what became of each, by its id.
+
+    What is to be caught has the tests on samples first. What these do not catch, and what is to pass, has all.
+    """
+    found = {}
+    if all(change.expected != PASSES and not change.alone for change in changes):
+        found = _run(made, changes, ON_SAMPLES)
+    left = [change for change in changes if change.id not in found or found[change.id].state != CAUGHT]
+    found |= _run(made, left, "") if left else {}
+    # Where the command refuses one file, it has said nothing of the other.
+    apart = [change for change in left if len(left) > 1 and found[change.id].state == NO_VERDICT]
+    return found | {id_: outcome for change in apart for id_, outcome in run(made, [change]).items()}
+
+
+def _run(made: Made, changes: Sequence[Change], tests: str) -> dict[str, Outcome]:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        words = [word for change in changes for word in change.plant(made, folder)]
+        precisions = " ".join(f"{c.format}={c.precision}" for c in changes)
+        given = {word.partition("=")[0] for word in words}
+        # Other samples are described anew; all else is as it was described once, by the command that does so.
+        named = made.saved_model if "--samples" in given else made.described
+        words += [word for word in named if word.partition("=")[0] not in given]
+        words += [f"--precisions={precisions}", f"--report={folder / 'report'}"]
+        if "--artifacts" not in given:
+            words.append(f"--artifacts={made.store_in(folder)}")
+        chosen = "(" + " or ".join(c.variant for c in changes) + ")" + (f" and ({tests})" if tests else "")
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--ignore=tests/meta"]
+        done = subprocess.run(
+            [*command, "-m", CHECKS, "-k", chosen, *words],
+            cwd=ROOT,
+            env=environment_apart(PLANTED=changes[0].name),
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        said = (done.stdout + done.stderr).replace(scratch, "FOLDER")
+        if done.returncode == 4:  # pytest.ExitCode.USAGE_ERROR
+            return {change.id: refused(change, changes, said) for change in changes}
+        report = folder / "report" / "conformance.json"
+        if done.returncode not in {0, 1} or not report.is_file():
+            why = f"exit code {done.returncode}: {last_lines(said)}"
+            return {change.id: Outcome(NO_VERDICT, message=why) for change in changes}
+        document = json.loads(report.read_text("utf-8").replace(scratch, "FOLDER"))
+    return {change.id: outcome(change, document) for change in changes}
+
+
+def refused(change: Change, changes: Sequence[Change], said: str) -> Outcome:
+    """What became of a change where the command ends at once with one line."""
+    (line,) = [line for line in said.splitlines() if line.startswith("ERROR")]
+    message = line.removeprefix("ERROR: ")
+    mine = f"--{change.format} " in message or len(changes) == 1
+    return _judged(change, (REFUSED,), message, "", "") if mine else Outcome(NO_VERDICT, message=message)
+
+
+def outcome(change: Change, document: dict[str, Any]) -> Outcome:
+    """What became of a change, as the report's document says."""
+    failures = [f for f in document["failures"] if f["variant"] in {change.variant, None}]
+    compared = [c for c in document["comparisons"] if c["variant"] == change.variant]
+    usages = [v["usage"] for v in document["variants"] if v["variant"] == change.variant]
+    needed = max((u for u in usages if u is not None), default=None)
+    flips = max((c["flips"] or 0 for c in compared), default=None)
+    if not failures:
+        quiet = not flips and needed is not None and needed <= within(change.precision)
+        state = PASSES if change.expected == PASSES else WITHIN_NOISE if quiet else MISSED
+        return Outcome(state, needed=needed, flips=flips)
+    tests = tuple(dict.fromkeys(re.split(r"::|\[", f["test"])[1] if "::" in f["test"] else f["test"] for f in failures))
+    # The cause that is told of the samples is told of all that is known; of few inputs many would fit.
+    first = next((f for f in failures if "_on_samples" in f["test"]), failures[0])
+    failed = re.search(r"FAILED (\w+) .*", first["message"])
+    said = " ".join(failed[0].split()) if failed else first["summary"]
+    found = _judged(change, tests, said, failed[1] if failed else "", first["likely"] or "")
+    return Outcome(**{**asdict(found), "needed": needed, "flips": flips})
+
+
+def _judged(change: Change, tests: tuple[str, ...], message: str, figure: str, likely: str) -> Outcome:
+    stated = bool(likely) and not likely.startswith("not found out")
+    cause = NONE if not stated else RIGHT if any(words in likely for words in change.right) else WRONG
+    return Outcome(CAUGHT, tests, figure, message.splitlines()[0], likely, cause, "agree with the reference" in likely)
+
+
+FACTORS = {"fp32": 2.0, "fp16": 2.0, "int8": 1.5}
+"""By how much the limit is beyond what the model's own noise does, in each precision: docs/verdict.md."""
+
+
+def within(precision: str) -> float:
+    """The share of what is allowed that sound rounding of the model itself needs."""
+    return 1 / FACTORS[precision]
+
+
+def cpu_seconds() -> float:
+    """CPU time of the processes that were started so far and ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

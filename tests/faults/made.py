@@ -1,0 +1,94 @@
+"""A model that changes are planted into: its sound files, made once, and the words of a command that name it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from zoo import ZOO
+from zoo.chains import chain_of
+
+from engines.chain import Chain
+from engines.variant import Variant
+from faults.change import CHECKS
+from tests.meta.apart import environment_apart
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = "build"
+
+
+@dataclass(frozen=True)
+class Made:
+    """Model in ``folder``, and its chain on the store beside it."""
+
+    name: str
+    folder: Path
+    chain: Chain
+
+    @classmethod
+    def of(cls, name: str, folder: Path) -> Made:
+        """Model of the zoo by its name; made in ``folder`` where it is not there."""
+        return cls(name, folder, chain_of(ZOO[name], folder))
+
+    @property
+    def saved_model(self) -> list[str]:
+        """Options that bring the model as a user does who has nothing but it and samples."""
+        return [f"--saved-model={self.folder / self.name / 'model'}", f"--samples={self.samples}"]
+
+    @property
+    def described(self) -> list[str]:
+        """Options that bring it by its description, which ``commands describe`` wrote: that loads no TensorFlow."""
+        return [f"--model={self.folder / self.name / self.name}.toml", f"--samples={self.samples}"]
+
+    def ready(self) -> None:
+        """Write the description, and give the sound files to the command once, so that all it keeps is there.
+
+        What each format cannot build is none of a planted change's concern, and whatever that run says is the zoo's.
+        """
+        target = self.folder / self.name / f"{self.name}.toml"
+        if target.is_file():
+            return
+        python = [sys.executable, "-m"]
+        done = subprocess.run(
+            [*python, "commands", "describe", *(w.removeprefix("--saved-model=") for w in self.saved_model)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        warm = [*python, "pytest", "-q", "-p", "no:cacheprovider", "--ignore=tests/meta", "-m", CHECKS]
+        warm += ["-k", "onnx or tflite", "--precisions=onnx=fp32,fp16,int8 tflite=fp32,fp16,int8"]
+        subprocess.run(
+            [*warm, *self.saved_model, f"--artifacts={self.folder / BUILD}"],
+            cwd=ROOT,
+            env=environment_apart(),
+            capture_output=True,
+            check=False,
+        )
+        target.write_text(done.stdout, encoding="utf-8")
+
+    @property
+    def samples(self) -> Path:
+        """The file of samples."""
+        return self.folder / self.name / "samples.npz"
+
+    def file(self, variant: str) -> Path:
+        """Sound file of a variant, by its id; converted now where it is missing."""
+        format_, _, precision = variant.rpartition("-")
+        return self.chain.file(Variant(format_, precision))
+
+    def again(self) -> Made:
+        """The same model of the zoo from another seed, made in a folder of its own."""
+        folder = self.folder / "again"
+        if not (folder / self.name / "samples.npz").is_file():
+            ZOO[self.name].write(folder / self.name, seed=1)
+        return Made.of(self.name, folder)
+
+    def store_in(self, folder: Path) -> Path:
+        """Copy of the model's artifacts in a folder of its own: two commands on one store would take turns."""
+        target = folder / BUILD
+        shutil.copytree(self.folder / BUILD / self.chain.spec.name, target / self.chain.spec.name)
+        return target

@@ -1,0 +1,100 @@
+"""Gives every planted change to the real command, and writes down what became of it: a JSON file, and its page.
+
+PYTHONPATH=tests python -m faults.page --output docs/runs/detection.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from engines.progress import Lines, live
+from engines.tools import installed_version
+from faults import CATALOGUE
+from faults.change import Change
+from faults.command import Outcome, cpu_seconds, run, together
+from faults.made import ROOT, Made
+from faults.page_text import page
+
+MADE_WITH = ("tensorflow", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "pytest")
+
+
+def record(change: Change, outcome: Outcome) -> dict[str, Any]:
+    """A change and what became of it, for the JSON file."""
+    what = {name: getattr(change, name) for name in ("name", "kind", "model", "variant", "expected")}
+    return what | outcome.told() | ({"why": change.why} if change.why else {})
+
+
+def outcomes(changes: Iterable[Change], folder: Path, processes: int) -> Iterable[tuple[Change, Outcome]]:
+    """What becomes of changes, each as it is known; models and sound files are made in ``folder`` first."""
+    groups = together(changes)
+    made = {}
+    for change in (c for group in groups for c in group):
+        if change.model not in made:
+            made[change.model] = Made.of(change.model, folder)
+            made[change.model].ready()
+    with ThreadPoolExecutor(processes) as pool:
+        for group, found in zip(groups, pool.map(lambda g: run(made[g[0].model], g), groups), strict=True):
+            yield from ((change, found[change.id]) for change in group)
+
+
+def write(path: Path, results: Mapping[str, Any]) -> None:
+    """Write the results, a change a line, and the page: beside them, or in ``docs`` where they are in ``docs/runs``."""
+    lines = ",\n".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in results["changes"])
+    head = json.dumps({n: v for n, v in results.items() if n != "changes"}, separators=(",", ":"))
+    path.write_text(f'{head[:-1]},"changes":[\n{lines}\n]}}\n', encoding="utf-8")
+    folder = path.resolve().parent
+    shown = folder.parent if folder == ROOT / "docs" / "runs" else folder
+    (shown / path.with_suffix(".md").name).write_text(page(results), encoding="utf-8")
+
+
+def main() -> int:
+    """Run what was asked for; the exit code is 1 where a change became something else than is expected."""
+    parser = argparse.ArgumentParser(prog="PYTHONPATH=tests python -m faults.page", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, metavar="FILE.json", required=True, help="what was found before stays")
+    parser.add_argument("--only", action="append", metavar="WORDS", help="changes whose id holds these; repeatable")
+    parser.add_argument("--artifacts", type=Path, default=ROOT / "build" / "faults", metavar="DIR")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="commands at once; default: 2")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
+    chosen = [c for c in CATALOGUE if not options.only or any(words in c.id for words in options.only)]
+    if not chosen:
+        parser.error(f"--only {' '.join(options.only)}: no change has these words in its id")
+    known: dict[str, Any] = {}
+    results: dict[str, Any] = {}
+    if options.only and options.output.is_file():
+        results = json.loads(options.output.read_text(encoding="utf-8"))
+        known = {f"{c['model']}-{c['variant']}: {c['name']}": c for c in results["changes"]}
+    results["made_with"] = {name: installed_version(name) for name in MADE_WITH}
+    results["machine"] = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    options.artifacts.mkdir(parents=True, exist_ok=True)
+    started, used = time.monotonic(), cpu_seconds()
+    unexpected = []
+    with live("Planted changes", len(chosen), "changes") as advance:
+        for change, found in outcomes(chosen, options.artifacts, options.processes):
+            known[change.id] = record(change, found)
+            if found.state != change.expected:
+                unexpected.append(change.id)
+            # What was found is kept where the run is cut short.
+            results["changes"] = [known[c.id] for c in CATALOGUE if c.id in known]
+            write(options.output, results)
+            advance(1)
+    if not options.only:
+        results["cpu_seconds"] = round(cpu_seconds() - used)
+        results["seconds"] = round(time.monotonic() - started)
+    write(options.output, results)
+    for id_ in unexpected:
+        logging.getLogger("engines").warning("%s: %s", id_, known[id_]["state"])
+    return int(bool(unexpected))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""The page of what became of the planted changes, written from the results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from faults.change import CAUGHT, PASSES, WITHIN_NOISE
+from faults.command import MISSED, NONE, RIGHT, WRONG
+
+COMMAND = "PYTHONPATH=tests python -m faults.page --output docs/runs/detection.json"
+LONGEST = 160
+"""The most characters of a message that the page shows; all of it is in the JSON file."""
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """Write the page, in Markdown: what was caught and how, what changes nothing, and what passed as it has to."""
+    changes = results["changes"]
+    faults = [c for c in changes if c["expected"] != PASSES]
+    sound = [c for c in changes if c["expected"] == PASSES]
+    states = Counter(c["state"] for c in faults)
+    causes = Counter(c.get("cause", NONE) for c in faults if c["state"] == CAUGHT)
+    models = sorted({c["model"] for c in changes})
+    versions = ", ".join(f"{name} {version}" for name, version in results["made_with"].items() if version)
+    lines = [
+        "# What the suite catches, and what it lets pass",
+        "",
+        f"    {COMMAND}",
+        "",
+        "Written by that command. It plants a fault into a real file, input or program, gives it to `pytest` as a user",
+        "does, and reads from the report what became of it. Beside the faults are sound changes, which have to pass.",
+        "`pytest -m meta` asserts the same. Whole messages and causes are in [the JSON file](runs/detection.json).",
+        "",
+        f"- **{len(faults)} faults** in {len(models)} models ({', '.join(f'`{m}`' for m in models)}): "
+        f"{states[CAUGHT]} caught, {states[WITHIN_NOISE]} within the noise of the model itself, "
+        f"{states[MISSED]} missed.",
+        f"- **{len(sound)} sound changes**: {sum(c['state'] == PASSES for c in sound)} passed.",
+        f"- The likely cause of what was caught: {causes[RIGHT]} right, {causes[WRONG]} wrong, {causes[NONE]} without "
+        f"one. Wrong and told as tried: {sum(bool(c.get('proved')) and c.get('cause') == WRONG for c in faults)}.",
+    ]
+    if "cpu_seconds" in results:
+        lines.append(
+            f"- All of it took {results['cpu_seconds'] / 60:.0f} CPU minutes, {results['seconds'] / 60:.0f} minutes by "
+            f"the clock. Made with {versions}; {results['machine']}."
+        )
+    lines += [
+        "",
+        "## Faults",
+        "",
+        "| fault | model | file | | by | first line | likely cause |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in dict.fromkeys(c["kind"] for c in faults):
+        lines.append(f"| **{kind}** | | | | | | |")
+        lines += [_row(c) for c in faults if c["kind"] == kind]
+    quiet = [c for c in faults if c["state"] == WITHIN_NOISE]
+    if quiet:
+        lines += ["", "### Within the noise", ""]
+        lines += ["These change less than sound rounding does, and no class. *Needed* is of what is allowed.", ""]
+        lines += ["| fault | model | file | needed | why |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {c['name']} | `{c['model']}` | {c['variant']} | {_needed(c)} | {c.get('why', '')} |" for c in quiet
+        ]
+    lines += [
+        "",
+        "## Sound changes",
+        "",
+        "| change | model | file | | needed of what is allowed |",
+        "|---|---|---|---|---|",
+    ]
+    for c in sound:
+        state = c["state"] if c["state"] == PASSES else f"**{c['state']}**: {_short(c.get('message', ''))}"
+        lines.append(f"| {c['name']} | `{c['model']}` | {c['variant']} | {state} | {_needed(c)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _row(change: Mapping[str, Any]) -> str:
+    state = change["state"] if change["state"] in {CAUGHT, WITHIN_NOISE} else f"**{change['state']}**"
+    tests = change.get("tests", [])
+    by = f"`{tests[0]}`" + (f" and {len(tests) - 1} more" if len(tests) > 1 else "") if tests else ""
+    cause = change.get("cause", NONE) if change["state"] == CAUGHT else ""
+    told = f"{cause}: {_short(change['likely'])}" if change.get("likely") else cause
+    cells = (
+        change["name"],
+        f"`{change['model']}`",
+        change["variant"],
+        state,
+        by,
+        _short(change.get("message", "")),
+        told,
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _needed(change: Mapping[str, Any]) -> str:
+    needed = change.get("needed")
+    return "" if needed is None else f"{needed:.2g}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split()).replace("|", "\\|").replace("`", "'")
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
