@@ -1,19 +1,20 @@
 """Point at the kind of trouble behind a failed comparison: try the usual mistakes and see which one explains it.
 
-A mistake counts as the explanation only where undoing it makes the outputs agree within the same tolerance. Where it
+A mistake counts as the explanation only where undoing it makes the outputs agree within the same tolerance. Where that
+is as narrow as the rounding of what is undone, it counts where it leaves next to nothing of the difference. Where it
 cannot be undone, as with what an integer input has lost, it counts only where it alone makes the reference itself fail.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conformance.cause import Cause
-from conformance.compare import softmax
+from conformance.input_mistakes import input_mistakes
+from conformance.output_mistakes import FEWEST, LEFT, SAME_WEIGHTS_AGREEMENT, order_mistakes, output_mistakes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
 
 PROBED = 2
 """How many samples are changed, one after the other, to see which answers change with them."""
-
-FEWEST = 4 * PROBED
-"""Of how many samples something has to be seen at least that is only measured: of one or two anything may be so."""
-
-SAME_WEIGHTS_AGREEMENT = 0.5
-"""Two trainings of a model share at least this many top-1 classes; unrelated outputs share about one in `classes`."""
 
 
 def diagnose(
@@ -43,6 +38,7 @@ def diagnose(
     steps: Mapping[str, float] | None = None,
     ask: Callable[[Arrays], Arrays | None] | None = None,
     converted: str | None = None,
+    windows: Callable[[], str] = str,
 ) -> Cause:
     """What most likely is wrong, or that nothing explains it.
 
@@ -54,15 +50,18 @@ def diagnose(
     - ``ask`` gives the reference's outputs on other inputs, or None where it cannot be asked.
     - ``converted`` is the precision of an engine that was just made from the reference and is fed by the caller. It is
       None for one whose weights, or whose feeding, are somebody else's.
+    - ``windows`` says which convolutions and poolings of a file are others than those of the model's own, if any.
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
-        for cause, outputs in _tried(inputs, actual, reference, run, scores):
-            if agrees(outputs):
-                return cause
+        count = len(next(iter(inputs.values())))
+        for sentence, outputs in _tried(inputs, actual, reference, run, scores):
+            if found := _explained(sentence, count, agrees(outputs), _left_of(outputs, actual, reference)):
+                return found
         if lost := _by_steps(inputs, steps or {}, ask, agrees):
             return lost
-        count = len(next(iter(inputs.values())))
+        if told := windows():
+            return Cause(f"its windows are not those of the model's own file: {told}")
         sentence = _stuck(actual, reference, scores)
         if not sentence and (
             influenced := _by_influence(
@@ -103,10 +102,11 @@ def diagnose_answers(
     """
     # Scores may be anything finite.
     with np.errstate(all="ignore"):
-        for cause, outputs in _output_mistakes(actual, reference, scores):
-            if agrees(outputs, reference):
-                return cause
-        for sentence, outputs, expected in _order_mistakes(actual, reference, scores):
+        for sentence, outputs in output_mistakes(actual, reference, scores):
+            left = _left_of(outputs, actual, reference)
+            if found := _explained(sentence, len(reference[scores]), agrees(outputs, reference), left):
+                return found
+        for sentence, outputs, expected in order_mistakes(actual, reference, scores):
             if agrees(outputs, expected):
                 return Cause(sentence)
         return Cause(_by_answers(actual, reference, agrees, scores))
@@ -137,118 +137,50 @@ def missing_samples(found: int, expected: int, batch: int) -> Cause | None:
     return None
 
 
+AGAIN = "right when the same inputs are run once more: its answers change from run to run"
+
+
 def _tried(
     inputs: Arrays, actual: Arrays, reference: Arrays, run: Callable[[Arrays], Arrays], scores: str | None
-) -> Iterator[tuple[Cause, Arrays]]:
+) -> Iterator[tuple[str, Arrays]]:
     """Each mistake, with the outputs once it is undone; those first that need no run."""
-    yield from _output_mistakes(actual, reference, scores)
+    yield from output_mistakes(actual, reference, scores)
     # Before any change of the inputs: it would seem to be what made them right.
-    yield Cause("right when the same inputs are run once more: its answers change from run to run"), run(inputs)
-    for sentence, changed in _input_mistakes(inputs):
-        yield _proved(sentence, len(next(iter(inputs.values())))), run(changed)
+    yield AGAIN, run(inputs)
+    for sentence, changed in input_mistakes(inputs):
+        yield sentence, run(changed)
 
 
-def _output_mistakes(actual: Arrays, reference: Arrays, scores: str | None) -> Iterator[tuple[Cause, Arrays]]:
-    shaped = [name for name, q in reference.items() if actual[name].shape == q.shape]
-    if scores in shaped:
-        for sentence, values in _score_mistakes(actual[scores], reference[scores]):
-            yield _proved(sentence, len(values)), {**actual, scores: values.astype(actual[scores].dtype)}
-    for name in shaped:
-        what = f"every {'logit' if name == scores else 'value'} of {name!r} is"
-        for sentence, values in _linear_mistakes(actual[name], reference[name], what):
-            yield _proved(sentence, len(values)), {**actual, name: values.astype(actual[name].dtype)}
+def _explained(sentence: str, count: int, agrees: bool, left: float) -> Cause | None:
+    """Cause of a failure on ``count`` samples by a mistake that was undone; None where it is not the trouble.
 
-
-def _score_mistakes(p: NDArray[Any], q: NDArray[Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Class scores ``p`` with each usual mistake undone, where ``q`` are the reference's."""
-    yield "the softmax is missing: the outputs are logits; with a softmax", softmax(p)
-    if _distributions(p):
-        logarithms = np.log(p.astype(np.float64))
-        if _distributions(q):
-            # Probabilities sum to one, which tells the constant that a softmax forgets.
-            rest = (1 - logarithms.sum(axis=1, keepdims=True)) / p.shape[1]
-            yield "a softmax too many: the outputs had one twice; with one undone", logarithms + rest
-        else:
-            rest = (q.astype(np.float64) - logarithms).mean(axis=1, keepdims=True)
-            yield (
-                "a softmax too many: the outputs are probabilities instead of logits; with it undone",
-                logarithms + rest,
-            )
-    order = np.array([int(np.abs(p - q[:, [j]]).mean(axis=0).argmin()) for j in range(q.shape[1])])
-    moved = np.flatnonzero(order != np.arange(len(order)))
-    if len(moved) and len(set(order)) == len(order):
-        where = ", ".join(f"class {j} is at {order[j]}" for j in moved[:4])
-        yield f"the classes are permuted: {where}; with them put back", p[:, order]
-
-
-def _distributions(scores: NDArray[Any]) -> bool:
-    """Whether rows are probabilities, which sum to one."""
-    return bool(scores.size and scores.min() >= 0 and np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-3)
-
-
-LEFT = 0.1
-"""The share of a mean difference that counts for little: what may be left of it where a fitted number is its cause."""
-
-
-def _linear_mistakes(p: NDArray[Any], q: NDArray[Any], what: str) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Logits or values with a constant, a factor, and both undone, where that leaves hardly any difference.
-
-    Probabilities have neither: they sum to one. ``what`` begins the sentence.
+    Only one without which they agree is proved: ``left`` is the share of the difference that another one leaves.
     """
-    if len(q) < FEWEST or (q.ndim == 2 and q.shape[1] > 1 and _distributions(q)):
-        return
-    ours, theirs = p.astype(np.float64), q.astype(np.float64)
-    centred = theirs - theirs.mean()
-    slope = float((centred * ours).sum() / (centred**2).sum())
-    factor = float((ours * theirs).sum() / (theirs**2).sum())
-
-    def more(value: float) -> str:
-        return f"{abs(value):.3g} too {'large' if value > 0 else 'small'}"
-
-    constant, rest = float((ours - theirs).mean()), float((ours - slope * theirs).mean())
-    for sentence, values in (
-        (f"{more(constant)}: with that undone", ours - constant),
-        (f"{factor:.3g} times what it should be: with that undone", ours / factor),
-        (f"{slope:.3g} times what it should be, and then {more(rest)}: with both undone", (ours - rest) / slope),
-    ):
-        if np.abs(values - theirs).mean() <= LEFT * np.abs(ours - theirs).mean():
-            yield f"{what} {sentence}", values
+    if agrees and sentence == AGAIN:
+        return Cause(sentence)
+    if agrees:
+        what = f"({count} sample{'' if count == 1 else 's'})"
+        return Cause(f"{sentence}, its answers agree with the reference, within the tolerance {what}", proved=True)
+    if left > HARDLY:
+        return None
+    return Cause(f"{sentence}, next to nothing is left of the difference ({left:.1g} of it)")
 
 
-def _proved(mistake: str, count: int) -> Cause:
-    """Cause of a failure on ``count`` samples, which agree without the mistake: only what was found so is proved."""
-    agree = f"its answers agree with the reference, within the tolerance ({count} sample{'' if count == 1 else 's'})"
-    return Cause(f"{mistake}, {agree}", proved=True)
+HARDLY = 1e-3
+"""The share of a mean difference that is next to nothing: what rounding leaves where a mistake is undone."""
 
 
-MOST_SHIFTED = 128
-"""By how many samples answers may be off to be found so: a batch."""
-
-MOST_SORTED = 1000
-"""Among how many samples the one that an answer belongs to is looked for: every answer is compared with each."""
-
-
-def _order_mistakes(actual: Arrays, reference: Arrays, scores: str) -> Iterator[tuple[str, Arrays, Arrays]]:
-    """Parts of outputs and reference that would have to agree, were answers those of other samples."""
-    p, q = actual[scores], reference[scores]
-    ours, theirs = p.argmax(axis=1), q.argmax(axis=1)
-    for by, sign in product(range(1, min(len(p) // 2, MOST_SHIFTED) + 1), "-+"):
-        later, earlier = slice(by, None), slice(None, -by)
-        mine, its = (later, earlier) if sign == "-" else (earlier, later)
-        # Classes are looked at first, which is cheaper by far.
-        if (ours[mine] == theirs[its]).mean() >= SAME_WEIGHTS_AGREEMENT:
-            yield (
-                f"the answers are shifted: answer k is that of sample k {sign} {by}",
-                {scores: p[mine]},
-                {scores: q[its]},
-            )
-    if len(p) > MOST_SORTED:
-        return
-    owners = np.array([int(np.abs(row - q).mean(axis=1).argmin()) for row in p])
-    moved = np.flatnonzero(owners != np.arange(len(p)))
-    if len(moved) and len(set(owners)) == len(p):
-        where = ", ".join(f"answer {k} is that of sample {owners[k]}" for k in moved[:4])
-        yield f"the answers are in another order than the samples: {where}", actual, {scores: q[owners]}
+def _left_of(outputs: Arrays, actual: Arrays, reference: Arrays) -> float:
+    """The share of the mean difference that is left, of the output that has the most; 1 where nothing can be told."""
+    shares = [0.0]
+    for name, right in reference.items():
+        wrong = float(np.abs(actual[name].astype(np.float64) - right).mean())
+        still = float(np.abs(outputs[name].astype(np.float64) - right).mean())
+        if not (np.isfinite(wrong) and np.isfinite(still)):
+            return 1.0
+        if wrong or still:
+            shares.append(still / wrong if wrong else 1.0)
+    return max(shares) if len(shares) > 1 else 1.0
 
 
 def _wrong_at_the_end(actual: Arrays, reference: Arrays, agrees: Callable[[Arrays, Arrays], bool], scores: str) -> int:
@@ -269,78 +201,6 @@ def _wrong_at_the_end(actual: Arrays, reference: Arrays, agrees: Callable[[Array
         low, high = (middle, high) if sound(middle) else (low, middle)
     same = actual[scores][low:].argmax(axis=1) == reference[scores][low:].argmax(axis=1)
     return count - low if same.mean() < SAME_WEIGHTS_AGREEMENT else 0
-
-
-def _input_mistakes(inputs: Arrays) -> Iterator[tuple[str, Arrays]]:
-    def each(change: Callable[[NDArray[Any]], NDArray[Any]]) -> Arrays:
-        return {name: np.ascontiguousarray(change(array), array.dtype) for name, array in inputs.items()}
-
-    images = all(array.ndim == 4 for array in inputs.values())
-    if images and all(array.shape[3] > 1 for array in inputs.values()):
-        colours = all(array.shape[3] == 3 for array in inputs.values())
-        what = "red and blue are swapped in the input" if colours else "the input channels are in reverse order"
-        yield f"{what}: with the channels reversed", each(lambda a: a[..., ::-1])
-    for sentence, change in _scalings(inputs):
-        yield sentence, each(change)
-    if images and all(array.shape[1] == array.shape[2] for array in inputs.values()):
-        yield "height and width are swapped: with the images transposed", each(lambda a: a.swapaxes(1, 2))
-    if images:
-        yield (
-            "channels are expected first (NCHW bytes in an NHWC shape): with the inputs reordered so",
-            each(lambda a: a.transpose(0, 3, 1, 2).reshape(a.shape)),
-        )
-        yield (
-            "channels are fed first (NCHW) to an engine that takes NHWC: with that undone",
-            each(lambda a: a.reshape(len(a), a.shape[3], *a.shape[1:3]).transpose(0, 2, 3, 1)),
-        )
-
-
-Range = tuple[float, float]
-
-RANGES: tuple[Range, ...] = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
-"""The usual ranges of inputs; they have the first one that holds all of them."""
-
-
-def _scalings(inputs: Arrays) -> Iterator[tuple[str, Callable[[NDArray[Any]], NDArray[Any]]]]:
-    """Each usual mistake in the scale of floats, in words, with the function of inputs that undoes it.
-
-    The engine brings inputs to one usual range where the model brings them to another one; or either leaves them as
-    they are.
-    """
-    if not all(array.dtype.kind == "f" for array in inputs.values()):
-        return
-    low, high = min(a.min() for a in inputs.values()), max(a.max() for a in inputs.values())
-    own = next((r for r in RANGES if r[0] <= low and high <= r[1]), None)
-    if own is None:
-        yield "inputs are expected 255 times as large: with inputs scaled so", _linear(255, 0)
-        yield "inputs are expected 255 times as small: with inputs scaled so", _linear(1 / 255, 0)
-        return
-    for engines, models in product(RANGES, RANGES):
-        if engines != models:
-            (slope, rest), (back, constant) = _between(own, models), _between(engines, own)
-            yield _scale_sentence(own, engines, models), _linear(slope * back, rest * back + constant)
-
-
-def _linear(factor: float, constant: float) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    return lambda values: values.astype(np.float64) * factor + constant
-
-
-def _between(one: Range, other: Range) -> tuple[float, float]:
-    """Factor and constant that bring values of one range to another."""
-    factor = (other[1] - other[0]) / (one[1] - one[0])
-    return factor, other[0] - one[0] * factor
-
-
-def _scale_sentence(own: Range, engines: Range, models: Range) -> str:
-    """Sentence that the engine brings inputs of ``own`` range to one range and the model to another one."""
-    mine, its, right = (f"[{low:g}, {high:g}]" for low, high in (own, engines, models))
-    if engines == own:
-        factor, constant = _between(own, models)
-        times = f"{max(factor, 1 / factor):g} times as {'large' if factor > 1 else 'small'}, in {right}"
-        return f"inputs are expected {f'in {right} instead of {mine}' if constant else times}: with inputs scaled so"
-    if models == own:
-        return f"the engine scales inputs from {mine} to {its} once too often: with that undone"
-    return f"the engine scales inputs to {its} instead of {right}: with that undone"
 
 
 def _by_steps(
@@ -547,8 +407,8 @@ def _stuck(actual: Arrays, reference: Arrays, scores: str | None) -> str:
 
 
 OTHER_WEIGHTS = (
-    "other weights (another training run, a stale or damaged export), a lower precision than stated, or inputs "
-    "prepared a little differently"
+    "other weights (another training run, a stale or damaged export), a lower precision than stated, a layer that was "
+    "converted wrongly, or inputs prepared a little differently"
 )
 
 
@@ -558,7 +418,11 @@ def _by_agreement(p: NDArray[Any], q: NDArray[Any], converted: str | None = None
     if same >= SAME_WEIGHTS_AGREEMENT * count:
         why = _converted(converted) if converted else OTHER_WEIGHTS
         return f"{same} of {count} top-1 classes agree but the values do not: {why}"
-    why = _converted(converted) if converted else "another model, other weights, or inputs prepared differently"
+    why = (
+        _converted(converted)
+        if converted
+        else "another model, other weights, a layer that was converted wrongly, or inputs prepared differently"
+    )
     return f"only {same} of {count} top-1 classes agree: {why}"
 
 

@@ -70,6 +70,7 @@ def _of_samples(runner: Runner, given: Outputs, rule: Rule, run: Callable[[Array
             steps=runner.steps,
             ask=rule.ask,
             converted=runner.variant.precision if rule.converted else None,
+            windows=rule.windows,
         )
     except EngineError as error:
         # What is tried to find the cause may be more than the engine bears; the verdict stands without it.

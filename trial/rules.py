@@ -12,6 +12,7 @@ from conformance.compare import ANY, ANYTHING, Comparison, Grid, Tolerance
 from conformance.tolerances import HEADROOM
 from engines.errors import EngineError
 from engines.formats import registry
+from engines.windows import differing
 from trial.evidence import Evidence, asked_of
 from trial.own_noise import own_noise
 from trial.rows import row
@@ -45,14 +46,16 @@ class Rule:
     ``first`` are the samples that the noise is told on, ``spared`` the numbers of made-up inputs that the model itself
     answers by rounding, by which nothing was judged.
 
-    ``converted`` and ``ask`` are for the cause of a failure. The one is whether the engine was made from the SavedModel
-    and is fed by its runner here. The other returns the SavedModel's outputs on other inputs, or None where it cannot.
+    ``converted``, ``ask`` and ``windows`` are for the cause of a failure. The first is whether the engine was made from
+    the SavedModel and is fed by its runner here. The second returns the SavedModel's outputs on other inputs, or None
+    where it cannot. The third says which convolutions and poolings of a brought file are not those of the model's own.
     """
 
     tolerance: Tolerance
     scales: Mapping[str, Scale]
     converted: bool = False
     ask: Callable[[Arrays], Arrays | None] = lambda _: None
+    windows: Callable[[], str] = str
     noise: Noise | None = None
     why: str = ""
     first: Arrays = field(default_factory=dict)
@@ -87,7 +90,12 @@ def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
     if variant.precision == "fp32":
         tolerance = replace(tolerance, spread=EXACT, integers=0.0)
     tolerance = replace(tolerance, sum=allowed_sum(chain, variant, kind))
-    rest = (output_scales(chain), _converted(chain, variant), lambda inputs: _asked(chain, inputs))
+    rest = (
+        output_scales(chain),
+        _converted(chain, variant),
+        lambda inputs: _asked(chain, inputs),
+        lambda: other_windows(chain, variant),
+    )
     if kind in chain.spec.tolerances.get(variant.row_name, {}):
         why = f"{tolerance.why} ({chain.spec.source}: an own tolerance, which wins over what the model's twin tells)"
         return Rule(tolerance, *rest, why=why)
@@ -142,6 +150,22 @@ MOST: Mapping[str, float] = {"max": HEADROOM, "mean": HEADROOM, "kl": HEADROOM**
 def _converted(chain: Chain, variant: Variant) -> bool:
     """Whether an engine was made from the SavedModel by the chain, and is fed by its runner: no C++ program is."""
     return registry.find(variant.format).fed_here and not chain.from_brought(variant)
+
+
+def other_windows(chain: Chain, variant: Variant) -> str:
+    """What differs between the convolutions and poolings of a brought file and those of the chain's own, in words.
+
+    Empty where nothing does, where nothing was brought, and where the store has no file of the chain's own beside it.
+    """
+    brought, format_ = chain.brought_file(variant), registry.find(variant.format)
+    if brought is None:
+        return ""
+    own = replace(chain, brought={})
+    for precision in (variant.precision, *format_.precisions):
+        name = own.artifact_name(replace(variant, precision=precision))
+        if artifact := chain.store.recorded(chain.spec.name, name):
+            return differing(format_.windows(brought), format_.windows(artifact.file(format_.file)))
+    return ""
 
 
 def _asked(chain: Chain, inputs: Arrays) -> Arrays | None:

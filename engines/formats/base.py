@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engines.model.spec import ModelSpec
     from engines.runner import Arrays, Runner
     from engines.store import Artifact
+    from engines.windows import Window
 
     Keep = Callable[[str, Recipe, Callable[[Path], Mapping[str, Any]]], Artifact]
     """Stores what is measured of an artifact beside it, by a suffix of its name."""
@@ -213,6 +214,10 @@ class Format(abc.ABC):
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers of a brought file that have weights, and their precision."""
+        return ()
+
+    def windows(self, path: Path) -> Sequence[Window]:
+        """Windows that the convolutions and poolings of a file move over an image; none where that is not known."""
         return ()
 
     def mismatched_scales(self, path: Path) -> Sequence[str]:

@@ -160,6 +160,31 @@ OUTPUTS = {
     "a constant": ("logits", lambda y: y + 1, "every logit of 'y' is 1 too large: with that undone"),
     "a negative constant": ("logits", lambda y: y - 0.25, "every logit of 'y' is 0.25 too small: with that undone"),
     "a factor": ("logits", lambda y: y * 3, "every logit of 'y' is 3 times what it should be: with that undone"),
+    "a constant for one class": (
+        "logits",
+        lambda y: y + np.eye(CLASSES)[2],
+        "the last layer's bias is off: that of class 2 is 1 too large; with that undone",
+    ),
+    "a bias before the softmax": (
+        "probabilities",
+        lambda y: softmax(np.log(y) - 0.5 * np.eye(CLASSES)[1]),
+        "the last layer's bias is off: that of class 1 is 0.5 too small; with that undone",
+    ),
+    "a temperature": (
+        "probabilities",
+        lambda y: softmax(np.log(y) / 1.1),
+        "the softmax has a temperature of 1.1: with that undone",
+    ),
+    "a sigmoid for the softmax": (
+        "probabilities",
+        lambda y: 1 / (1 + np.exp(-np.log(y) - 0.7)),
+        "each class has a sigmoid for the softmax: with a softmax",
+    ),
+    "answers in another order": (
+        "probabilities",
+        lambda y: y[::-1],
+        "the answers are in another order than the samples: answer 0 is that of sample",
+    ),
     "values not scaled back": (
         "values",
         lambda y: y / 20 - 3,
@@ -174,6 +199,77 @@ def test_what_was_done_to_the_outputs_is_named(mistake):
     kind, change, likely = OUTPUTS[mistake]
     network = scores() if kind == "probabilities" else logits()
     found = Engine(lambda x: change(network(x)), network, PIXELS, kind=kind).likely()
+    assert found.startswith(likely), found
+
+
+def test_outputs_under_each_others_names_are_told():
+    """Two outputs of one shape that are exchanged agree once they are put back."""
+    samples = {"x": PIXELS}
+    reference = {"a": logits()(PIXELS), "b": logits(OTHER_WEIGHTS)(PIXELS) * 2}
+    actual = {"a": reference["b"], "b": reference["a"]}
+
+    def agrees(outputs):
+        return all(np.allclose(outputs[name], reference[name]) for name in reference)
+
+    found = diagnose(
+        samples, actual, reference, run=lambda _: actual, alone=lambda _: actual, agrees=agrees, scores=None
+    )
+    assert found.text.startswith("the outputs 'a' and 'b' are exchanged: with them put back, its answers agree")
+
+
+SIGMOIDS = {
+    "none": (lambda z: z, "the sigmoid of 'y' is missing: the outputs are logits; with a sigmoid"),
+    "steeper": (lambda z: decided(1.2 * z), "the sigmoid of 'y' has a temperature of 0.833: with that undone"),
+    "biased": (
+        lambda z: decided(z + 0.5 * np.eye(CLASSES)[3]),
+        "the last layer's bias is off: that of number 3 is 0.5 too large; with that undone",
+    ),
+}
+
+
+def decided(values):
+    """Sigmoid of logits."""
+    return 1 / (1 + np.exp(-values))
+
+
+@pytest.mark.parametrize("mistake", SIGMOIDS)
+def test_what_was_done_to_scores_that_are_decided_one_by_one_is_named(mistake):
+    """A sigmoid that is missing or of another steepness, and the bias before it, are found by undoing them."""
+    change, likely = SIGMOIDS[mistake]
+    reference = {"y": decided(logits()(PIXELS)).astype(np.float32)}
+    actual = {"y": change(logits()(PIXELS)).astype(np.float32)}
+
+    def agrees(outputs):
+        return np.allclose(outputs["y"], reference["y"], atol=1e-6)
+
+    same = {"run": lambda _: actual, "alone": lambda _: actual, "agrees": agrees, "scores": None}
+    found = diagnose({"x": PIXELS}, actual, reference, **same)
+    assert found.text.startswith(likely), found.text
+
+
+def test_a_mistake_is_named_where_rounding_is_all_that_is_left_beside_it():
+    """Within a tolerance narrower than what float32 lost by the mistake nothing agrees: it is named, and not proved."""
+    engine = Engine(lambda x: softmax(scores()(x)), scores(), PIXELS, tolerance=replace(TIGHT, max=0.0))
+    found = engine.likely()
+    assert found.startswith("a softmax too many: the outputs had one twice; with one undone, next to nothing is left")
+
+
+MOVED = {
+    "mirrored": (lambda a: a[:, :, ::-1], "images are mirrored: with left and right exchanged"),
+    "upside down": (lambda a: a[:, ::-1], "images are upside down: with top and bottom exchanged"),
+    "turned": (lambda a: a[:, ::-1, ::-1], "images are turned by half: with both of their axes reversed"),
+    "late": (
+        lambda a: np.roll(a.reshape(len(a), -1), 1, axis=1).reshape(a.shape),
+        "the values of a sample are fed one place too late: with them moved back",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MOVED)
+def test_pixels_that_are_fed_elsewhere_are_told(mistake):
+    """Images that are mirrored or turned, and values one place on, are found by feeding them so again."""
+    change, likely = MOVED[mistake]
+    found = Engine(lambda x: scores()(change(x)), scores(), PIXELS).likely()
     assert found.startswith(likely), found
 
 
@@ -194,7 +290,6 @@ OTHERS = {
         logits(OTHER_WEIGHTS * 1.3), logits(), PIXELS, kind="logits", tolerance=WIDE
     ),
     "a constant added to probabilities": Engine(lambda x: scores()(x) + 0.05, scores(), PIXELS),
-    "a constant for one class": Engine(lambda x: logits()(x) + np.eye(CLASSES)[2], logits(), PIXELS, kind="logits"),
     "a constant on few samples": Engine(lambda x: logits()(x) + 1, logits(), PIXELS[:4], kind="logits"),
     "a table beyond any usual range": Engine(lambda x: of_table(x * 1.02), of_table, TABLE),
 }
@@ -202,7 +297,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("engine", OTHERS.values(), ids=OTHERS)
 def test_no_cause_is_named_that_does_not_explain_a_failure(engine):
-    """Neither a constant of probabilities, nor one of a single class, nor one that few samples show, is a cause."""
+    """Neither a constant of probabilities nor one that few samples show is a cause."""
     found = engine.likely(steps={}, ask=engine.asked)
     assert not any(words in found for words in UNNAMED), found
     assert "top-1 classes agree" in found, found
@@ -215,7 +310,7 @@ def test_a_constant_has_to_explain_nearly_all(monkeypatch):
     largest = np.abs(engine.reference["y"]).max()
     engine.tolerance = replace(WIDE, max=(np.abs(noise).max() + 0.2) / largest, mean=1, kl=1, margin=1, flips=1)
     assert "every logit" not in engine.likely()
-    monkeypatch.setattr("conformance.diagnose.LEFT", 1)
+    monkeypatch.setattr("conformance.output_mistakes.LEFT", 1)
     assert "every logit of 'y' is 0.751 too large: with that undone" in engine.likely()
 
 

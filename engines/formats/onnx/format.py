@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from engines.precision import Layer
     from engines.runner import Runner
     from engines.store import Recipe
+    from engines.windows import Window
 
 
 class OnnxFormat(Format):
@@ -80,6 +81,12 @@ class OnnxFormat(Format):
         from engines.formats.onnx.scales import mismatched
 
         return mismatched(path)
+
+    def windows(self, path: Path) -> Sequence[Window]:
+        """Windows of its convolutions and poolings."""
+        from engines.formats.onnx.windows import windows
+
+        return windows(path)
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers that have weights, inside of loops and functions too."""

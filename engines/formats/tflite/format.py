@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engines.runner import Runner
     from engines.store import Recipe
     from engines.variant import Variant
+    from engines.windows import Window
 
 
 class TFLiteFormat(Format):
@@ -51,6 +52,12 @@ class TFLiteFormat(Format):
     def build(self, job: Job, folder: Path) -> Mapping[str, Any] | None:
         """Convert; see :mod:`engines.formats.tflite.build`."""
         return recipe.build(job, folder)
+
+    def windows(self, path: Path) -> Sequence[Window]:
+        """Windows of its convolutions and poolings."""
+        from engines.formats.tflite.windows import windows
+
+        return windows(path)
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers that have weights."""
