@@ -14,6 +14,9 @@ from trial.draws import partitions
 
 pytestmark = pytest.mark.batching
 
+BEYOND = 129
+"""A batch of one sample more than the largest that is timed, and that there are test samples."""
+
 FEW = 12
 """Samples of the drawn tests: enough for partitions of every kind, few enough for many examples."""
 
@@ -37,6 +40,20 @@ def test_a_batch_gives_what_single_samples_give(chain, variant, runner, samples,
             runner = opened.enter_context(chain.runner(variant, batch_size=batch))
         for one, way in zip((runner, *runner.beside), ways, strict=True):
             batched(one.in_batches(samples.inputs, batch), way.singles, f"batches of {batch}", one.way)
+
+
+def test_a_batch_larger_than_any_other_gives_what_single_samples_give(
+    chain, variant, runner, spec, samples, ways, batched
+):
+    """What is wrong only in large batches is wrong: each of many samples, some of them twice, has its own answer."""
+    order = np.random.default_rng(0).integers(0, len(samples), BEYOND)
+    inputs = {name: array[order] for name, array in samples.inputs.items()}
+    with contextlib.ExitStack() as opened:
+        if variant.profile is None:
+            # As above: the runner of the other tests would cut them.
+            runner = opened.enter_context(chain.runner(variant, batch_size=BEYOND))
+        for one, way in zip((runner, *runner.beside), ways, strict=True):
+            batched(one(inputs), taken(spec, way.singles, order), f"a batch of {BEYOND}", one.way)
 
 
 @given(data=st.data())
