@@ -16,6 +16,9 @@ CAUGHT, PASSES, WITHIN_NOISE = "caught", "passes", "within noise"
 CHECKS = "consistency or batching or accuracy"
 """The marks of the tests that a change is given to, as those of a user's own model are."""
 
+ON_SAMPLES = "builds or signature or same_scale or sum_to_one or reference_on_samples"
+"""The tests that a fault is given to first: what fails on samples fails on all other inputs too, and takes longer."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -24,6 +27,7 @@ class Change:
     ``kind`` is what it is made to, and ``variant`` the file that is changed and judged. ``plant(made, folder)`` makes
     it, and returns the words of the command that bring it. ``right`` are words of which a likely cause has to hold one,
     if it names any. ``alone`` is a change that is no file of a format, so that no other may stand in the same command.
+    One of ``data`` is to samples or labels.
     ``why`` tells, of a change that is within the noise, why it is none that matters. ``quick`` ones are among the few
     that every change of the suite is checked with.
     """
@@ -36,8 +40,14 @@ class Change:
     right: tuple[str, ...] = ()
     expected: str = CAUGHT
     alone: bool = False
+    data: bool = False
     quick: bool = False
     why: str = ""
+
+    @property
+    def on_samples(self) -> bool:
+        """Whether tests on samples may be enough: not for what is to pass, nor for labels, which they do not read."""
+        return self.expected != PASSES and not self.data
 
     @property
     def format(self) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.tools import last_lines
-from faults.change import CAUGHT, CHECKS, PASSES, WITHIN_NOISE, Change
+from faults.change import CAUGHT, CHECKS, ON_SAMPLES, PASSES, WITHIN_NOISE, Change
 from faults.made import ROOT, Made
 from tests.meta.apart import environment_apart
 
@@ -69,11 +69,7 @@ def together(changes: Iterable[Change]) -> list[tuple[Change, ...]]:
             open_.append([change])
         else:
             place.append(change)
-    return [*groups, *(tuple(g) for model in waiting.values() for g in model)]
-
-
-ON_SAMPLES = "builds or signature or same_scale or sum_to_one or reference_on_samples"
-"""The tests that a fault is given to first: what fails on samples fails on all other inputs too, and takes longer."""
+    return [*(tuple(g) for model in waiting.values() for g in model), *groups]
 
 
 def run(made: Made, changes: Sequence[Change]) -> dict[str, Outcome]:
@@ -81,9 +77,7 @@ def run(made: Made, changes: Sequence[Change]) -> dict[str, Outcome]:
 
     What is to be caught has the tests on samples first. What these do not catch, and what is to pass, has all.
     """
-    found = {}
-    if all(change.expected != PASSES and not change.alone for change in changes):
-        found = _run(made, changes, ON_SAMPLES)
+    found = _run(made, changes, ON_SAMPLES) if all(change.on_samples for change in changes) else {}
     left = [change for change in changes if change.id not in found or found[change.id].state != CAUGHT]
     found |= _run(made, left, "") if left else {}
     # Where the command refuses one file, it has said nothing of the other.

@@ -118,9 +118,9 @@ FILES: tuple[tuple[str, str, Callable[[Made, Path], list[str]], tuple[str, ...],
     ("cut in the middle", "tflite-int8", damaged("tflite-int8", lambda b: b[: len(b) // 2]), (), ("price",)),
     ("an empty file", "onnx-fp32", damaged("onnx-fp32", lambda b: b""), (), ("price",)),
     ("zeros in the middle", "onnx-fp32", damaged("onnx-fp32", _zeros), ("other weights",), ("digits",)),
-    ("one bit of a weight flipped", "onnx-fp32", flipped("onnx-fp32"), ("other weights",), ("digits", "price")),
+    ("one bit of a weight flipped", "onnx-fp32", flipped("onnx-fp32"), ("other weights",), ("digits",)),
     ("one bit of a weight flipped", "tflite-fp32", flipped("tflite-fp32"), ("other weights",), ("digits",)),
-    ("another training", "onnx-fp32", other_training("onnx-fp32"), ("other weights",), ("digits", "price")),
+    ("another training", "onnx-fp32", other_training("onnx-fp32"), ("other weights",), ("digits",)),
     ("another training", "tflite-int8", other_training("tflite-int8"), ("other weights",), ("digits",)),
     ("another training", "onnx-int8", other_training("onnx-int8"), ("other weights",), ("two_heads",)),
     ("another model", "onnx-fp32", other_model("onnx-fp32", "marks"), (), ("digits",)),
@@ -149,6 +149,6 @@ CHANGES: tuple[Change, ...] = (
         for name, variant, plant, right, models in FILES
         for model in models
     ),
-    *(Change(name, DATA, "digits", "onnx-fp32", plant, ("label",), alone=True) for name, plant in LABELS),
-    *(Change(name, DATA, model, "onnx-fp32", plant, alone=True) for name, model, plant in SAMPLES),
+    *(Change(name, DATA, "digits", "onnx-fp32", plant, ("label",), alone=True, data=True) for name, plant in LABELS),
+    *(Change(name, DATA, model, "onnx-fp32", plant, alone=True, data=True) for name, model, plant in SAMPLES),
 )

@@ -166,20 +166,19 @@ def rename_outputs(model: Any, names: dict[str, str]) -> None:
         other.input[:] = [names.get(i, i) for i in other.input]
 
 
-def edited(variant: str, edit: Callable[[Any], None], checked: bool = True) -> Callable[[Made, Path], list[str]]:
+def write(sound: Path, edit: Callable[[Any], None], path: Path) -> Path:
+    """Write a sound file with an edit of its graph, which ONNX's checker still takes; returns the path."""
+    import onnx
+
+    model = onnx.load(str(sound))
+    edit(model)
+    # Shapes between were inferred of the graph as it was.
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return path
+
+
+def edited(variant: str, edit: Callable[[Any], None]) -> Callable[[Made, Path], list[str]]:
     """What writes a variant's sound file with an edit of its graph, and returns the option that brings it."""
-
-    def plant(made: Made, folder: Path) -> list[str]:
-        import onnx
-
-        model = onnx.load(str(made.file(variant)))
-        edit(model)
-        # Shapes between were inferred of the graph as it was.
-        del model.graph.value_info[:]
-        if checked:
-            onnx.checker.check_model(model)
-        path = folder / "planted.onnx"
-        onnx.save(model, str(path))
-        return [f"--onnx={path}"]
-
-    return plant
+    return lambda made, folder: [f"--onnx={write(made.file(variant), edit, folder / 'planted.onnx')}"]

@@ -13,11 +13,14 @@ from zoo.chains import chain_of
 
 from engines.chain import Chain
 from engines.variant import Variant
+from faults import graph
 from faults.change import CHECKS
+from faults.graph_edits import noise
 from tests.meta.apart import environment_apart
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = "build"
+PRECISIONS = "onnx=fp32,fp16,int8 tflite=fp32,fp16,int8"
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,13 @@ class Made:
             check=True,
         )
         warm = [*python, "pytest", "-q", "-p", "no:cacheprovider", "--ignore=tests/meta", "-m", CHECKS]
-        warm += ["-k", "onnx or tflite", "--precisions=onnx=fp32,fp16,int8 tflite=fp32,fp16,int8"]
-        subprocess.run(
-            [*warm, *self.saved_model, f"--artifacts={self.folder / BUILD}"],
-            cwd=ROOT,
-            env=environment_apart(),
-            capture_output=True,
-            check=False,
-        )
+        warm += [*self.saved_model, f"--artifacts={self.folder / BUILD}", f"--precisions={PRECISIONS}"]
+        silent = {"cwd": ROOT, "env": environment_apart(), "capture_output": True}
+        subprocess.run([*warm, "-k", "onnx or tflite"], check=False, **silent)
+        # Every failure locates its layer, for which the reference's own layers are kept.
+        broken = graph.write(self.file("onnx-fp32"), noise(0.1, -1), target.with_suffix(".onnx"))
+        failing = [*warm, "-k", "onnx-fp32 and reference_on_samples", f"--onnx={broken}"]
+        subprocess.run(failing, check=False, **silent)
         target.write_text(done.stdout, encoding="utf-8")
 
     @property

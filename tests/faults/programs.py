@@ -10,10 +10,8 @@ from faults.runners import BATCHES, RUNNERS
 
 KIND = "program that runs it"
 
-IMAGES = ("red and blue fed in each other's place", "channels fed first", "height and width fed swapped")
-"""Faults that only an image of several channels can have."""
-
-ON = dict.fromkeys(IMAGES, "norms") | {
+ON = {
+    "channels fed first": "norms",
     "the mean not taken off": "price",
     "the deviation not divided by": "price",
     "values fed one place on": "price",

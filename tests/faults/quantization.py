@@ -212,31 +212,31 @@ def half_bias(model: Any) -> None:
 
 
 EDITS: tuple[tuple[str, Callable[[Any], None], tuple[str, ...], tuple[str, ...]], ...] = (
-    ("scales of the weights doubled", scales_of_weights(lambda s: 2 * s), SCALES, ("digits", "price")),
-    ("scales of the weights in another order", scales_of_weights(lambda s: np.roll(s, 1)), SCALES, ("digits", "norms")),
+    ("scales of the weights doubled", scales_of_weights(lambda s: 2 * s), SCALES, ("price",)),
+    ("scales of the weights in another order", scales_of_weights(lambda s: np.roll(s, 1)), SCALES, ("digits",)),
     (
         "one scale of the weights 1.5 times as large",
         scales_of_weights(lambda s: s * (1 + 0.5 * (np.arange(s.size) == s.argmax())).reshape(s.shape)),
         SCALES,
         ("marks",),
     ),
-    ("an activation's range at a third", range_of(1 / 3), SCALES, ("digits", "price", "transformer")),
-    ("an activation's range 16 times as wide", range_of(16), SCALES, ("digits", "norms")),
-    ("quantized by 1.145 times the scale it is dequantized by", other_scale(1.145), SCALES, ("digits", "listing")),
-    ("a zero point off by 5", other_point(5), SCALES, ("digits", "price")),
-    ("3 bits in the last layer", integers(bits(3)), SCALES, ("digits", "two_heads", "price")),
-    ("weights clipped at half", integers(lambda w: np.clip(w, -64, 64), 0), SCALES, ("digits", "norms")),
+    ("an activation's range at a third", range_of(1 / 3), SCALES, ("digits", "price")),
+    ("an activation's range 16 times as wide", range_of(16), SCALES, ("norms",)),
+    ("quantized by 1.145 times the scale it is dequantized by", other_scale(1.145), SCALES, ("listing",)),
+    ("a zero point off by 5", other_point(5), SCALES, ("price",)),
+    ("3 bits in the last layer", integers(bits(3)), SCALES, ("digits", "two_heads")),
+    ("weights clipped at half", integers(lambda w: np.clip(w, -64, 64), 0), SCALES, ("norms",)),
     ("weights rounded towards zero to 4 bits", integers(lambda w: np.trunc(w / 16) * 16, 0), SCALES, ("marks",)),
-    ("one answer for all", integers(np.zeros_like), ("every sample gets the same answer",), ("price", "two_heads")),
+    ("one answer for all", integers(np.zeros_like), ("every sample gets the same answer",), ("price",)),
     ("one class's bias larger by 0.5", class_bias(0.5), ("bias",), ("digits",)),
     ("one channel 1.5 times as large", channel_scale(1.5), SCALES, ("digits",)),
 )
 
 CALIBRATED: tuple[tuple[str, Callable[[Arrays], Arrays], tuple[str, ...]], ...] = (
-    ("calibrated on black", black, ("digits", "two_heads")),
-    ("calibrated on noise", noisy, ("digits", "marks")),
-    ("calibrated on inputs 255 times as large", scaled(255), ("norms", "two_heads")),
-    ("calibrated on inputs of a quarter", scaled(0.25), ("marks", "price")),
+    ("calibrated on black", black, ("two_heads",)),
+    ("calibrated on noise", noisy, ("digits",)),
+    ("calibrated on inputs 255 times as large", scaled(255), ("norms",)),
+    ("calibrated on inputs of a quarter", scaled(0.25), ("marks",)),
     ("calibrated on one sample", one_sample, ("digits",)),
 )
 

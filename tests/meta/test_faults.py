@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from faults import graph, graph_edits
 
 from engines.chain import Chain
 from engines.errors import EngineError
@@ -95,132 +95,33 @@ def sound(cifar):
     return cifar.file(ONNX)
 
 
-def node(model, kind, last=False):
-    """Find the first node of a kind, or the last one."""
-    return [n for n in model.graph.node if n.op_type == kind][-1 if last else 0]
-
-
-def change(model, name, function):
-    """Replace an initializer by what the function makes of its array."""
-    from onnx import numpy_helper
-
-    (tensor,) = (t for t in model.graph.initializer if t.name == name)
-    values = function(numpy_helper.to_array(tensor).copy())
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
-
-
-def in_front(model, kind, attributes, constant):
-    """Put a node between the input and everything that reads it."""
-    from onnx import helper, numpy_helper
-
-    changed, name = f"{INPUT}_changed", f"{kind}_constant"
-    for reader in model.graph.node:
-        reader.input[:] = [changed if i == INPUT else i for i in reader.input]
-    model.graph.initializer.append(numpy_helper.from_array(constant, name))
-    model.graph.node.insert(0, helper.make_node(kind, [INPUT, name], [changed], **attributes))
-
-
-def perturb_weights(model):
-    """Add noise of one percent to the weights of one convolution in the middle."""
-    generator = np.random.default_rng(0)
-    convolution = [n for n in model.graph.node if n.op_type == "Conv"][2]
-    change(
-        model,
-        convolution.input[1],
-        lambda w: w * (1 + 0.01 * generator.standard_normal(w.shape)).astype(np.float32),
-    )
-
-
-def swap_channels(model):
-    """Read the channels in the opposite order."""
-    in_front(model, "Gather", {"axis": 3}, np.array([2, 1, 0], np.int64))
-
-
-def swap_channels_of_the_weights(model):
-    """Reverse the input channels of the first convolution, as an export trained on BGR would have them."""
-    change(model, node(model, "Conv").input[1], lambda w: w[:, ::-1])
-
-
-def leave_out_softmax(model):
-    """The logits as the output."""
-    softmax = node(model, "Softmax", last=True)
-    logits = softmax.input[0]
-    model.graph.node.remove(softmax)
-    for other in model.graph.node:
-        other.output[:] = [OUTPUT if o == logits else o for o in other.output]
-
-
-def add_softmax(model):
-    """Apply a softmax to the probabilities, as an export of a model that has one does which adds another."""
-    from onnx import helper
-
-    softmax = node(model, "Softmax", last=True)
-    softmax.output[:] = ["probabilities"]
-    model.graph.node.append(helper.make_node("Softmax", ["probabilities"], [OUTPUT], axis=-1))
-
-
-def softmax_over_the_batch(model):
-    """Apply the softmax over the wrong axis."""
-    from onnx import helper
-
-    softmax = node(model, "Softmax", last=True)
-    del softmax.attribute[:]
-    softmax.attribute.append(helper.make_attribute("axis", 0))
-
-
-def permute_classes(model, order):
-    """Reorder the columns of the last layer, weights and bias."""
-    weights = node(model, "MatMul", last=True).input[1]
-    bias = node(model, "Add", last=True).input[1]
-    change(model, weights, lambda w: w[:, order])
-    change(model, bias, lambda b: b[order])
-
-
-def expect_bytes(model):
-    """Scale the inputs by 1/255, as an export for pixels in [0, 255] does."""
-    in_front(model, "Mul", {}, np.float32(1 / 255))
-
-
-def center(model):
-    """Take inputs in [-1, 1] and bring them to [0, 1]."""
-    from onnx import helper, numpy_helper
-
-    in_front(model, "Add", {}, np.float32(1))
-    model.graph.node.insert(1, helper.make_node("Mul", [f"{INPUT}_changed", "half"], [f"{INPUT}_halved"]))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
-    for reader in list(model.graph.node)[2:]:
-        reader.input[:] = [f"{INPUT}_halved" if i == f"{INPUT}_changed" else i for i in reader.input]
-
-
-def forget_the_inputs(model):
-    """Multiply the inputs by zero."""
-    in_front(model, "Mul", {}, np.float32(0))
-
-
-def fix_batch(model):
-    """Fix the batch to one, as an export from one example does."""
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-
-
 FAULTS = {
-    "weights perturbed by one percent": (perturb_weights, "other weights"),
-    "input channels swapped by a node": (swap_channels, "red and blue are swapped in the input"),
-    "input channels swapped in the weights": (swap_channels_of_the_weights, "red and blue are swapped in the input"),
-    "the softmax left out": (leave_out_softmax, "the softmax is missing"),
-    "a softmax too many": (add_softmax, "a softmax too many: the outputs had one twice"),
-    "the softmax over the batch": (softmax_over_the_batch, "changing a sample changes other answers of its batch too"),
+    "weights perturbed by one percent": (graph_edits.noise(0.01, 2), "other weights"),
+    "input channels swapped by a node": (graph_edits.mirrored(3), "red and blue are swapped in the input"),
+    "input channels swapped in the weights": (graph_edits.reversed_channels, "red and blue are swapped in the input"),
+    "the softmax left out": (graph_edits.no_softmax, "the softmax is missing"),
+    "a softmax too many": (graph_edits.two_softmaxes, "a softmax too many: the outputs had one twice"),
+    "the softmax over the batch": (
+        graph_edits.softmax_axis,
+        "changing a sample changes other answers of its batch too",
+    ),
     "two classes permuted": (
-        lambda model: permute_classes(model, [0, 1, 5, 3, 4, 2, 6, 7, 8, 9]),
+        graph_edits.permuted_classes([0, 1, 5, 3, 4, 2, 6, 7, 8, 9]),
         "the classes are permuted: class 2 is at 5, class 5 is at 2",
     ),
     "three classes rotated": (
-        lambda model: permute_classes(model, [1, 7, 2, 3, 4, 5, 6, 0, 8, 9]),
+        graph_edits.permuted_classes([1, 7, 2, 3, 4, 5, 6, 0, 8, 9]),
         "the classes are permuted: class 0 is at 7, class 1 is at 0, class 7 is at 1",
     ),
-    "inputs expected in [0, 255]": (expect_bytes, "inputs are expected 255 times as large, in [0, 255]"),
-    "inputs expected in [-1, 1]": (center, "inputs are expected in [-1, 1] instead of [0, 1]"),
-    "inputs that reach nothing": (forget_the_inputs, "every sample gets the same answer"),
+    "inputs expected in [0, 255]": (
+        graph_edits.scaled_inputs(1 / 255),
+        "inputs are expected 255 times as large, in [0, 255]",
+    ),
+    "inputs expected in [-1, 1]": (
+        graph_edits.scaled_inputs(0.5, 0.5),
+        "inputs are expected in [-1, 1] instead of [0, 1]",
+    ),
+    "inputs that reach nothing": (graph_edits.no_inputs, "every sample gets the same answer"),
 }
 
 IN_THE_COMMAND = (
@@ -233,20 +134,9 @@ IN_THE_COMMAND = (
 """The faults that are also given to the real command: one of each kind, because each run takes seconds."""
 
 
-def changed_copy(sound, function, folder):
-    """Write the sound model as the function changes it; gives the file's path."""
-    import onnx
-
-    model = onnx.load(str(sound))
-    function(model)
-    path = folder / "bad.onnx"
-    onnx.save(model, str(path))
-    return path
-
-
 def faulty(sound, fault, folder):
     """Write the sound model with one of the faults; gives the file's path."""
-    return changed_copy(sound, FAULTS[fault][0], folder)
+    return graph.write(sound, FAULTS[fault][0], folder / "bad.onnx")
 
 
 class Verdict:
@@ -312,7 +202,7 @@ def test_another_training_run_is_caught_as_other_weights(digits, other_training,
 
 def test_a_batch_fixed_to_one_is_refused_with_the_axis_named(cifar, sound, tmp_path):
     """The signature tells it before anything runs: which input, which axis, and what is expected."""
-    path = changed_copy(sound, fix_batch, tmp_path)
+    path = graph.write(sound, graph_edits.fixed_batch, tmp_path / "bad.onnx")
     with pytest.raises(EngineError, match=r"batch \(axis 0\) fixed to 1; expected it dynamic") as caught:
         brought_engine("onnx", path, cifar.spec)
     assert str(caught.value).startswith(f"--onnx {path}: inputs '{INPUT}' has shape (1, 32, 32, 3)")
@@ -424,7 +314,7 @@ def test_the_command_catches_another_training_and_its_replay_fails_again(digits_
 @pytest.mark.slow
 def test_the_command_refuses_a_fixed_batch(cifar_command, sound, tmp_path):
     """A batch fixed to one ends the run at once: one error line that names option, file and axis, and no traceback."""
-    path = changed_copy(sound, fix_batch, tmp_path)
+    path = graph.write(sound, graph_edits.fixed_batch, tmp_path / "bad.onnx")
     code, output = cifar_command.check("onnx", path, ON_SAMPLES)
     assert code == pytest.ExitCode.USAGE_ERROR
     assert [line for line in output.splitlines() if "ERROR" in line] == [
