@@ -27,8 +27,19 @@ MISSED = "missed"
 NO_VERDICT = "no verdict"
 """The state of a change whose command broke off."""
 
-RIGHT, WRONG, NONE = "right", "wrong", "none stated"
-"""What a likely cause is, beside what was planted."""
+RIGHT, GENERAL, WRONG, NONE = "right", "general", "wrong", "none stated"
+"""What a likely cause is, beside what was planted; a general one lists what is left, and the fault is among that."""
+
+LISTED = ("other weights", "converted wrongly", "lower precision")
+"""What a cause that lists all that is left may say of a fault in a layer."""
+
+
+def cause_of(change: Change, likely: str) -> str:
+    """Whether a stated cause of a change is right."""
+    if not likely or likely.startswith("not found out"):
+        return NONE
+    said = {words for words in change.right if words in likely}
+    return WRONG if not said else RIGHT if said - set(LISTED) else GENERAL
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,7 @@ class Outcome:
     """What became of a change: ``state`` is one of CAUGHT, PASSES, WITHIN_NOISE and MISSED.
 
     ``tests`` failed of it, ``figure`` is the first that was beyond what is allowed, ``needed`` the most that any figure
-    needed of what is allowed. ``cause`` says whether the stated ``likely`` one is right, ``proved`` whether it is told
-    as tried.
+    needed of what is allowed. ``likely`` is the stated cause, ``proved`` whether it is told as tried.
     """
 
     state: str
@@ -45,7 +55,6 @@ class Outcome:
     figure: str = ""
     message: str = ""
     likely: str = ""
-    cause: str = NONE
     proved: bool = False
     needed: float | None = None
     flips: int | None = None
@@ -124,7 +133,7 @@ def refused(change: Change, changes: Sequence[Change], said: str) -> Outcome:
     (line,) = [line for line in said.splitlines() if line.startswith("ERROR")]
     message = line.removeprefix("ERROR: ")
     mine = f"--{change.format} " in message or len(changes) == 1
-    return _judged(change, (REFUSED,), message, "", "") if mine else Outcome(NO_VERDICT, message=message)
+    return _judged((REFUSED,), message, "", "") if mine else Outcome(NO_VERDICT, message=message)
 
 
 def outcome(change: Change, document: dict[str, Any]) -> Outcome:
@@ -143,14 +152,12 @@ def outcome(change: Change, document: dict[str, Any]) -> Outcome:
     first = next((f for f in failures if "_on_samples" in f["test"]), failures[0])
     failed = re.search(r"FAILED (\w+) .*", first["message"])
     said = " ".join(failed[0].split()) if failed else first["summary"]
-    found = _judged(change, tests, said, failed[1] if failed else "", first["likely"] or "")
+    found = _judged(tests, said, failed[1] if failed else "", first["likely"] or "")
     return Outcome(**{**asdict(found), "needed": needed, "flips": flips})
 
 
-def _judged(change: Change, tests: tuple[str, ...], message: str, figure: str, likely: str) -> Outcome:
-    stated = bool(likely) and not likely.startswith("not found out")
-    cause = NONE if not stated else RIGHT if any(words in likely for words in change.right) else WRONG
-    return Outcome(CAUGHT, tests, figure, message.splitlines()[0], likely, cause, "agree with the reference" in likely)
+def _judged(tests: tuple[str, ...], message: str, figure: str, likely: str) -> Outcome:
+    return Outcome(CAUGHT, tests, figure, message.splitlines()[0], likely, "agree with the reference" in likely)
 
 
 FACTORS = {"fp32": 2.0, "fp16": 2.0, "int8": 1.5}

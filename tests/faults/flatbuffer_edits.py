@@ -9,7 +9,7 @@ import numpy as np
 
 from faults import flatbuffer as tflite
 from faults.change import Change
-from faults.graph_edits import WEIGHTS
+from faults.graph_edits import WEIGHTS, WINDOWS
 
 KIND = "TFLite file"
 
@@ -216,9 +216,9 @@ PLANTED: tuple[tuple[str, str, Callable[[Any], None], tuple[str, ...], tuple[str
     ("a first ReLU from -1 to 1", "fp32", to_activation(2), WEIGHTS, ("listing",)),
     ("a ReLU behind the last layer", "fp32", added_relu, WEIGHTS, ("two_heads",)),
     ("a softmax of temperature 1.25", "fp32", beta(0.8), ("temperature",), ("norms",)),
-    ("average for max pooling", "fp32", average, ("pooling", *WEIGHTS), ("listing",)),
+    ("average for max pooling", "fp32", average, WINDOWS, ("listing",)),
     ("a tanh for the sigmoid", "fp32", tanh_for_logistic, ("sigmoid", *WEIGHTS), ("marks",)),
-    ("a dilation of three", "fp32", dilated, WEIGHTS, ("norms",)),
+    ("a dilation of three", "fp32", dilated, WINDOWS, ("norms",)),
     ("GELU of the other form", "fp32", gelu, WEIGHTS, ("norms",)),
     ("two rows of the last layer exchanged", "fp32", swapped_rows, ("permuted", *WEIGHTS), ("digits",)),
     ("two outputs swapped", "fp32", swapped_outputs, ("swapped", "exchanged"), ("two_heads",)),

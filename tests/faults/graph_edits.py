@@ -16,6 +16,10 @@ WEIGHTS = ("other weights", "converted wrongly")
 """What a likely cause may say of a layer whose numbers are others."""
 
 
+WINDOWS = (*WEIGHTS, "windows are not those", "does not look at that value")
+"""The same of a convolution or a pooling that reads other places."""
+
+
 def noise(share: float, which: int = 1) -> Callable[[Any], None]:
     """Noise of a share of each weight's size, on one layer."""
 
@@ -557,13 +561,13 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     ("the kernel turned by half", turned_kernel, WEIGHTS, ("two_heads",)),
     ("filters one place on", permuted_filters, WEIGHTS, ("marks",)),
     ("input channels reversed in the weights", reversed_channels, ("red and blue",), ("norms", "two_heads")),
-    ("padding at the other side", other_padding, ("converted wrongly", *WEIGHTS), ("marks", "listing")),
-    ("edges repeated for zeros", replicated_padding, ("converted wrongly", *WEIGHTS), ("unet_nearest",)),
-    ("average for max pooling", average_pooling, ("pooling", *WEIGHTS), ("unet_nearest", "listing")),
-    ("larger pooling windows", pooling_size, ("pooling", *WEIGHTS), ("listing",)),
-    ("pooling one pixel off", pooling_offset, ("pooling", *WEIGHTS), ("unet_nearest",)),
-    ("a dilation of two", dilated, WEIGHTS, ("unet_nearest",)),
-    ("strided from the second pixel on", stride_of_one, WEIGHTS, ("two_heads",)),
+    ("padding at the other side", other_padding, WINDOWS, ("marks", "listing")),
+    ("edges repeated for zeros", replicated_padding, WINDOWS, ("unet_nearest",)),
+    ("average for max pooling", average_pooling, WINDOWS, ("unet_nearest", "listing")),
+    ("larger pooling windows", pooling_size, WINDOWS, ("listing",)),
+    ("pooling one pixel off", pooling_offset, WINDOWS, ("unet_nearest",)),
+    ("a dilation of two", dilated, WINDOWS, ("unet_nearest",)),
+    ("strided from the second pixel on", stride_of_one, WINDOWS, ("two_heads",)),
     ("LeakyReLU of 0.01 for ReLU", activation("LeakyRelu", alpha=0.01), WEIGHTS, ("digits", "marks")),
     ("ELU for ReLU", activation("Elu"), WEIGHTS, ("two_heads",)),
     ("ReLU that ends at one", relu6(most=1.0), WEIGHTS, ("price",)),

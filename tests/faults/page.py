@@ -19,8 +19,8 @@ from typing import Any
 from engines.progress import Lines, live
 from engines.tools import installed_version
 from faults import CATALOGUE
-from faults.change import Change
-from faults.command import Outcome, cpu_seconds, run, together
+from faults.change import CAUGHT, Change
+from faults.command import Outcome, cause_of, cpu_seconds, run, together
 from faults.made import ROOT, Made
 from faults.page_text import page
 
@@ -31,6 +31,17 @@ def record(change: Change, outcome: Outcome) -> dict[str, Any]:
     """A change and what became of it, for the JSON file."""
     what = {name: getattr(change, name) for name in ("name", "kind", "model", "variant", "expected")}
     return what | outcome.told() | ({"why": change.why} if change.why else {})
+
+
+def judged(known: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is known of changes, in the catalogue's order, each with whether the cause that was told is right."""
+    found = [(c, known[c.id]) for c in CATALOGUE if c.id in known]
+    return [
+        {**one, "expected": c.expected, "cause": cause_of(c, one.get("likely", ""))}
+        if one["state"] == CAUGHT
+        else {**one, "expected": c.expected}
+        for c, one in found
+    ]
 
 
 def outcomes(changes: Iterable[Change], folder: Path, processes: int) -> Iterable[tuple[Change, Outcome]]:
@@ -61,15 +72,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="PYTHONPATH=tests python -m faults.page", description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, metavar="FILE.json", required=True, help="what was found before stays")
     parser.add_argument("--only", action="append", metavar="WORDS", help="changes whose id holds these; repeatable")
+    parser.add_argument("--again", action="store_true", help="write the page of what was found before; run nothing")
     parser.add_argument("--artifacts", type=Path, default=ROOT / "build" / "faults", metavar="DIR")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="commands at once; default: 2")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
-    chosen = [c for c in CATALOGUE if not options.only or any(words in c.id for words in options.only)]
-    if not chosen:
-        parser.error(f"--only {' '.join(options.only)}: no change has these words in its id")
     known: dict[str, Any] = {}
     results: dict[str, Any] = {}
+    chosen = [c for c in CATALOGUE if not options.only or any(words in c.id for words in options.only)]
+    if options.again:
+        results = json.loads(options.output.read_text(encoding="utf-8"))
+        known = {f"{c['model']}-{c['variant']}: {c['name']}": c for c in results["changes"]}
+        write(options.output, results | {"changes": judged(known)})
+        return 0
+    if not chosen:
+        parser.error(f"--only {' '.join(options.only)}: no change has these words in its id")
     if options.only and options.output.is_file():
         results = json.loads(options.output.read_text(encoding="utf-8"))
         known = {f"{c['model']}-{c['variant']}: {c['name']}": c for c in results["changes"]}
@@ -84,7 +101,7 @@ def main() -> int:
             if found.state != change.expected:
                 unexpected.append(change.id)
             # What was found is kept where the run is cut short.
-            results["changes"] = [known[c.id] for c in CATALOGUE if c.id in known]
+            results["changes"] = judged(known)
             write(options.output, results)
             advance(1)
     if not options.only:
