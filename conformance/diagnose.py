@@ -393,10 +393,15 @@ def _not_finite(actual: Arrays) -> str:
 
 
 def _constant(actual: Arrays, reference: Arrays, scores: str | None) -> bool:
-    if scores is None:
-        return False
-    p, q = actual[scores], reference[scores]
-    return bool(np.abs(p - p[:1]).max() <= 1e-6 * max(1.0, float(np.abs(p).max())) < float(np.abs(q - q[:1]).max()))
+    """Whether the class scores, or else all outputs that tell samples apart, are the same for every sample."""
+
+    def spread(values: NDArray[Any]) -> float:
+        return float(np.abs(values - values[:1]).max()) if values.size else 0.0
+
+    names = [scores] if scores else list(reference)
+    least = {name: 1e-6 * max(1.0, float(np.abs(actual[name]).max(initial=0.0))) for name in names}
+    told = [name for name in names if spread(reference[name]) > least[name]]
+    return bool(told) and all(spread(actual[name]) <= least[name] for name in told)
 
 
 def _stuck(actual: Arrays, reference: Arrays, scores: str | None) -> str:

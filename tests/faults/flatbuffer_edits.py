@@ -177,16 +177,6 @@ def input_point(by: int) -> Callable[[Any], None]:
     return lambda model: tflite.zero_points(model, int(model.subgraphs[0].inputs[0]), by)
 
 
-def output_scale(by: float) -> Callable[[Any], None]:
-    """Another scale for the output."""
-    return lambda model: tflite.scales(model, int(model.subgraphs[0].outputs[0]), lambda s: s * by)
-
-
-def output_point(by: int) -> Callable[[Any], None]:
-    """Another zero point for the output."""
-    return lambda model: tflite.zero_points(model, int(model.subgraphs[0].outputs[0]), by)
-
-
 def few_bits(bits: int, which: int = -1) -> Callable[[Any], None]:
     """Integers of one layer's weights with so many bits left."""
     step = 2 ** (8 - bits)
@@ -231,8 +221,6 @@ PLANTED: tuple[tuple[str, str, Callable[[Any], None], tuple[str, ...], tuple[str
     ("the zero point of an activation off by 20", "int8", activation_point(20), SCALES, ("marks",)),
     ("the input's scale 255 times as large", "int8", input_scale(255), ("255", *SCALES), ("two_heads",)),
     ("the input's zero point off by 5", "int8", input_point(5), SCALES, ("marks",)),
-    ("the output's scale 1.1 times as large", "int8", output_scale(1.1), ("times what it should be",), ("price",)),
-    ("the output's zero point off by 4", "int8", output_point(4), ("too large", "too small"), ("price",)),
     ("3 bits in the last layer", "int8", few_bits(3), SCALES, ("two_heads", "price")),
     ("weights clipped at half", "int8", clipped(64), SCALES, ("marks",)),
     ("the int32 bias at half", "int8", bias(lambda b: b // 2), ("bias", *SCALES), ("digits",)),

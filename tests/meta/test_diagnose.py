@@ -330,6 +330,14 @@ def normalized(pixels):
     return softmax((found - found.mean(axis=0)) / (found.std(axis=0) + 1e-3))
 
 
+def test_values_that_are_the_same_for_every_sample_are_told():
+    """A price that is always the same is told as that, and not as that of an engine which is fed something else."""
+    reference = {"y": logits()(PIXELS)[:, :1] + 300}
+    actual = {"y": np.full((COUNT, 1), 300.0)}
+    same = {"run": lambda _: actual, "alone": lambda _: actual, "agrees": lambda _: False, "scores": None}
+    assert diagnose({"x": PIXELS}, actual, reference, **same).text.startswith("every sample gets the same answer")
+
+
 COUPLED = "changing a sample changes other answers of its batch too: something is computed over the batch"
 
 
