@@ -283,9 +283,12 @@ def _by_reach(whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[
     for expected, sentence in REACHES:
         if whole == [expected(k) for k in probes]:
             return sentence
-    ends = {name: any(moved(k, part) for k in probes) for name, part in ENDS.items()}
-    unread = [name for name, reaches in ends.items() if not reaches]
-    return UNREAD.format(name=unread[0]) if len(unread) == 1 else ""
+    unread = [name for name, (end, _) in ENDS.items() if not any(moved(k, end) for k in probes)]
+    if len(unread) != 1:
+        return ""
+    # Rounding or a stride may hide any single value: then the one beside it is hidden as well.
+    (name,) = unread
+    return UNREAD.format(name=name) if any(moved(k, ENDS[name][1]) for k in probes) else ""
 
 
 def _far(array: NDArray[Any]) -> tuple[Any, Any]:
@@ -348,7 +351,12 @@ REACHES: tuple[tuple[Callable[[int], set[int]], str], ...] = (
 )
 """Which answers change with sample k, and what that means."""
 
-ENDS: Mapping[str, slice] = {"last": slice(-1, None), "first": slice(0, 1)}
+ENDS: Mapping[str, tuple[slice, slice]] = {
+    "last": (slice(-1, None), slice(-2, -1)),
+    "first": (slice(0, 1), slice(1, 2)),
+}
+"""The two ends of a sample's values, each with the value beside it."""
+
 UNREAD = (
     "the {name} value of a sample changes no answer: rows are shifted by one column, as if sample_id was read as a "
     "pixel, or a pixel as sample_id; or the engine does not look at that value"

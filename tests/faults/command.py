@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import resource
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from conformance.noise import SQUARED
 from engines.tools import last_lines
 from faults.change import CAUGHT, CHECKS, ON_SAMPLES, PASSES, WITHIN_NOISE, Change
 from faults.made import ROOT, Made
@@ -21,8 +23,12 @@ from tests.meta.apart import environment_apart
 REFUSED = "refused at once"
 """The test that catches what the command does not even take."""
 
-MISSED = "missed"
-"""The state of a fault that nothing tells of, and that is more than the model's own noise."""
+WITHIN_FACTOR, MISSED = "within its factor", "missed"
+"""The states of a fault that nothing tells of, and that is more than the model's own noise. The first changes no more
+classes than the sound file does: it is within the factor by which an engine may exceed the noise."""
+
+ON_REAL_SAMPLES = {"samples", "more samples"}
+"""The inputs of comparisons on which a changed class counts."""
 
 NO_VERDICT = "no verdict"
 """The state of a change whose command broke off."""
@@ -47,7 +53,7 @@ class Outcome:
     """What became of a change: ``state`` is one of CAUGHT, PASSES, WITHIN_NOISE and MISSED.
 
     ``tests`` failed of it, ``figure`` is the first that was beyond what is allowed, ``needed`` the most that any figure
-    needed of what is allowed. ``likely`` is the stated cause, ``proved`` whether it is told as tried.
+    needed of what is allowed, ``ratio`` the same of the model's own noise where no test failed. ``likely`` is the stated cause, ``proved`` whether it is told as tried.
     """
 
     state: str
@@ -58,6 +64,7 @@ class Outcome:
     proved: bool = False
     needed: float | None = None
     flips: int | None = None
+    ratio: float | None = None
 
     def told(self) -> dict[str, Any]:
         """The same for a JSON file, without what is empty."""
@@ -125,7 +132,7 @@ def _run(made: Made, changes: Sequence[Change], tests: str) -> dict[str, Outcome
             why = f"exit code {done.returncode}: {last_lines(said)}"
             return {change.id: Outcome(NO_VERDICT, message=why) for change in changes}
         document = json.loads(report.read_text("utf-8").replace(scratch, "FOLDER"))
-    return {change.id: outcome(change, document) for change in changes}
+    return {change.id: outcome(change, document, made) for change in changes}
 
 
 def refused(change: Change, changes: Sequence[Change], said: str) -> Outcome:
@@ -136,17 +143,16 @@ def refused(change: Change, changes: Sequence[Change], said: str) -> Outcome:
     return _judged((REFUSED,), message, "", "") if mine else Outcome(NO_VERDICT, message=message)
 
 
-def outcome(change: Change, document: dict[str, Any]) -> Outcome:
+def outcome(change: Change, document: dict[str, Any], made: Made) -> Outcome:
     """What became of a change, as the report's document says."""
     failures = [f for f in document["failures"] if f["variant"] in {change.variant, None}]
     compared = [c for c in document["comparisons"] if c["variant"] == change.variant]
     usages = [v["usage"] for v in document["variants"] if v["variant"] == change.variant]
     needed = max((u for u in usages if u is not None), default=None)
-    flips = max((c["flips"] or 0 for c in compared), default=None)
+    flips = max((c["flips"] or 0 for c in compared if c["inputs"] in ON_REAL_SAMPLES), default=0)
     if not failures:
-        quiet = not flips and needed is not None and needed <= within(change.precision)
-        state = PASSES if change.expected == PASSES else WITHIN_NOISE if quiet else MISSED
-        return Outcome(state, needed=needed, flips=flips)
+        ratio = _ratio(change.precision, compared)
+        return Outcome(_unnoticed(change, ratio, flips, made), needed=needed, flips=flips, ratio=ratio)
     tests = tuple(dict.fromkeys(re.split(r"::|\[", f["test"])[1] if "::" in f["test"] else f["test"] for f in failures))
     # The cause that is told of the samples is told of all that is known; of few inputs many would fit.
     first = next((f for f in failures if "_on_samples" in f["test"]), failures[0])
@@ -156,17 +162,32 @@ def outcome(change: Change, document: dict[str, Any]) -> Outcome:
     return Outcome(**{**asdict(found), "needed": needed, "flips": flips})
 
 
+def _ratio(precision: str, compared: Sequence[dict[str, Any]]) -> float:
+    """How many times the model's own noise a file needs: the most of all figures, whose limits are a multiple of it."""
+    shares = [
+        (found[0] / found[1] * FACTORS[precision] ** (2 if name in SQUARED else 1))
+        for one in compared
+        for name, found in one["figures"].items()
+        if found[0] is not None and found[1]
+    ]
+    return max(shares, default=math.inf)
+
+
+def _unnoticed(change: Change, ratio: float, flips: int, made: Made) -> str:
+    """State of a change that no test tells of."""
+    if change.expected == PASSES:
+        return PASSES
+    if flips > made.flips(change.variant):
+        return MISSED
+    return WITHIN_NOISE if ratio <= 1 else WITHIN_FACTOR
+
+
 def _judged(tests: tuple[str, ...], message: str, figure: str, likely: str) -> Outcome:
     return Outcome(CAUGHT, tests, figure, message.splitlines()[0], likely, "agree with the reference" in likely)
 
 
 FACTORS = {"fp32": 2.0, "fp16": 2.0, "int8": 1.5}
 """By how much the limit is beyond what the model's own noise does, in each precision: docs/verdict.md."""
-
-
-def within(precision: str) -> float:
-    """The share of what is allowed that sound rounding of the model itself needs."""
-    return 1 / FACTORS[precision]
 
 
 def cpu_seconds() -> float:

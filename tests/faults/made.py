@@ -17,6 +17,8 @@ from faults import graph
 from faults.change import CHECKS
 from faults.graph_edits import noise
 from tests.meta.apart import environment_apart
+from trial.judged import compared
+from trial.outputs import Outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = "build"
@@ -81,6 +83,15 @@ class Made:
         """Sound file of a variant, by its id; converted now where it is missing."""
         format_, _, precision = variant.rpartition("-")
         return self.chain.file(Variant(format_, precision))
+
+    def flips(self, variant: str) -> int:
+        """Samples to which the sound file of a variant gives another class than the reference does."""
+        format_, _, precision = variant.rpartition("-")
+        samples = self.chain.dataset.test()
+        reference = self.chain.reference(f"accuracy-{len(samples)}", samples.inputs)
+        with self.chain.runner(Variant(format_, precision)) as runner:
+            given = Outputs(samples.inputs, runner(samples.inputs), reference)
+            return compared(self.chain, runner, "samples", given)[1].flips or 0
 
     def again(self) -> Made:
         """The same model of the zoo from another seed, made in a folder of its own."""
