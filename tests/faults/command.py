@@ -53,7 +53,8 @@ class Outcome:
     """What became of a change: ``state`` is one of CAUGHT, PASSES, WITHIN_NOISE and MISSED.
 
     ``tests`` failed of it, ``figure`` is the first that was beyond what is allowed, ``needed`` the most that any figure
-    needed of what is allowed, ``ratio`` the same of the model's own noise where no test failed. ``likely`` is the stated cause, ``proved`` whether it is told as tried.
+    needed of what is allowed, ``ratio`` the same of the model's own noise where no test failed. ``likely`` is the
+    stated cause, ``proved`` whether it is told as tried.
     """
 
     state: str

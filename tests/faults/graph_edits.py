@@ -527,7 +527,7 @@ def no_mask(model: Any) -> None:
 
 
 def beyond_fp16(model: Any) -> None:
-    """A value beyond FP16's range between two multiplications that undo each other, in a file of FP16."""
+    """Values far beyond FP16's range between multiplications and divisions that undo them, in a file of FP16."""
     last, _ = graph.weights(model, -1)
     from onnx import helper
 
@@ -535,13 +535,11 @@ def beyond_fp16(model: Any) -> None:
     dtype = graph.array(model, graph.weights(model, -1)[1]).dtype
     big = graph.add_constant(model, "planted_big", np.array(60000, dtype))
     number = graph.place(model, last)
-    added = [
-        helper.make_node("Mul", [given, big], [f"{given}/big"], name="planted_up"),
-        helper.make_node("Div", [f"{given}/big", big], [f"{given}/small"], name="planted_down"),
-    ]
-    for offset, one in enumerate(added):
-        model.graph.node.insert(number + offset, one)
-    last.input[0] = f"{given}/small"
+    for step, operator in enumerate(("Mul", "Mul", "Div", "Div")):
+        made = f"{given}/step{step}"
+        added = helper.make_node(operator, [last.input[0], big], [made], name=f"planted_{step}")
+        model.graph.node.insert(number + step, added)
+        last.input[0] = made
 
 
 Edit = Callable[[Any], None]

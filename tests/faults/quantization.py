@@ -228,7 +228,7 @@ EDITS: tuple[tuple[str, Callable[[Any], None], tuple[str, ...], tuple[str, ...]]
     ("weights clipped at half", integers(lambda w: np.clip(w, -64, 64), 0), SCALES, ("norms",)),
     ("weights rounded towards zero to 4 bits", integers(lambda w: np.trunc(w / 16) * 16, 0), SCALES, ("marks",)),
     ("one answer for all", integers(np.zeros_like), ("every sample gets the same answer",), ("price",)),
-    ("one class's bias larger by 0.5", class_bias(0.5), ("bias",), ("digits",)),
+    ("one class's bias larger by 0.5", class_bias(0.5), ("bias", *SCALES), ("digits",)),
     ("one channel 1.5 times as large", channel_scale(1.5), SCALES, ("digits",)),
 )
 

@@ -343,6 +343,11 @@ def converted(precision: str) -> Callable[[Made, Path], list[str]]:
     return plant
 
 
+def as_converted(variant: str) -> Callable[[Made, Path], list[str]]:
+    """What brings a sound file as it is: what other changes of it are beside."""
+    return lambda made, _: [f"--{variant.partition('-')[0]}={made.file(variant)}"]
+
+
 GRAPHS: tuple[tuple[str, str, Callable[[Any], None], tuple[str, ...]], ...] = (
     ("other names", FP32, renamed, ("digits", "two_heads")),
     ("filters in another order, and their readers", FP32, permuted_filters, ("digits",)),
@@ -393,6 +398,8 @@ FILES: tuple[tuple[str, str, Callable[[Made, Path], list[str]], tuple[str, ...]]
     ("calibrated on half of the samples", INT8, quantized(samples=first_half), ("price",)),
     ("the first layer quantized, too", INT8, quantized(), ("marks",)),
     ("converted by TFLite with defaults", TFLITE, converted("fp32"), ("digits", "listing")),
+    ("as it is converted", INT8, as_converted(INT8), ("digits", "marks", "price")),
+    ("as it is converted", "tflite-int8", as_converted("tflite-int8"), ("digits", "marks", "price")),
     ("INT8 with floats at both ends", "tflite-int8", converted("int8"), ("digits", "price")),
 )
 

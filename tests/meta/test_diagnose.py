@@ -477,6 +477,13 @@ def test_an_engine_that_is_fed_by_the_suite_is_not_said_to_be_fed_wrongly():
     assert "changes no answer" not in engine.likely(converted="fp32")
 
 
+def test_a_value_that_rounding_hides_is_not_said_to_be_another_column():
+    """Where the value beside it changes no answer either, nothing is told of one that changes none."""
+    seen = np.arange(48).reshape(4, 4, 3) < 46
+    engine = Engine(lambda x: scores(OTHER_WEIGHTS)(x * seen), scores(), PIXELS)
+    assert "changes no answer" not in engine.likely()
+
+
 # What the suite knows of its own engines.
 
 
