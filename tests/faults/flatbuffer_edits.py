@@ -219,7 +219,7 @@ PLANTED: tuple[tuple[str, str, Callable[[Any], None], tuple[str, ...], tuple[str
     ("scales of the weights in another order", "int8", weight_scales(lambda s: np.roll(s, 1)), SCALES, ("marks",)),
     ("the scale of an activation at a third", "int8", activation_scale(1 / 3), SCALES, ("digits",)),
     ("the zero point of an activation off by 20", "int8", activation_point(20), SCALES, ("marks",)),
-    ("the input's scale 255 times as large", "int8", input_scale(255), ("255", *SCALES), ("two_heads",)),
+    ("the input's scale 255 times as large", "int8", input_scale(255), ("one step for all channels",), ("two_heads",)),
     ("the input's zero point off by 5", "int8", input_point(5), SCALES, ("marks",)),
     ("3 bits in the last layer", "int8", few_bits(3), SCALES, ("two_heads", "price")),
     ("weights clipped at half", "int8", clipped(64), SCALES, ("marks",)),

@@ -80,7 +80,7 @@ def size_of(made: Made, variant: Variant, path: Path) -> Size:
     assert rule.noise
     assert chain.spec.probabilities
     name = chain.spec.probabilities.name
-    output = next(o for o in comparison.outputs if o.name == name)
+    output = next(o for o in comparison.outputs if o.output == name)
     needed = next(f.needed for f in output.figures if f.name == "mean")
     reached = rule.noise.limits[name]["mean"].reached
     classes, right = actual[name].argmax(axis=1), reference[name].argmax(axis=1)

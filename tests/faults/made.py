@@ -91,7 +91,7 @@ class Made:
         reference = self.chain.reference(f"accuracy-{len(samples)}", samples.inputs)
         with self.chain.runner(Variant(format_, precision)) as runner:
             given = Outputs(samples.inputs, runner(samples.inputs), reference)
-            return compared(self.chain, runner, "samples", given)[1].flips or 0
+            return sum(output.flipped for output in compared(self.chain, runner, "samples", given)[1].outputs)
 
     def again(self) -> Made:
         """The same model of the zoo from another seed, made in a folder of its own."""

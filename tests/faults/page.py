@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,14 @@ def outcomes(changes: Iterable[Change], folder: Path, processes: int) -> Iterabl
             made[change.model] = Made.of(change.model, folder)
             made[change.model].ready()
     with ThreadPoolExecutor(processes) as pool:
-        for group, found in zip(groups, pool.map(lambda g: run(made[g[0].model], g), groups), strict=True):
-            yield from ((change, found[change.id]) for change in group)
+        running = {pool.submit(run, made[group[0].model], group): group for group in groups}
+        for done in as_completed(running):
+            yield from ((change, done.result()[change.id]) for change in running[done])
 
 
-def write(path: Path, results: Mapping[str, Any]) -> None:
+def write(path: Path, results: dict[str, Any]) -> None:
     """Write the results, a change a line, and the page: beside them, or in ``docs`` where they are in ``docs/runs``."""
+    results = results | {n: round(results[n]) for n in ("cpu_seconds", "seconds") if n in results}
     lines = ",\n".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in results["changes"])
     head = json.dumps({n: v for n, v in results.items() if n != "changes"}, separators=(",", ":"))
     path.write_text(f'{head[:-1]},"changes":[\n{lines}\n]}}\n', encoding="utf-8")
@@ -67,47 +69,51 @@ def write(path: Path, results: Mapping[str, Any]) -> None:
     (shown / path.with_suffix(".md").name).write_text(page(results), encoding="utf-8")
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Results of a file; those of none where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"changes": []}
+
+
 def main() -> int:
     """Run what was asked for; the exit code is 1 where a change became something else than is expected."""
     parser = argparse.ArgumentParser(prog="PYTHONPATH=tests python -m faults.page", description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, metavar="FILE.json", required=True, help="what was found before stays")
-    parser.add_argument("--only", action="append", metavar="WORDS", help="changes whose id holds these; repeatable")
-    parser.add_argument("--again", action="store_true", help="write the page of what was found before; run nothing")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", required=True)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--only", action="append", metavar="WORDS", help="changes whose id has these; others stay")
+    which.add_argument(
+        "--rest", action="store_true", help="changes that the file lacks, after a run that was cut short"
+    )
+    which.add_argument("--page", action="store_true", help="the page alone, of what is in the file")
     parser.add_argument("--artifacts", type=Path, default=ROOT / "build" / "faults", metavar="DIR")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="commands at once; default: 2")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[Lines()])
-    known: dict[str, Any] = {}
-    results: dict[str, Any] = {}
+    parts = options.only or options.rest or options.page
+    results = read(options.output) if parts else {"changes": []}
+    known = {f"{c['model']}-{c['variant']}: {c['name']}": c for c in results["changes"]}
     chosen = [c for c in CATALOGUE if not options.only or any(words in c.id for words in options.only)]
-    if options.again:
-        results = json.loads(options.output.read_text(encoding="utf-8"))
-        known = {f"{c['model']}-{c['variant']}: {c['name']}": c for c in results["changes"]}
+    if options.only and not chosen:
+        parser.error(f"--only {' '.join(options.only)}: no change has these words in its id")
+    if options.rest:
+        chosen = [c for c in chosen if c.id not in known]
+    if options.page:
         write(options.output, results | {"changes": judged(known)})
         return 0
-    if not chosen:
-        parser.error(f"--only {' '.join(options.only)}: no change has these words in its id")
-    if options.only and options.output.is_file():
-        results = json.loads(options.output.read_text(encoding="utf-8"))
-        known = {f"{c['model']}-{c['variant']}: {c['name']}": c for c in results["changes"]}
     results["made_with"] = {name: installed_version(name) for name in MADE_WITH}
     results["machine"] = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     options.artifacts.mkdir(parents=True, exist_ok=True)
-    started, used = time.monotonic(), cpu_seconds()
+    spent = results.get("cpu_seconds", 0) - cpu_seconds(), results.get("seconds", 0) - time.monotonic()
     unexpected = []
     with live("Planted changes", len(chosen), "changes") as advance:
         for change, found in outcomes(chosen, options.artifacts, options.processes):
             known[change.id] = record(change, found)
             if found.state != change.expected:
                 unexpected.append(change.id)
+            if not options.only:
+                results["cpu_seconds"], results["seconds"] = spent[0] + cpu_seconds(), spent[1] + time.monotonic()
             # What was found is kept where the run is cut short.
-            results["changes"] = judged(known)
-            write(options.output, results)
+            write(options.output, results | {"changes": judged(known)})
             advance(1)
-    if not options.only:
-        results["cpu_seconds"] = round(cpu_seconds() - used)
-        results["seconds"] = round(time.monotonic() - started)
-    write(options.output, results)
     for id_ in unexpected:
         logging.getLogger("engines").warning("%s: %s", id_, known[id_]["state"])
     return int(bool(unexpected))

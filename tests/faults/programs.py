@@ -26,8 +26,6 @@ ON = {
 TFLITE = ("rows of a batch reversed", "one buffer for all batches", "the previous batch's answers", BATCHES)
 """Faults that are planted into the TFLite runner."""
 
-QUICK = {"noise in each call"}
-
 
 def plant(made: Made, folder: Path, variant: str) -> list[str]:
     """Words that bring a sound file and the plugin which runs it wrongly."""
@@ -44,7 +42,6 @@ def _change(name: str, right: tuple[str, ...]) -> Change:
         lambda made, folder: plant(made, folder, variant),
         right,
         alone=True,
-        quick=name in QUICK,
     )
 
 
