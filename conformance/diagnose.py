@@ -75,7 +75,10 @@ def diagnose(
         ):
             sentence = f"{influenced}{_commonest(actual, scores)}"
         if not sentence and count > 1 and agrees(alone(inputs)):
-            sentence = "right one by one and wrong in batches: a batch size is built into the engine"
+            sentence = (
+                "right one by one and wrong in batches: a batch size is built into the engine, or its program mixes up the "
+                "answers of a batch, or does not write all of them"
+            )
         sentence = sentence or _not_finite(actual)
         return Cause(sentence) if sentence else _left(actual, reference, agrees, scores, converted)
 
@@ -273,11 +276,17 @@ def _by_influence(
     coupled = all(_within_its_batch(found, k, batch) for found, k in zip(whole, probes, strict=True))
     if coupled and by_batch():
         return COUPLED
-    return _by_reach(whole, probes, moved) if fed_elsewhere else ""
+    size = min(array[0].size for array in inputs.values())
+    return _by_reach(whole, probes, moved, size) if fed_elsewhere else ""
 
 
-def _by_reach(whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[[int, slice], set[int]]) -> str:
-    """Sentence on how an engine is fed, by the answers that change with each probed sample, and with ``moved``."""
+def _by_reach(
+    whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[[int, slice], set[int]], size: int
+) -> str:
+    """Sentence on how an engine is fed, by the answers that change with each probed sample, and with ``moved``.
+
+    ``size`` is how many values a sample has.
+    """
     if not any(whole):
         return f"changing a sample changes no answer: {UNRELATED}"
     for expected, sentence in REACHES:
@@ -286,9 +295,10 @@ def _by_reach(whole: Sequence[set[int]], probes: Sequence[int], moved: Callable[
     unread = [name for name, (end, _) in ENDS.items() if not any(moved(k, end) for k in probes)]
     if len(unread) != 1:
         return ""
-    # Rounding or a stride may hide any single value: then the one beside it is hidden as well.
+    # Rounding, a ReLU or a stride may hide any single value: then others are hidden as well.
     (name,) = unread
-    return UNREAD.format(name=name) if any(moved(k, ENDS[name][1]) for k in probes) else ""
+    others = (ENDS[name][1], *(slice(size * part // 4, size * part // 4 + 1) for part in (1, 2, 3)))
+    return UNREAD.format(name=name) if all(any(moved(k, one) for k in probes) for one in others) else ""
 
 
 def _far(array: NDArray[Any]) -> tuple[Any, Any]:

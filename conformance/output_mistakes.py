@@ -21,6 +21,9 @@ FEWEST = 8
 SAME_WEIGHTS_AGREEMENT = 0.5
 """Two trainings of a model share at least this many top-1 classes; unrelated outputs share about one in `classes`."""
 
+SHIFTED = 0.9
+"""The least share of answers that are those of a sample so many places on: the ends of batches are not."""
+
 NOTHING = 1e-30
 """A probability below this tells nothing of its logit any more: it is near the end of what a float holds."""
 
@@ -156,13 +159,25 @@ def _put_back(actual: Arrays, reference: Arrays, names: list[str]) -> tuple[str,
     if p.shape != q.shape:
         return None
     owners = np.array([int(np.abs(row - q).mean(axis=1).argmin()) for row in p])
-    moved = np.flatnonzero(owners != np.arange(count))
-    if not len(moved) or len(set(owners)) != count:
+    by = owners - np.arange(count)
+    moved = np.flatnonzero(by)
+    if not len(moved):
         return None
-    where = ", ".join(f"answer {k} is that of sample {owners[k]}" for k in moved[:4])
-    back = np.argsort(owners)
-    outputs = {name: array[back] if array.ndim and len(array) == count else array for name, array in actual.items()}
-    return f"the answers are in another order than the samples: {where}; with them put back", outputs
+    if len(set(owners)) == count:
+        where = ", ".join(f"answer {k} is that of sample {owners[k]}" for k in moved[:4])
+        sentence = f"the answers are in another order than the samples: {where}; with them put back"
+    elif (by == (shift := np.bincount(by[moved] + count).argmax() - count)).mean() >= SHIFTED:
+        sign = "-+"[int(shift > 0)]
+        sentence = f"the answers are shifted: answer k is that of sample k {sign} {abs(shift)}; beside those of these"
+    else:
+        return None
+    # Of a sample that has no answer at all there is none to put back: each is put as far from its own right answer as
+    # it is from that of the sample which it belongs to.
+    outputs = {
+        name: array + (reference[name] - reference[name][owners]).astype(array.dtype) if name in names else array
+        for name, array in actual.items()
+    }
+    return sentence, outputs
 
 
 def _distributions(scores: NDArray[Any]) -> bool:

@@ -95,7 +95,12 @@ def bisected(made: Made, grade: Grade, precision: str) -> dict[str, Any]:
 
     def sized(x: float) -> Size:
         with tempfile.TemporaryDirectory() as folder:
-            return size_of(made, variant, graph.write(sound, grade.edit(x), Path(folder) / "planted.onnx"))
+            try:
+                path = graph.write(sound, grade.edit(x), Path(folder) / "planted.onnx")
+            except graph.UnchangedError:
+                # Rounded to what the file holds, it is no fault.
+                path = sound
+            return size_of(made, variant, path)
 
     low, high = math.log(grade.low), math.log(grade.high)
     sizes = {low: sized(math.exp(low)), high: sized(math.exp(high))}

@@ -15,6 +15,10 @@ SAME = ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "DequantizeL
 """Operators that only hand on what they are given."""
 
 
+class UnchangedError(ValueError):
+    """A change that leaves a constant what it is, as one that rounding takes away."""
+
+
 def nodes(model: Any, *operators: str) -> list[Any]:
     """Nodes of the operators, in the order of the graph."""
     return [n for n in model.graph.node if n.op_type in operators]
@@ -49,7 +53,7 @@ def add_constant(model: Any, name: str, values: Any) -> str:
 
 
 def change(model: Any, name: str, function: Callable[[Any], Any]) -> None:
-    """Replace a constant by what the function makes of its array, in its own type; ValueError where nothing changes."""
+    """Replace a constant by what the function makes of its array, in its own type; UnchangedError where it is that."""
     from onnx import numpy_helper
 
     (tensor,) = (t for t in model.graph.initializer if t.name == name)
@@ -57,7 +61,7 @@ def change(model: Any, name: str, function: Callable[[Any], Any]) -> None:
     values = np.asarray(function(before.copy()), order="C")
     values = values.astype(before.dtype) if values.dtype.kind == before.dtype.kind else values
     if values.shape == before.shape and (values == before).all():
-        raise ValueError(f"{name}: nothing was changed")
+        raise UnchangedError(f"{name}: nothing was changed")
     tensor.CopyFrom(numpy_helper.from_array(values, name))
 
 

@@ -185,6 +185,11 @@ OUTPUTS = {
         lambda y: y[::-1],
         "the answers are in another order than the samples: answer 0 is that of sample",
     ),
+    "answers given late": (
+        "probabilities",
+        lambda y: np.concatenate([y[:1], y[:-1]]),
+        "the answers are shifted: answer k is that of sample k - 1; beside those of these",
+    ),
     "values not scaled back": (
         "values",
         lambda y: y / 20 - 3,
@@ -477,9 +482,10 @@ def test_an_engine_that_is_fed_by_the_suite_is_not_said_to_be_fed_wrongly():
     assert "changes no answer" not in engine.likely(converted="fp32")
 
 
-def test_a_value_that_rounding_hides_is_not_said_to_be_another_column():
-    """Where the value beside it changes no answer either, nothing is told of one that changes none."""
-    seen = np.arange(48).reshape(4, 4, 3) < 46
+@pytest.mark.parametrize("hidden", [46, 24])
+def test_a_value_that_rounding_hides_is_not_said_to_be_another_column(hidden):
+    """Where another single value changes no answer either, nothing is told of one that changes none."""
+    seen = (np.arange(48).reshape(4, 4, 3) < 47) & (np.arange(48).reshape(4, 4, 3) != hidden)
     engine = Engine(lambda x: scores(OTHER_WEIGHTS)(x * seen), scores(), PIXELS)
     assert "changes no answer" not in engine.likely()
 
