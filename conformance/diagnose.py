@@ -75,10 +75,7 @@ def diagnose(
         ):
             sentence = f"{influenced}{_commonest(actual, scores)}"
         if not sentence and count > 1 and agrees(alone(inputs)):
-            sentence = (
-                "right one by one and wrong in batches: a batch size is built into the engine, or its program mixes up the "
-                "answers of a batch, or does not write all of them"
-            )
+            sentence = ONE_BY_ONE
         sentence = sentence or _not_finite(actual)
         return Cause(sentence) if sentence else _left(actual, reference, agrees, scores, converted)
 
@@ -236,6 +233,11 @@ def _by_steps(
         )
     return None
 
+
+ONE_BY_ONE = (
+    "right one by one and wrong in batches: a batch size is built into the engine, or its program mixes up the answers "
+    "of a batch, or does not write all of them"
+)
 
 UNRELATED = "as if fed data that has nothing to do with the samples"
 
