@@ -62,19 +62,21 @@ def diagnose(
             return lost
         if told := windows():
             return Cause(f"its windows are not those of the model's own file: {told}")
-        sentence = _stuck(actual, reference, scores)
+        sentence, single = _stuck(actual, reference, scores), alone(inputs)
+        right = count > 1 and agrees(single)
         if not sentence and (
             influenced := _by_influence(
                 inputs,
                 actual,
                 run,
                 batch or count,
-                by_batch=lambda: _accounts_for(alone(inputs), actual, reference),
-                fed_elsewhere=converted is None,
+                by_batch=lambda: _accounts_for(single, actual, reference),
+                # What is right one by one is fed what it is to be fed.
+                fed_elsewhere=converted is None and not right,
             )
         ):
             sentence = f"{influenced}{_commonest(actual, scores)}"
-        if not sentence and count > 1 and agrees(alone(inputs)):
+        if not sentence and right:
             sentence = ONE_BY_ONE
         sentence = sentence or _not_finite(actual)
         return Cause(sentence) if sentence else _left(actual, reference, agrees, scores, converted)

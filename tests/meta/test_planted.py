@@ -5,10 +5,13 @@ All where -m names ``meta``; else the few that every change of the suite is chec
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from faults import CATALOGUE
-from faults.command import run, together
+from faults.command import cause_of, run, together
 from faults.made import Made
+from faults.page_text import page
 
 from fixtures.parallel import asks_for
 
@@ -57,3 +60,39 @@ def test_there_are_faults_and_sound_changes_of_all_kinds():
     assert len(faults) >= 120
     assert len({change.model for change in faults}) >= 6
     assert len(sound) >= 40
+
+
+FAULT = CATALOGUE[0]
+
+
+@pytest.mark.parametrize(
+    ("likely", "cause"),
+    [
+        ("", "none stated"),
+        ("not found out: the engine refused what was tried", "none stated"),
+        ("the bias of class 1 is off", "right"),
+        ("what is left is other weights, a lower precision than stated", "general"),
+        ("images are mirrored", "wrong"),
+    ],
+)
+def test_a_cause_is_right_only_where_it_names_the_fault(likely, cause):
+    """One that lists all that is left counts apart, and what names another fault is wrong."""
+    change = replace(FAULT, right=("bias", "other weights"))
+    assert cause_of(change, likely) == cause
+
+
+def test_the_page_tells_what_was_not_caught_and_what_did_not_pass():
+    """Neither a missed fault nor a sound change that fails is hidden among the others."""
+    told = {"kind": "k", "model": "m", "variant": "onnx-fp32"}
+    changes = [
+        {**told, "name": "one", "expected": "caught", "state": "caught", "cause": "wrong", "proved": True},
+        {**told, "name": "two", "expected": "caught", "state": "missed", "ratio": 3.0, "flips": 4},
+        {**told, "name": "three", "expected": "passes", "state": "caught", "message": "FAILED max"},
+    ]
+    text = page({"changes": changes, "made_with": {"numpy": "2"}, "machine": "here"})
+    assert "1 caught" in text
+    assert "1 missed" in text
+    assert "Wrong and told as tried: 1" in text
+    assert "| two | `m` | onnx-fp32 | **missed** |" in text
+    assert "| two | `m` | onnx-fp32 | missed | 3 | 4 |" in text
+    assert "| three | `m` | onnx-fp32 | **caught**: FAILED max |" in text
