@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from faults.made import Made
 
-CAUGHT, PASSES, WITHIN_NOISE = "caught", "passes", "within noise"
-"""What is expected of a change: a test fails; none does; none does, since it changes less than sound rounding."""
+CAUGHT, PASSES = "caught", "passes"
+"""What is expected of a change: a test fails, or the command refuses the file; or none does."""
+
+WITHIN_NOISE, WITHIN_FACTOR, MISSED = "within noise", "within its factor", "missed"
+"""The states of a fault that nothing tells of. All figures of the first are below what sound rounding does to the
+model, and no more classes change than the sound file changes. Those of the second are so up to the factor by which an
+engine may be beyond that noise. A fault that is expected to be such says why."""
 
 CHECKS = "consistency or batching or accuracy"
 """The marks of the tests that a change is given to, as those of a user's own model are."""

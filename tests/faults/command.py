@@ -16,16 +16,12 @@ from typing import Any
 
 from conformance.noise import SQUARED
 from engines.tools import last_lines
-from faults.change import CAUGHT, CHECKS, ON_SAMPLES, PASSES, WITHIN_NOISE, Change
+from faults.change import CAUGHT, CHECKS, MISSED, ON_SAMPLES, PASSES, WITHIN_FACTOR, WITHIN_NOISE, Change
 from faults.made import ROOT, Made
 from tests.meta.apart import environment_apart
 
 REFUSED = "refused at once"
 """The test that catches what the command does not even take."""
-
-WITHIN_FACTOR, MISSED = "within its factor", "missed"
-"""The states of a fault that nothing tells of, and that is more than the model's own noise. The first changes no more
-classes than the sound file does: it is within the factor by which an engine may exceed the noise."""
 
 ON_REAL_SAMPLES = {"samples", "more samples"}
 """The inputs of comparisons on which a changed class counts."""
@@ -178,7 +174,7 @@ def _unnoticed(change: Change, ratio: float, flips: int, made: Made) -> str:
     """State of a change that no test tells of."""
     if change.expected == PASSES:
         return PASSES
-    if flips > made.flips(change.variant):
+    if change.data or flips > made.flips(change.variant):
         return MISSED
     return WITHIN_NOISE if ratio <= 1 else WITHIN_FACTOR
 

@@ -585,7 +585,7 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     ("height and width swapped", transposed_images, ("height and width",), ("norms",)),
     ("images mirrored", mirrored(2), ("mirrored",), ("two_heads",)),
     ("images upside down", mirrored(1), ("upside down", "mirrored"), ("norms",)),
-    ("columns of a table shifted by one", rolled(1), ("shifted", "rolled"), ("price",)),
+    ("columns of a table shifted by one", rolled(1), ("one place",), ("price",)),
     ("inputs divided by 255 once more", scaled_inputs(1 / 255), ("255 times",), ("norms",)),
     ("inputs brought from [-1, 1]", scaled_inputs(0.5, 0.5), ("[-1, 1]",), ("norms",)),
     ("inputs brought to [-1, 1]", scaled_inputs(2.0, -1.0), ("[-1, 1]",), ("two_heads",)),

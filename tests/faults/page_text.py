@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from faults.change import CAUGHT, PASSES, WITHIN_NOISE
-from faults.command import GENERAL, MISSED, NONE, RIGHT, WITHIN_FACTOR, WRONG
+from faults.change import CAUGHT, MISSED, PASSES, WITHIN_FACTOR, WITHIN_NOISE
+from faults.command import GENERAL, NONE, RIGHT, WRONG
 
 COMMAND = "PYTHONPATH=tests python -m faults.page --output docs/runs/detection.json"
 LONGEST = 160

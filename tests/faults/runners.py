@@ -171,7 +171,7 @@ RUNNERS: dict[str, tuple[Callable[[Run], Run], tuple[str, ...]]] = {
     "inputs fed from -1 to 1": (feeding(_times(2, -1)), ("[-1, 1]",)),
     "channels fed first": (feeding(_nchw), ("NCHW",)),
     "images fed mirrored": (feeding(lambda a: a[:, :, ::-1]), ("mirrored",)),
-    "values fed one place on": (feeding(_shifted_values), ("shifted", "one place")),
+    "values fed one place on": (feeding(_shifted_values), ("one place",)),
     "samples fed one place late": (feeding(_late), ("shifted", "order", "sample k")),
     "the mean not taken off": (feeding(_times(1, 0.5)), ("mean", "too large", "shifted by")),
     "the deviation not divided by": (
@@ -188,7 +188,7 @@ RUNNERS: dict[str, tuple[Callable[[Run], Run], tuple[str, ...]]] = {
     "the previous batch's answers": (previous, ("run to run", "once more", "order", "shifted")),
     "answers remembered by the first value": (remembered, ("order", "sample", "batch")),
     "one buffer for all batches": (one_buffer, ("batch", "run to run", "order")),
-    "inputs written into": (written_into, ("batch",)),
+    "inputs written into": (written_into, ("batch", "whole call")),
     "noise in each call": (drawn, ("run to run", "each time")),
     "inputs scaled by their batch": (by_the_batch, ("batch",)),
     "classes counted from one": (answering(lambda a: np.roll(a, 1, axis=-1)), ("classes are permuted",)),
