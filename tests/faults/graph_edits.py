@@ -599,7 +599,7 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     ("normalized over the batch", normalized_over_batch, ("over the batch",), ("price", "marks")),
     ("dropout of 0.01 left active", dropout(0.01), (), ("digits",)),
     ("noise drawn in the graph", random_noise, (), ("norms",)),
-    ("a branch of a sum left out", residual_left_out, WEIGHTS, ("norms", "transformer")),
+    ("a branch of a sum left out", residual_left_out, WEIGHTS, ("norms",)),
     ("a constant rounded to thousands", truncated_constant, ("too large", "too small", *WEIGHTS), ("price",)),
     ("rows of the embedding one place on", next_row, ("row", "ids", *WEIGHTS), ("transformer", "topic_gru")),
 )
@@ -624,6 +624,6 @@ CHANGES: tuple[Change, ...] = (
         "digits",
         "onnx-fp16",
         graph.edited("onnx-fp16", beyond_fp16),
-        ("65504",),
+        ("an overflow",),
     ),
 )

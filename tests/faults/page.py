@@ -27,21 +27,31 @@ from faults.page_text import page
 MADE_WITH = ("tensorflow", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "pytest")
 
 
+LONGEST = 150
+"""The most characters of a message and of a cause that are kept."""
+
+
 def record(change: Change, outcome: Outcome) -> dict[str, Any]:
     """A change and what became of it, for the JSON file."""
-    what = {name: getattr(change, name) for name in ("name", "kind", "model", "variant", "expected")}
-    return what | outcome.told() | ({"why": change.why} if change.why else {})
+    what = {name: getattr(change, name) for name in ("name", "kind", "model", "variant")}
+    return what | {name: _short(value) for name, value in outcome.told().items()}
+
+
+def _short(value: Any) -> Any:
+    """Text that is cut where it is long, and a number of three digits."""
+    if isinstance(value, float):
+        return float(f"{value:.3g}")
+    return value[:LONGEST] if isinstance(value, str) else value
 
 
 def judged(known: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """What is known of changes, in the catalogue's order, each with whether the cause that was told is right."""
     found = [(c, known[c.id]) for c in CATALOGUE if c.id in known]
-    return [
-        {**one, "expected": c.expected, "cause": cause_of(c, one.get("likely", ""))}
-        if one["state"] == CAUGHT
-        else {**one, "expected": c.expected}
-        for c, one in found
-    ]
+    told = []
+    for change, one in found:
+        cause = {"cause": cause_of(change, one.get("likely", ""))} if one["state"] == CAUGHT else {}
+        told.append(one | {"expected": change.expected} | cause | ({"why": change.why} if change.why else {}))
+    return told
 
 
 def outcomes(changes: Iterable[Change], folder: Path, processes: int) -> Iterable[tuple[Change, Outcome]]:

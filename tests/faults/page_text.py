@@ -11,7 +11,7 @@ from faults.change import CAUGHT, MISSED, PASSES, WITHIN_FACTOR, WITHIN_NOISE
 from faults.command import GENERAL, NONE, RIGHT, WRONG
 
 COMMAND = "PYTHONPATH=tests python -m faults.page --output docs/runs/detection.json"
-LONGEST = 160
+LONGEST = 90
 """The most characters of a message that the page shows; all of it is in the JSON file."""
 
 
