@@ -163,6 +163,21 @@ def take_out(model: Any, layer: Any) -> None:
         other.input[:] = [before if i == output else i for i in other.input]
 
 
+def sort(model: Any) -> None:
+    """Put each node behind those that it reads, as ONNX asks for."""
+    left, sorted_ = list(model.graph.node), []
+    known = constants(model) | {value.name for value in model.graph.input} | {""}
+    while left:
+        ready = [n for n in left if known.issuperset(n.input)]
+        if not ready:
+            raise ValueError(f"{left[0].name}: reads what nothing makes, or itself")
+        sorted_ += ready
+        known.update(o for n in ready for o in n.output)
+        left = [n for n in left if not any(n is one for one in ready)]
+    del model.graph.node[:]
+    model.graph.node.extend(sorted_)
+
+
 def rename_outputs(model: Any, names: dict[str, str]) -> None:
     """Give outputs the names of each other, wherever they are read."""
     for other in model.graph.node:
