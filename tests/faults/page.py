@@ -27,7 +27,7 @@ from faults.page_text import page
 MADE_WITH = ("tensorflow", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy", "pytest")
 
 
-LONGEST = 150
+LONGEST = 260
 """The most characters of a message and of a cause that are kept."""
 
 

@@ -31,7 +31,7 @@ def page(results: Mapping[str, Any]) -> str:
         "",
         "Written by that command. It plants a fault into a real file, input or program, gives it to `pytest` as a user",
         "does, and reads from the report what became of it. Beside the faults are sound changes, which have to pass.",
-        "`pytest -m meta` asserts the same. Whole messages and causes are in [the JSON file](runs/detection.json).",
+        "`pytest -m meta` asserts the same. Longer messages and causes are in [the JSON file](runs/detection.json).",
         "",
         f"- **{len(faults)} faults** in {len(models)} models ({', '.join(f'`{m}`' for m in models)}): "
         f"{states[CAUGHT]} caught, {states[WITHIN_NOISE]} within the noise of the model itself, "
