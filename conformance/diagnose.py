@@ -39,6 +39,7 @@ def diagnose(
     ask: Callable[[Arrays], Arrays | None] | None = None,
     converted: str | None = None,
     windows: Callable[[], str] = str,
+    integers: bool = False,
 ) -> Cause:
     """What most likely is wrong, or that nothing explains it.
 
@@ -50,6 +51,7 @@ def diagnose(
     - ``ask`` gives the reference's outputs on other inputs, or None where it cannot be asked.
     - ``converted`` is the precision of an engine that was just made from the reference and is fed by the caller. It is
       None for one whose weights, or whose feeding, are somebody else's.
+    - ``integers`` says that the engine computes in integers, whose rounding hides what a single value does.
     - ``windows`` says which convolutions and poolings of a file are others than those of the model's own, if any.
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
@@ -73,6 +75,7 @@ def diagnose(
                 by_batch=lambda: _accounts_for(single, actual, reference),
                 # What is right one by one is fed what it is to be fed.
                 fed_elsewhere=converted is None and not right,
+                single=not integers,
             )
         ):
             sentence = f"{influenced}{_commonest(actual, scores)}"
@@ -252,12 +255,13 @@ def _by_influence(
     *,
     by_batch: Callable[[], bool],
     fed_elsewhere: bool,
+    single: bool,
 ) -> str:
     """Change one sample at a time and see which answers change: what reaches the engine shows how it was fed.
 
     Needs no sound engine. Empty where every sample changes its own answer and no other, by its first value and by its
-    last one. Of an engine that is not ``fed_elsewhere`` only what it computes itself is said. ``by_batch`` says whether
-    the batch accounts for what is wrong.
+    last one, which are not asked for where not ``single``. Of an engine that is not ``fed_elsewhere`` only what it
+    computes itself is said. ``by_batch`` says whether the batch accounts for what is wrong.
     """
     count = len(next(iter(inputs.values())))
     if count < FEWEST or not all(array.ndim > 1 for array in inputs.values()):
@@ -281,7 +285,7 @@ def _by_influence(
     if coupled and by_batch():
         return COUPLED
     size = min(array[0].size for array in inputs.values())
-    return _by_reach(whole, probes, moved, size) if fed_elsewhere else ""
+    return _by_reach(whole, probes, moved, size if single else 0) if fed_elsewhere else ""
 
 
 def _by_reach(
@@ -289,14 +293,14 @@ def _by_reach(
 ) -> str:
     """Sentence on how an engine is fed, by the answers that change with each probed sample, and with ``moved``.
 
-    ``size`` is how many values a sample has.
+    ``size`` is how many values a sample has; 0 where single ones are not asked for.
     """
     if not any(whole):
         return f"changing a sample changes no answer: {UNRELATED}"
     for expected, sentence in REACHES:
         if whole == [expected(k) for k in probes]:
             return sentence
-    unread = [name for name, (end, _) in ENDS.items() if not any(moved(k, end) for k in probes)]
+    unread = [name for name, (end, _) in ENDS.items() if size and not any(moved(k, end) for k in probes)]
     if len(unread) != 1:
         return ""
     # Rounding, a ReLU or a stride may hide any single value: then others are hidden as well.

@@ -480,6 +480,7 @@ def test_an_engine_that_is_fed_by_the_suite_is_not_said_to_be_fed_wrongly():
     engine = Engine(lambda x: scores()(x * (np.arange(48).reshape(4, 4, 3) < 47)), scores(), PIXELS)
     assert "the last value of a sample changes no answer" in engine.likely()
     assert "changes no answer" not in engine.likely(converted="fp32")
+    assert "changes no answer" not in engine.likely(integers=True)
 
 
 @pytest.mark.parametrize("hidden", [46, 24])
