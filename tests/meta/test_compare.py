@@ -340,3 +340,22 @@ def test_values_are_judged_by_their_magnitude_and_their_spread():
     (output,) = compare({"p": guess}, {"p": values}, WIDE, {"p": "values"}).outputs
     assert output.figure("spread").needed == pytest.approx(1.0)
     assert not output.figure("spread").passed
+
+
+@pytest.mark.parametrize("kind, unit", [("probabilities", 1.0), ("scores", 1.0), ("logits", 0.75), ("values", 0.75)])
+def test_what_is_told_of_an_output_is_its_own(kind, unit):
+    """Its name, kind, samples and unit, and where it differs most with both numbers there."""
+    reference = np.array([[0.5, 0.25], [0.75, 0.125]], np.float32)
+    actual = reference + np.array([[0, 0], [0, 0.25]], np.float32)
+    (output,) = compare({"p": actual}, {"p": reference}, WIDE, {"p": kind}).outputs
+    assert (output.output, output.kind, output.samples, output.unit) == ("p", kind, 2, unit)
+    assert (output.worst_index, output.worst_actual, output.worst_expected) == ((1, 1), 0.375, 0.125)
+    assert output.flipped == 0
+    assert output.notes == (("decisions at 0.5; the reference was undecided within 0.05 of it",) * (kind == "scores"))
+
+
+def test_a_tolerance_may_allow_nothing():
+    """Zero is a number that an engine can keep: integers, and an output compared with itself."""
+    nothing = Tolerance(max=0, mean=0, kl=0, margin=0, flips=0, sum=0, spread=0, integers=0)
+    values = np.arange(4, dtype=np.float32).reshape(2, 2)
+    assert compare({"p": values}, {"p": values.copy()}, nothing, {"p": "values"}).passed

@@ -216,6 +216,19 @@ def test_no_file_has_a_name_of_thousands_of_characters(folder, key):
     assert "whose parts have at most 255 bytes" in text
 
 
+def test_a_folder_that_is_no_saved_model_is_looked_at_and_not_copied(folder):
+    """What a description points at may be a whole disk: without a SavedModel's own file nothing of it is read."""
+    (folder / "etc" / "deep").mkdir(parents=True)
+    (folder / "etc" / "deep" / "secret").write_text("secret")
+    (folder / "a" / "b").mkdir(parents=True)
+    path = folder / "a" / "b" / "model.toml"
+    path.write_text(OWN.replace('saved_model = "saved"', 'saved_model = "../../etc"'))
+    (chain,) = selection.chains(Store(folder / "own store"), models=[str(path)]).values()
+    text = refusal(EngineError, chain.artifact, chain.spec.reference, named=path, folders=[])
+    assert text.endswith("etc', without saved_model.pb or saved_model.pbtxt")
+    assert not (folder / "own store").exists()
+
+
 def test_samples_that_no_memory_holds_are_not_made(folder):
     """A description may declare what it likes; how much of that can be held is looked at before any is made."""
     path = folder / "model.toml"

@@ -160,3 +160,10 @@ def test_what_is_unknown_is_named_with_all_that_is_known():
         with pytest.raises(ToleranceError) as caught:
             row("onnx-int8", "samples", own, "m.toml")
         assert text in str(caught.value)
+
+
+def test_batching_of_a_row_that_is_wrong_is_refused():
+    """A pair that is right excuses no wrong figure beside it."""
+    own = {"onnx-int8": {"why": "x", "samples": 5, "batching": [3e-6, 1e-6]}}
+    with pytest.raises(ToleranceError, match=r"^m\.toml: tolerances\.onnx-int8\.samples is 5; allowed"):
+        batching("onnx-int8", own, "m.toml")
