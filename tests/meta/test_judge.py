@@ -48,7 +48,7 @@ class Dropping(OnnxRunner):
 
 
 class Refusing(OnnxRunner):
-    """Runs the samples, backwards, and nothing else."""
+    """Runs the samples, to answers that nothing explains, and nothing else."""
 
     ran = False
 
@@ -57,7 +57,8 @@ class Refusing(OnnxRunner):
         if self.ran:
             raise RunnerError("the device is lost")
         self.ran = True
-        return {name: array[::-1] for name, array in super().__call__(inputs).items()}
+        draw = np.random.default_rng(0)
+        return {name: draw.permuted(array, axis=1) for name, array in super().__call__(inputs).items()}
 
 
 @pytest.mark.parametrize(
@@ -82,12 +83,12 @@ class Sometimes(OnnxRunner):
     wrong = (5, 40, *range(120, 360, 12))
 
     def __call__(self, inputs):
-        """Turn around the answers to those samples, wherever they are."""
+        """Turn around the answers to those samples, wherever they are, and also where their pixels are moved."""
         (array,) = inputs.values()
         outputs = super().__call__(inputs)
         for place, sample in enumerate(array):
-            if sample.tobytes() in self.known:
-                factor = 2 if sample.tobytes() == self.known[0] else 1
+            if (values := np.sort(sample, axis=None).tobytes()) in self.known:
+                factor = 2 if values == self.known[0] else 1
                 outputs["dense_1"][place] = outputs["dense_1"][place][::-1] * factor
         return outputs
 
@@ -100,7 +101,7 @@ def test_faults_that_are_spread_over_the_samples_are_not_blamed_on_the_call(digi
     samples = digits.dataset.test(360).inputs
     (array,) = samples.values()
     with Sometimes(digits.spec, ONNX, digits.file(ONNX), 32) as runner:
-        runner.known = [array[i].tobytes() for i in runner.wrong]
+        runner.known = [np.sort(array[i], axis=None).tobytes() for i in runner.wrong]
         given = Outputs(samples, runner(samples), digits.reference("accuracy-360", samples))
         assert not compare_of(runner, given, FLIPS).passed
         assert compare_of(runner, given.part(slice(0, 100)), FLIPS).passed
