@@ -142,10 +142,10 @@ def faulty(sound, fault, folder):
 class Verdict:
     """What the suite finds out about a runner: the comparison with the reference, and what is likely wrong."""
 
-    def __init__(self, chain, runner, variant):
+    def __init__(self, chain, runner, variant, path):
         self.inputs, self.runner = chain.samples.inputs, runner
         # A name of its own: the run's own reference may be that of other samples.
-        self.rule = rule_of(replace(chain, brought={variant.format: Path("bad")}), variant, "samples")
+        self.rule = rule_of(replace(chain, brought={variant.format: path}), variant, "samples")
         self.outputs = Outputs(self.inputs, runner(self.inputs), chain.reference("faults", self.inputs))
         self.comparison = compare_of(runner, self.outputs, self.rule)
 
@@ -160,7 +160,7 @@ def test_a_faulty_onnx_fails_and_the_kind_of_trouble_is_named(cifar, sound, tmp_
     path = faulty(sound, fault, tmp_path)
     assert brought_engine("onnx", path, cifar.spec).precisions["onnx"] == ("fp32",)
     with OnnxRunner(cifar.spec, ONNX, path) as runner:
-        verdict = Verdict(cifar, runner, ONNX)
+        verdict = Verdict(cifar, runner, ONNX, path)
         assert not verdict.comparison.passed
         assert not verdict.comparison.problems
         assert FAULTS[fault][1] in verdict.likely()
@@ -169,7 +169,7 @@ def test_a_faulty_onnx_fails_and_the_kind_of_trouble_is_named(cifar, sound, tmp_
 def test_a_sound_onnx_passes_the_same_comparison(cifar, sound):
     """What the faulty ones are made from agrees: it is the fault that fails them."""
     with OnnxRunner(cifar.spec, ONNX, sound) as runner:
-        comparison = Verdict(cifar, runner, ONNX).comparison
+        comparison = Verdict(cifar, runner, ONNX, sound).comparison
     assert comparison.passed, comparison.describe()
 
 
@@ -183,7 +183,7 @@ def test_a_sound_onnx_of_another_opset_passes(cifar, other_opsets, opset):
     assert {o.domain: o.version for o in onnx.load(str(path)).opset_import}[""] == opset
     assert brought_engine("onnx", path, cifar.spec).precisions["onnx"] == ("fp32",)
     with OnnxRunner(cifar.spec, ONNX, path) as runner:
-        comparison = Verdict(cifar, runner, ONNX).comparison
+        comparison = Verdict(cifar, runner, ONNX, path).comparison
     assert comparison.passed, comparison.describe()
 
 
@@ -195,7 +195,7 @@ def test_another_training_run_is_caught_as_other_weights(digits, other_training,
     assert spec.precisions[variant.format] == ("fp32",)
     open_runner = OnnxRunner if variant.format == "onnx" else TFLiteRunner
     with open_runner(digits.spec, variant, path) as runner:
-        verdict = Verdict(digits, runner, variant)
+        verdict = Verdict(digits, runner, variant, path)
         assert not verdict.comparison.passed
         assert "another training run" in verdict.likely()
 
@@ -221,7 +221,7 @@ def test_a_sound_tflite_is_taken_and_agrees(digits):
     path = digits.file(TFLITE)
     assert brought_engine("tflite", path, digits.spec).precisions["tflite"] == ("fp32",)
     with TFLiteRunner(digits.spec, TFLITE, path) as runner:
-        comparison = Verdict(digits, runner, TFLITE).comparison
+        comparison = Verdict(digits, runner, TFLITE, path).comparison
     assert comparison.passed, comparison.describe()
 
 
