@@ -100,8 +100,9 @@ BAD_PAIRS = {
 def test_batching_is_a_pair_of_numbers(bad):
     """What is no pair is refused by the file that says it, its key, and what was found."""
     content = {"onnx-int8": {"why": "x", "batching": BAD_PAIRS[bad]}}
-    with pytest.raises(ToleranceError, match=r"^m\.toml: onnx-int8\.batching is .*; allowed: \[allowed, seen\]$"):
+    with pytest.raises(ToleranceError) as caught:
         batching("onnx-int8", content, "m.toml")
+    assert str(caught.value) == f"m.toml: onnx-int8.batching is {BAD_PAIRS[bad]!r}; allowed: [allowed, seen]"
 
 
 def test_batching_of_a_model_is_its_own_pair():
