@@ -1,6 +1,6 @@
 """One engine on several devices: the batches of a call are dealt to whichever device is free, outputs are in order.
 
-Each device has a runner of its own, and a thread that feeds it. A device that fails is not asked again: what it was
+Each device has a runner of its own, and a thread that asks it. A device that fails is not asked again: what it was
 given goes to the others, so that a call either has an answer for every sample or raises.
 """
 
@@ -23,16 +23,23 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+LEAST = 1 / 128
+"""The smallest part of a call that is dealt, unless one batch is more, or less is left."""
+
+
 class Deal:
     """Batches of one call, dealt out by number; from any thread.
 
-    A part is two thirds of an even share of what is left: large at first, since a device begins and ends each part
-    with nothing to overlap, and small at last, so that all devices end together.
+    They go in rounds, a part for each taker: four fifths of an even share of what is left then. Parts are large at
+    first, since a device begins and ends each with nothing to overlap, and small at last, so that all devices end
+    together. None is smaller than :data:`LEAST` of all: what it would even out, its own beginning and end cost again.
     """
 
     def __init__(self, batches: int, takers: int) -> None:
         self._left = [range(batches)] if batches else []
         self._takers, self._out, self._stopped = takers, 0, False
+        self._least = int(batches * LEAST)
+        self._size, self._round = 0, 0
         self._changed = threading.Condition()
 
     def take(self) -> range | None:
@@ -46,7 +53,11 @@ class Deal:
             if self._stopped or not self._left:
                 return None
             first = self._left.pop(0)
-            size = min(len(first), -(-2 * (len(first) + sum(map(len, self._left))) // (3 * self._takers)))
+            if self._round == 0:
+                share = -(-4 * (len(first) + sum(map(len, self._left))) // (5 * self._takers))
+                self._size, self._round = max(share, self._least), self._takers
+            self._round -= 1
+            size = min(len(first), self._size)
             if size < len(first):
                 self._left.insert(0, first[size:])
             self._out += 1
@@ -178,11 +189,13 @@ class DealingRunner(Runner):
 
     def _release(self) -> None:
         with self._lock:
+            # All at once: each may have a process to end.
+            closing = {name: self._threads.submit(runner.close) for name, runner in self.devices.items()}
             self._threads.shutdown()
-            for name, runner in self.devices.items():
+            for name, closed in closing.items():
                 # A device that is gone gives nothing back.
                 with contextlib.suppress(*([DeviceError] if name in self.lost else [])):
-                    runner.close()
+                    closed.result()
 
 
 LOGGED = {"progress": True}
