@@ -28,7 +28,7 @@ from engines.model.ranges import ranges
 from engines.model.samples import Dataset, Samples
 from engines.model.shards import ShardedData
 from engines.references import References
-from engines.store import Artifact, Build, Recipe, Store, file_hash
+from engines.store import Artifact, Beside, Build, Recipe, Store, file_hash
 from engines.unusable import BUILT, OPENED, Unusable, blamed
 
 if TYPE_CHECKING:
@@ -212,11 +212,7 @@ class Chain(References):
         """Runner of a variant; raises UnavailableError where its format cannot run here."""
         if reason := registry.unavailable(variant):
             raise UnavailableError(f"{variant}: {reason}")
-        name, path = self.artifact_name(variant), self.file(variant)
-
-        def keep(suffix: str, recipe: Recipe, build: Build) -> Artifact:
-            return self.store.get(self.spec.name, f"{name}.{suffix}", recipe, build)
-
+        path, keep = self.file(variant), Beside(self.store, self.spec.name, self.artifact_name(variant))
         with blamed(Unusable(self.spec.name, variant, OPENED), RunnerError):
             return registry.find(variant.format).open(self.spec, variant, path, batch_size, keep)
 

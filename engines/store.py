@@ -318,6 +318,19 @@ class Store:
         return path.is_relative_to(root)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Stores what is measured of an artifact beside it, as ``<name>.<suffix>``; can be pickled for another process."""
+
+    store: Store
+    model: str
+    name: str
+
+    def __call__(self, suffix: str, recipe: Recipe, build: Build) -> Artifact:
+        """The artifact with this suffix, built where there is no valid one; raises as :meth:`Store.get` does."""
+        return self.store.get(self.model, f"{self.name}.{suffix}", recipe, build)
+
+
 def _check_names(model: str, name: str) -> None:
     for what, value in (("model", model), ("name", name)):
         if not ARTIFACT_NAME.fullmatch(value):

@@ -1,9 +1,9 @@
 """Has the suite run TensorRT's variants over stand-ins for GPUs (``-p tests.meta.stand_in_devices``), without a driver.
 
 Each stand-in is a session of ONNX Runtime of its own, on the ONNX that the plan would be built from. All else is what
-runs on GPUs: the option, the choice of GPUs, the opening of the plan on each, and the dealing. ``STAND_IN_GPUS`` names
-the models of the GPUs that CUDA shows, two H200 unless it says otherwise. ``STAND_IN_GPU_FAULT`` plants one of the
-faults in GPU 1.
+runs on GPUs: the option, the choice of GPUs, a process for each that opens the plan, and the dealing. ``STAND_IN_GPUS``
+names the models of the GPUs that CUDA shows, two H200 unless it says otherwise. ``STAND_IN_GPU_FAULT`` plants one of
+the faults in GPU 1.
 """
 
 from __future__ import annotations
@@ -53,6 +53,14 @@ class StandIn(OnnxRunner):
         return found
 
 
+def on_device(spec, variant, plan, batch_size, keep, compatible, device):
+    """Stand-in in the place of a plan's runner on one GPU, in that runner's process.
+
+    What is measured on a GPU to run faster says nothing of it, and is left out.
+    """
+    return StandIn(spec, variant, plan, batch_size, device=device)
+
+
 def pytest_configure():
     """Show stand-ins for GPUs, and take the ONNX for the plan of every variant of TensorRT."""
     artifact, file = Chain.artifact, Chain.file
@@ -65,8 +73,6 @@ def pytest_configure():
     packages.unavailable = lambda: None
     packages.unsupported = lambda _: None
     packages.device = lambda: {"GPU": names[0], "compute capability": "9.0"}
-    # What is measured on a GPU to run faster says nothing of a stand-in.
-    opening.tune = lambda *_: None
-    opening.runner.TensorRTRunner = StandIn
+    opening.on_device = on_device
     Chain.artifact = lambda self, variant: artifact(self, source(variant))
     Chain.file = lambda self, variant: file(self, source(variant))

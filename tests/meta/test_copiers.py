@@ -10,8 +10,8 @@ import weakref
 import numpy as np
 import pytest
 
-from engines.formats.tensorrt import copiers
-from engines.formats.tensorrt.copiers import Copiers, Pieces
+from engines import copiers
+from engines.copiers import Copiers, Pieces
 
 PATIENCE = 20.0
 

@@ -369,7 +369,7 @@ def test_one_gpu_has_nothing_around_its_runner(spec, monkeypatch):
     monkeypatch.setattr(driver, "devices", lambda: asked.append(0) or (driver.Device("GPU-0", "NVIDIA H200"),) * 2)
     for value in (None, "0", "1"):
         settings = registry.settings({"devices": [value]} if value else {})
-        opened[value] = devices.opened(replace(spec, settings=settings), lambda number: number)
+        opened[value] = devices.opened(replace(spec, settings=settings), Variant("tensorrt", "fp32"), lambda n: n)
     assert opened == {None: 0, "0": 0, "1": 1}
     assert asked == [0]
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engines.dealing import DealingRunner
 from engines.errors import RunnerError, UnavailableError
 from engines.formats.option import Option
 from engines.formats.tensorrt import driver
+from engines.process.child import Child
+from engines.process.runner import ProcessRunner
 
 if TYPE_CHECKING:
-    from engines.formats.tensorrt.runner import TensorRTRunner
     from engines.model.spec import ModelSpec
     from engines.runner import Runner
+    from engines.variant import Variant
 
 ALL = "all"
 """Every GPU that CUDA shows."""
@@ -87,11 +91,12 @@ def too_few() -> str | None:
     return f"needs two GPUs of one model: CUDA shows one {found[0].name}{others}"
 
 
-def opened(spec: ModelSpec, one: Callable[[int], TensorRTRunner]) -> Runner:
+def opened(spec: ModelSpec, variant: Variant, one: Callable[[int], Runner]) -> Runner:
     """Runner on the GPUs that were asked for; ``one`` opens the plan on one of them, by its number.
 
-    Where it is one, its own runner: nothing stands between. Raises RunnerError, which names the GPU, where a plan
-    cannot be opened on one of several.
+    Where it is one, its own runner: nothing stands between. Of several each has a process of its own, since one
+    interpreter's lock is not enough to feed two; so ``one`` has to be one that can be pickled. They start all at once.
+    Raises RunnerError, which names the GPU, where a plan cannot be opened on one of several.
     """
     (value,) = OPTION.values(spec)
     if (value,) == OPTION.default:
@@ -99,10 +104,19 @@ def opened(spec: ModelSpec, one: Callable[[int], TensorRTRunner]) -> Runner:
     names, runners = chosen(spec), {}
     if len(names) == 1:
         return one(next(iter(names)))
+    if sys.platform != "linux":
+        raise RunnerError(
+            f"--devices={value}: several GPUs at once need Linux; allowed: one of {', '.join(names.values())}"
+        )
     with ExitStack() as stack:
+        children: dict[str, Child] = {}
         for number, name in names.items():
+            children[name] = Child(partial(one, number))
+            # What has not opened its runner by then, or is not to be used, has nothing to say.
+            stack.callback(children[name].close, patience=0)
+        for name, child in children.items():
             try:
-                runners[name] = stack.enter_context(one(number))
+                runners[name] = ProcessRunner(spec, variant, child)
             except RunnerError as error:
                 raise RunnerError(f"{name}: {error}") from error
         dealing = DealingRunner(runners)

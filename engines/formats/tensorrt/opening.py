@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines import copiers
 from engines.formats.code import code
-from engines.formats.tensorrt import copiers, devices, packages, runner, slots, tuning, versions
+from engines.formats.tensorrt import devices, packages, runner, slots, tuning, versions
 from engines.store import Recipe, file_hash
 
 if TYPE_CHECKING:
@@ -31,16 +33,26 @@ def open_plan(
         # Callers ask for at most so many, and the plan takes no more.
         batch_size = min(batch_size, variant.profile.max)
 
-    def one(device: int) -> runner.TensorRTRunner:
-        opened = runner.TensorRTRunner(spec, variant, plan, batch_size, allow_host_code=compatible, device=device)
-        if keep is not None:
-            # Several runtimes run the same version-compatible plan, from the same store.
-            at = f".{versions.runtime_id()}" if compatible else ""
-            with closed_on_error(opened):
-                tune(opened, plan, keep, {"tensorrt": packages.version()}, at)
-        return opened
+    return devices.opened(spec, variant, partial(on_device, spec, variant, plan, batch_size, keep, compatible))
 
-    return devices.opened(spec, one)
+
+def on_device(
+    spec: ModelSpec,
+    variant: Variant,
+    plan: Path,
+    batch_size: int | None,
+    keep: Keep | None,
+    compatible: bool,
+    device: int,
+) -> Runner:
+    """Runner of a plan on one GPU, by CUDA's number, configured as was measured best where ``keep`` stores it."""
+    opened = runner.TensorRTRunner(spec, variant, plan, batch_size, allow_host_code=compatible, device=device)
+    if keep is not None:
+        # Several runtimes run the same version-compatible plan, from the same store.
+        at = f".{versions.runtime_id()}" if compatible else ""
+        with closed_on_error(opened):
+            tune(opened, plan, keep, {"tensorrt": packages.version()}, at)
+    return opened
 
 
 @contextlib.contextmanager

@@ -23,18 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.copiers import CHUNK_BYTES, Copiers
 from engines.errors import DeviceError, RunnerError
-from engines.formats.tensorrt import context, header, versions
-from engines.formats.tensorrt.copiers import CHUNK_BYTES, Copiers
+from engines.formats.tensorrt import context, header, signature, versions
 from engines.formats.tensorrt.cuda import driver
 from engines.formats.tensorrt.messages import Said, logger
-from engines.formats.tensorrt.slots import DTYPES, Group, Loaded, Slot, Tensor
+from engines.formats.tensorrt.slots import Group, Loaded, Slot
 from engines.model.spec import InputSpec, ModelSpec, OutputSpec
-from engines.runner import Arrays, Runner, check_signature
+from engines.runner import Arrays, Runner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from engines.process.arriving import Arriving
     from engines.variant import Variant
 
 STREAMS = 8
@@ -93,7 +94,7 @@ class TensorRTRunner(Runner):
         self._context, self._cuda_error = context.primary(device), context.cuda_error()
         with context.current(self.device):
             self.engine = self._load(path)
-            self.tensors = self._signature(path)
+            self.tensors = signature.tensors(self.engine, self._library(), spec, path)
             self._check_profile(path)
         self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
         self._outputs = [t for t in self.tensors if isinstance(t.item, OutputSpec)]
@@ -166,30 +167,6 @@ class TensorRTRunner(Runner):
         # which pays (5 % on an H200) where several threads copy at once, and costs a single one as much.
         return Group(loaded, size, batch, write_combined=self.in_pieces)
 
-    def _signature(self, path: Path) -> tuple[Tensor, ...]:
-        """Check names, shapes and dtypes against the spec."""
-        trt, engine = self._library(), self.engine
-        found: dict[str, dict[str, tuple[int, ...]]] = {"INPUT": {}, "OUTPUT": {}}
-        for i in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(i)
-            found[engine.get_tensor_mode(name).name][name] = tuple(engine.get_tensor_shape(name))
-        names = check_signature(str(path), self.spec, found["INPUT"], found["OUTPUT"])
-        tensors = []
-        items: list[InputSpec | OutputSpec] = [*self.spec.inputs, *self.spec.outputs]
-        for item in items:
-            name = (names.inputs if isinstance(item, InputSpec) else names.outputs)[item.name]
-            sizes = {n: max(s) for n, s in self.spec.dimensions.items()}
-            kind = engine.get_tensor_dtype(name).name
-            if DTYPES.get(kind) != item.dtype:
-                raise RunnerError(f"{path}: {name!r} is {DTYPES.get(kind, kind)}; expected {item.dtype}")
-            if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
-                raise RunnerError(f"{path}: {name!r} is a tensor in host memory; expected it on the device")
-            dtype = np.dtype(item.dtype)
-            largest = [sizes[d] if isinstance(d, str) else d for d in item.shape[1:]]
-            sample_bytes = int(np.prod(largest, dtype=np.int64)) * dtype.itemsize
-            tensors.append(Tensor(name, item, dtype, self.spec.concrete_shape(item, 1)[1:], sample_bytes))
-        return tuple(tensors)
-
     def profile_shapes(self) -> dict[str, tuple[tuple[int, ...], ...]]:
         """Smallest, tuned-for and largest shape of each input, by the spec's names, as the plan has them."""
         return {
@@ -211,7 +188,22 @@ class TensorRTRunner(Runner):
         """Run all samples, as every runner does; one call at a time, from any thread."""
         if self._closed:
             raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
-        count = self._count(inputs)
+        return self._in_context(inputs, self._count(inputs))
+
+    @property
+    def stride(self) -> int:
+        """The samples of a group of slots, which one go of the copiers fills."""
+        return self._group_size * self.batch_size
+
+    def run_arriving(self, samples: Arriving) -> dict[str, NDArray[Any]]:
+        """Run samples that are still arriving: what has arrived is run, whatever is still to come."""
+        if not self._fixed or samples.count <= self.stride:
+            return super().run_arriving(samples)
+        self._check_rest(samples.count)
+        return self._in_context(samples.arrays, samples.count, samples)
+
+    def _in_context(self, inputs: Arrays, count: int, arriving: Arriving | None = None) -> dict[str, NDArray[Any]]:
+        """Run checked samples in the device's context."""
         with self._lock:
             if self._closed:
                 raise RunnerError(
@@ -219,7 +211,7 @@ class TensorRTRunner(Runner):
                 )
             self._context.push()
             try:
-                return self._execute(inputs, count)
+                return self._execute(inputs, count, arriving)
             except self._cuda_error as error:
                 raise DeviceError(f"{self.variant} of {self.spec.name}: {context.explained(error)}") from error
             finally:
@@ -244,31 +236,35 @@ class TensorRTRunner(Runner):
             count = len(array) if good and array is not None else 0
         if not good:
             count = self._check(inputs)
+        self._check_rest(count)
+        return count
+
+    def _check_rest(self, count: int) -> None:
+        """Refuse samples whose last batch is smaller than the profile allows; raises RunnerError."""
         rest = count % self.batch_size
         if 0 < rest < self._least:
             raise RunnerError(
                 f"{self.variant} of {self.spec.name}: {count} samples in batches of {self.batch_size} leave {rest}; "
                 f"allowed by the profile: {self._least} or more"
             )
-        return count
 
-    def _execute(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
+    def _execute(self, inputs: Arrays, count: int, arriving: Arriving | None) -> dict[str, NDArray[Any]]:
         self.moved[:] = 0, 0
         try:
             if not self._fixed:
                 return self._execute_dynamic(inputs, count)
-            if count == self.batch_size:
+            if arriving is None and count == self.batch_size:
                 return self._run_one(self._group(0), inputs)
-            if count == 1 and self.graphs and self._least == 1:
+            if arriving is None and count == 1 and self.graphs and self._least == 1:
                 return self._run_one(self._single_group(), inputs)
-            return self._run_many(inputs, count)
+            return self._run_many(inputs, count, arriving)
         except BaseException:
             self._drain()
             raise
 
-    def _run_many(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
+    def _run_many(self, inputs: Arrays, count: int, arriving: Arriving | None) -> dict[str, NDArray[Any]]:
         outputs: dict[str, NDArray[Any]] = {t.item.name: np.empty((count, *t.shape), t.dtype) for t in self._outputs}
-        self._pipeline(inputs, outputs, *divmod(count, self.batch_size))
+        self._pipeline(inputs, outputs, *divmod(count, self.batch_size), arriving)
         return outputs
 
     def _rest_group(self) -> Group:
@@ -300,11 +296,14 @@ class TensorRTRunner(Runner):
         slot.stream.synchronize()
         return {t.item.name: slot.hosts[t.name].copy() for t in self._outputs}
 
-    def _pipeline(self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int, rest: int) -> None:
+    def _pipeline(
+        self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int, rest: int, arriving: Arriving | None
+    ) -> None:
         """Run ``full`` batches and the remainder: while copiers fill groups, the device works on those filled before.
 
         Waves of batches are staged, launched and collected in order. Staging goes as far ahead as there are groups. A
-        wave that is done is collected only when its group is wanted again: nothing that is ready waits for it.
+        wave that is done is collected only when its group is wanted again: nothing that is ready waits for it. Where
+        samples are ``arriving``, ``inputs`` is their ring: they are waited for once nothing else is left to do.
         """
         size, batch = self._group_size, self.batch_size
         waves = [(first, min(size, full - first)) for first in range(0, full, size)]
@@ -316,14 +315,17 @@ class TensorRTRunner(Runner):
                 staged < len(waves)
                 and (launched > 0 or staged < 2)
                 and (staged - collected < groups or (collected < launched and self._is_done(waves, collected, groups)))
+                and (arriving is None or staged == launched or arriving.has(min(full, waves[staged][0] + size) * batch))
             ):
                 if staged - collected == groups:
                     self._collect(self._group(collected % groups), *waves[collected], outputs)
                     collected += 1
                 first, count = waves[staged]
-                self._stage(self._group(staged % groups), inputs, first * batch, count * batch)
+                start = first * batch if arriving is None else arriving.place(first * batch, (first + count) * batch)
+                self._stage(self._group(staged % groups), inputs, start, count * batch)
                 staged += 1
-            if rest * self.batch_bytes > INLINE_BYTES * batch and staged == len(waves) and not rest_staged:
+            large = rest * self.batch_bytes > INLINE_BYTES * batch
+            if large and staged == len(waves) and not rest_staged and arriving is None:
                 self._stage(self._rest_group(), inputs, full * batch, rest)
                 rest_staged = True
             if launched == staged:
@@ -333,11 +335,14 @@ class TensorRTRunner(Runner):
             group = self._group(launched % groups)
             send = self.in_pieces and launched == 0
             self._await_staged(group, send=send)
+            if arriving is not None:
+                arriving.done(min(full, waves[launched][0] + size) * batch)
             for slot in group.slots[: waves[launched][1]]:
                 slot.run(batch, inputs=not send)
             launched += 1
         if rest:
-            self._enqueue_rest(inputs, full * batch, rest, staged=rest_staged)
+            start = full * batch if arriving is None else arriving.place(full * batch, full * batch + rest)
+            self._enqueue_rest(inputs, start, rest, staged=rest_staged)
         for wave in range(collected, len(waves)):
             self._collect(self._group(wave % groups), *waves[wave], outputs)
         if rest:
@@ -354,7 +359,7 @@ class TensorRTRunner(Runner):
             self._await_staged(group)
         else:
             for t in self._inputs:
-                np.copyto(slot.hosts[t.name][:rest], inputs[t.item.name][start:])
+                np.copyto(slot.hosts[t.name][:rest], inputs[t.item.name][start : start + rest])
         slot.set_shapes(self.batch_shapes(rest))
         slot.enqueue(rest)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.copiers import Pieces
 from engines.errors import DeviceError, RunnerError
-from engines.formats.tensorrt.copiers import Pieces
 from engines.formats.tensorrt.cuda import driver
 from engines.formats.tensorrt.messages import Said
 from engines.model.spec import InputSpec, OutputSpec

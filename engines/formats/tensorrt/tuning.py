@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.copiers import CHUNK_BYTES
 from engines.formats.tensorrt import context, versions
-from engines.formats.tensorrt.copiers import CHUNK_BYTES
 from engines.formats.tensorrt.cuda import driver
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ into a runtime cache, which spares that from the second process on. Not run: see
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,15 +92,19 @@ def open_plan(spec: ModelSpec, variant: Variant, plan: Path, batch_size: int | N
         # Callers ask for at most so many, and the plan takes no more.
         batch_size = min(batch_size, variant.profile.max)
 
-    def one(device: int) -> RTXRunner:
-        opened = RTXRunner(spec, variant, plan, batch_size, device=device)
-        if keep is not None:
-            with closed_on_error(opened):
-                _keep_kernels(opened, plan, keep)
-                tune(opened, plan, keep, {"tensorrt-rtx": packages.version()})
-        return opened
+    return devices.opened(spec, variant, partial(on_device, spec, variant, plan, batch_size, keep))
 
-    return devices.opened(spec, one)
+
+def on_device(
+    spec: ModelSpec, variant: Variant, plan: Path, batch_size: int | None, keep: Keep | None, device: int
+) -> Runner:
+    """Runner of a plan on one GPU, by CUDA's number, with what ``keep`` stores of it."""
+    opened = RTXRunner(spec, variant, plan, batch_size, device=device)
+    if keep is not None:
+        with closed_on_error(opened):
+            _keep_kernels(opened, plan, keep)
+            tune(opened, plan, keep, {"tensorrt-rtx": packages.version()})
+    return opened
 
 
 def _keep_kernels(opened: RTXRunner, plan: Path, keep: Keep) -> None:

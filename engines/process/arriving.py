@@ -1,0 +1,133 @@
+"""Samples that are still arriving while they run: a ring in shared memory, which one process fills for another."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ALIGNED = 64
+"""Each array begins at a multiple of so many bytes: a line of the processor's cache."""
+
+
+def anonymous(name: str) -> int:
+    """Descriptor of new memory without a name in any file system, so that nothing of it can be left over.
+
+    Nor is it bound by the size of /dev/shm, which is 64 MB in many containers. A Python that was built for an old C
+    library has none: there it is a file in the temporary folder, deleted while it is open.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where arrays lie in shared memory, one after the other: dtype and shape by name."""
+
+    arrays: Mapping[str, tuple[str, tuple[int, ...]]]
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]], rows: int | None = None) -> Layout:
+        """Layout of arrays like the given ones, with so many rows where they are to have another number."""
+        return cls({n: (a.dtype.str, a.shape if rows is None else (rows, *a.shape[1:])) for n, a in arrays.items()})
+
+    @property
+    def size(self) -> int:
+        """Bytes of all."""
+        return sum(map(self._bytes, self.arrays))
+
+    def _bytes(self, name: str) -> int:
+        dtype, shape = self.arrays[name]
+        return -(-np.dtype(dtype).itemsize * math.prod(shape) // ALIGNED) * ALIGNED
+
+    def views(self, memory: Memory) -> dict[str, NDArray[Any]]:
+        """The arrays in the memory, by name."""
+        buffer, found, start = memory.of(self.size), {}, 0
+        for name, (dtype, shape) in self.arrays.items():
+            found[name] = np.ndarray(shape, dtype, buffer, start)
+            start += self._bytes(name)
+        return found
+
+
+class Memory:
+    """Anonymous memory that two processes share by its descriptor; its ``writer`` makes it as large as is asked for.
+
+    It is gone with the last descriptor and mapping, however a process ends.
+    """
+
+    def __init__(self, descriptor: int, *, writer: bool) -> None:
+        self.descriptor, self._writer = descriptor, writer
+        self._memory: mmap.mmap | None = None
+
+    def of(self, size: int) -> mmap.mmap:
+        """The memory, at least so many bytes of it."""
+        size = max(size, mmap.PAGESIZE)  # nothing at all cannot be mapped
+        if self._memory is None or len(self._memory) < size:
+            if self._writer:
+                os.ftruncate(self.descriptor, size)
+            # What views of the old mapping there are keep it; nothing closes it under them.
+            self._memory = mmap.mmap(self.descriptor, size)
+        return self._memory
+
+    def close(self) -> None:
+        """Forget the mapping, which ends with its last view, and close the descriptor."""
+        self._memory = None
+        os.close(self.descriptor)
+
+
+class Arriving:
+    """``count`` samples of one call, which arrive in a ring in their order while a runner works on the first ones.
+
+    ``arrays`` is the ring, ``rows`` samples long: sample i lies at place i % rows until the runner is done with it.
+    ``next_arrived`` waits for more, and tells how many have arrived then. ``pending`` is whether it would not have to
+    wait. ``told`` passes on how many samples are needed no more.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        rows: int,
+        count: int,
+        next_arrived: Callable[[], int],
+        pending: Callable[[], bool],
+        told: Callable[[int], None],
+    ) -> None:
+        self.arrays, self.rows, self.count = dict(arrays), rows, count
+        self._next, self._pending, self._tell = next_arrived, pending, told
+        self._arrived = self._told = 0
+
+    def has(self, stop: int) -> bool:
+        """Whether the samples before ``stop`` are there; waits for nothing."""
+        while self._arrived < stop and self._pending():
+            self._arrived = self._next()
+        return self._arrived >= stop
+
+    def place(self, start: int, stop: int) -> int:
+        """Place of sample ``start`` in the ring, once all before ``stop`` are there; they lie side by side.
+
+        ValueError where they do not, which is a mistake of who asks: the ring ends at a multiple of a runner's stride.
+        """
+        place = start % self.rows
+        if place + stop - start > self.rows:
+            raise ValueError(f"samples {start} to {stop} lie on both ends of a ring of {self.rows}")
+        while self._arrived < stop:
+            self._arrived = self._next()
+        return place
+
+    def done(self, stop: int) -> None:
+        """Note that the samples before ``stop`` are read: others may take their places."""
+        # A message for each would cost more than it gains; an eighth of the ring is never waited for.
+        if stop - self._told >= max(1, self.rows // 8):
+            self._told = stop
+            self._tell(stop)
