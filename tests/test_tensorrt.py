@@ -19,6 +19,7 @@ import pytest
 
 from conformance.compare import compare
 from engines.chain import Chain
+from engines.copiers import CHUNK_BYTES
 from engines.dealing import DealingRunner
 from engines.errors import ConversionError, RunnerError
 from engines.formats.tensorrt import build as tensorrt_build
@@ -27,7 +28,6 @@ from engines.formats.tensorrt import context, cuda
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import runner as runner_module
 from engines.formats.tensorrt import versions as tensorrt_versions
-from engines.formats.tensorrt.copiers import CHUNK_BYTES
 from engines.formats.tensorrt.runner import TensorRTRunner
 from engines.formats.tensorrt.slots import checked
 from engines.formats.tensorrt_rtx.runner import RTXRunner
@@ -109,12 +109,12 @@ def open_runner(chain, variant, plan):
 
 
 @ANY_PLAN
-def test_metadata_is_that_of_the_model(spec, variant, chain, runner):
+def test_metadata_is_that_of_the_model(spec, variant, chain, runner, open_runner):
     """The plan's inputs, outputs, dtypes and batch profile are the model's and the variant's."""
     profile = variant.profile
     if isinstance(runner, DealingRunner):
-        # On every GPU the plan is the same file.
-        runner = next(iter(runner.devices.values()))
+        # On every GPU the plan is the same file; those runners are in other processes.
+        runner = open_runner()
     for item in spec.inputs:
         # Further dynamic dimensions go from their smallest to their largest size, and are tuned for their first.
         assert runner.profile_shapes()[item.name] == tuple(
