@@ -88,8 +88,8 @@ class ProcessRunner(Runner):
         sent, done = 0, 0
         while True:
             while sent < count:
-                # Ever larger ones: the first is there at once.
-                piece = min(most, max(self.batch_size, sent), count - sent, rows - sent % rows)
+                # Ever larger ones: the first is no more than what the runner reads first.
+                piece = min(most, max(self._stride, sent), count - sent, rows - sent % rows)
                 if sent + piece - done > rows or self.child.waiting():
                     break
                 self._copy(ring, sent % rows, inputs, sent, piece)
