@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 LEAST = 1 / 128
-"""The smallest part of a call that is dealt, unless one batch is more, or less is left."""
+"""The part of a call's batches that is worth dealing by itself."""
 
 
 class Deal:
@@ -32,7 +32,8 @@ class Deal:
 
     They go in rounds, a part for each taker: four fifths of an even share of what is left then. Parts are large at
     first, since a device begins and ends each with nothing to overlap, and small at last, so that all devices end
-    together. None is smaller than :data:`LEAST` of all: what it would even out, its own beginning and end cost again.
+    together. Once they would be smaller than :data:`LEAST` of all, the rest goes in even shares: what more rounds would
+    even out, the beginnings and ends of their parts cost again.
     """
 
     def __init__(self, batches: int, takers: int) -> None:
@@ -54,8 +55,10 @@ class Deal:
                 return None
             first = self._left.pop(0)
             if self._round == 0:
-                share = -(-4 * (len(first) + sum(map(len, self._left))) // (5 * self._takers))
-                self._size, self._round = max(share, self._least), self._takers
+                left = len(first) + sum(map(len, self._left))
+                self._size, self._round = -(-4 * left // (5 * self._takers)), self._takers
+                if self._size < self._least:
+                    self._size = -(-left // self._takers)
             self._round -= 1
             size = min(len(first), self._size)
             if size < len(first):

@@ -115,10 +115,11 @@ def test_every_batch_is_dealt_once_in_ever_smaller_parts(batches, takers):
     assert sizes == sorted(sizes, reverse=True)
     if batches:
         assert sizes[0] <= -(-batches // takers)
-        assert sizes[-1] <= max(2 if takers > 1 else 4, int(batches * dealing.LEAST))
-        assert min(sizes[:-1], default=1) >= int(batches * dealing.LEAST)
+        assert sizes[-1] <= max(2 if takers > 1 else 4, 1.25 * batches * dealing.LEAST + 1)
+        # Of many, the last ones of all devices are about alike: none waits for another one long.
+        assert batches * dealing.LEAST < 1 or sizes[-takers:][0] - sizes[-1] <= 3
         # Each part costs a device its overlap: they are few.
-        assert len(parts) <= takers * (3 + 3 * np.log(max(batches, 2)))
+        assert len(parts) <= takers * (2 + np.log(min(batches, 1 / dealing.LEAST)) / np.log(5))
     assert deal.finished
 
 
