@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -50,7 +51,12 @@ def main(end: int, samples: int, outputs: int) -> None:
     """Serve one runner over a socket until told to close; by the descriptors of it and of the shared memories."""
     # Whatever this process is doing when the other one dies, it may not outlive it.
     threading.Thread(target=_end_with, args=(end,), daemon=True).start()
-    channel = Channel(socket.socket(fileno=end))
+    # Nor has it anything to say of that.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _live(Channel(socket.socket(fileno=end)), Memory(samples, writer=False), Memory(outputs, writer=True))
+
+
+def _live(channel: Channel, samples: Memory, outputs: Memory) -> None:
     opening: Open = channel.receive()
     logger = logging.getLogger("engines")
     logger.setLevel(opening.level)
@@ -66,7 +72,7 @@ def main(end: int, samples: int, outputs: int) -> None:
         return
     with runner:
         channel.send(Opened(runner.batch_size, runner.stride, runner.settings, runner.grids, runner.steps))
-        _serve(runner, channel, Memory(samples, writer=False), Memory(outputs, writer=True))
+        _serve(runner, channel, samples, outputs)
 
 
 def _serve(runner: Runner, channel: Channel, given: Memory, found: Memory) -> None:

@@ -370,7 +370,7 @@ def test_closing_waits_for_a_call_and_refuses_the_next(start, spec):
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_it_ends_with_the_process_that_started_it(busy):
-    """Where that one is killed, between two calls or in the midst of one, this one does not outlive it."""
+    """Where that one is killed, between two calls or in the midst of one, this one does not outlive it, nor says so."""
     script = f"""
         import sys
         from functools import partial
@@ -389,12 +389,14 @@ def test_it_ends_with_the_process_that_started_it(busy):
         sys.stdin.read()
         """
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as parent:
         pid = int(parent.stdout.readline())
         time.sleep(0.2)
         assert alive(pid)
         parent.kill()
-    assert gone(pid)
+        assert gone(pid)
+        assert parent.stderr.read() == b""
 
 
 # The GPUs of a host.
