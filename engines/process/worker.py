@@ -52,8 +52,8 @@ def main(end: int, samples: int, outputs: int) -> None:
     # Whatever this process is doing when the other one dies, it may not outlive it.
     threading.Thread(target=_end_with, args=(end,), daemon=True).start()
     # Nor has it anything to say of that.
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _live(Channel(socket.socket(fileno=end)), Memory(samples, writer=False), Memory(outputs, writer=True))
+    with socket.socket(fileno=end) as connection, contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        _live(Channel(connection), Memory(samples, writer=False), Memory(outputs, writer=True))
 
 
 def _live(channel: Channel, samples: Memory, outputs: Memory) -> None:

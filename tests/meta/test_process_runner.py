@@ -28,7 +28,8 @@ from engines.model.bundled import find_model
 from engines.model.spec import InputSpec, OutputSpec
 from engines.model.toml import load_model
 from engines.process import runner as process_runner
-from engines.process.arriving import Arriving
+from engines.process import worker
+from engines.process.arriving import Arriving, anonymous
 from engines.process.channel import Channel
 from engines.process.child import Child
 from engines.process.messages import Rows
@@ -370,7 +371,7 @@ def test_closing_waits_for_a_call_and_refuses_the_next(start, spec):
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_it_ends_with_the_process_that_started_it(busy):
-    """Where that one is killed, between two calls or in the midst of one, this one does not outlive it, nor says so."""
+    """Where that one is killed, between two calls or in the midst of one, this one does not outlive it."""
     script = f"""
         import sys
         from functools import partial
@@ -389,14 +390,23 @@ def test_it_ends_with_the_process_that_started_it(busy):
         sys.stdin.read()
         """
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, cwd=ROOT, **pipes) as parent:
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         pid = int(parent.stdout.readline())
         time.sleep(0.2)
         assert alive(pid)
         parent.kill()
         assert gone(pid)
-        assert parent.stderr.read() == b""
+
+
+def test_a_connection_that_is_closed_is_its_end(monkeypatch):
+    """Whoever started it may be gone without a word: then it ends as quietly."""
+    monkeypatch.setattr(worker, "_end_with", lambda end: None)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.close()
+    memories = [anonymous("samples"), anonymous("outputs")]
+    worker.main(theirs.detach(), *memories)
+    for memory in memories:
+        os.close(memory)
 
 
 # The GPUs of a host.
