@@ -13,9 +13,10 @@ from commands.command import DONE, FAILED, Call, Command, add_artifacts, add_mod
 from engines.errors import EngineError
 from engines.formats import registry
 from engines.formats.registry import variants
+from engines.hashing import file_hash
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
-from engines.store import Store, file_hash
+from engines.store import Store
 from trial.cross_version import difference, stored
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from engines.errors import ConversionError, DataError, RunnerError, UnavailableError
 from engines.formats import registry
 from engines.formats.base import Job
+from engines.hashing import file_hash
 from engines.late import LateRunner
 from engines.model.brought import BroughtData
 from engines.model.fitting import fitting
@@ -28,7 +29,7 @@ from engines.model.ranges import ranges
 from engines.model.samples import Dataset, Samples
 from engines.model.shards import ShardedData
 from engines.references import References
-from engines.store import Artifact, Beside, Build, Recipe, Store, file_hash
+from engines.store import Artifact, Beside, Build, Recipe, Store
 from engines.unusable import BUILT, OPENED, Unusable, blamed
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from engines.formats import registry
 from engines.formats.native.runner import NativeRunner
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import versions as tensorrt_versions
+from engines.hashing import file_hash
 from engines.model.samples import content_hash
-from engines.store import Recipe, Store, file_hash
+from engines.store import Recipe, Store
 from engines.variant import Variant
 
 if TYPE_CHECKING:

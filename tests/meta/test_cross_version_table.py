@@ -11,11 +11,12 @@ import pytest
 from commands.cross_version import COMMAND
 from engines.chain import Chain
 from engines.formats.registry import variants
+from engines.hashing import file_hash
 from engines.model.bundled import find_model
 from engines.model.datasets import locate
 from engines.model.samples import content_hash
 from engines.model.toml import load_model
-from engines.store import Recipe, Store, file_hash
+from engines.store import Recipe, Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
 from tests.meta import stand_in

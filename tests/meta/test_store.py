@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 
-from engines import store as store_module
+from engines import hashing
 from engines.errors import StoreError
-from engines.store import Artifact, Recipe, Store, file_hash
+from engines.hashing import file_hash
+from engines.store import Artifact, Recipe, Store
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL, NAME = "digits_vgg", "onnx-fp32"
@@ -684,7 +685,7 @@ def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that nobody has touched for long, as its clock goes: the system's cannot be set back for one file."""
     path = tmp_path / "engine"
     path.write_bytes(b"first")
-    later = time.time_ns() + 10 * store_module.SETTLED_NS
+    later = time.time_ns() + 10 * hashing.SETTLED_NS
     monkeypatch.setattr(time, "time_ns", lambda: later)
     return path
 
@@ -693,7 +694,7 @@ def test_a_file_that_rests_is_read_once(settled: Path, monkeypatch: pytest.Monke
     """The content of a file that nobody touched is not read again for each test that asks for it."""
     first = file_hash(settled)
     assert first == hashlib.sha256(b"first").hexdigest()
-    monkeypatch.setattr(store_module.hashlib, "sha256", lambda: pytest.fail("read again"))
+    monkeypatch.setattr(hashing.hashlib, "sha256", lambda: pytest.fail("read again"))
     assert file_hash(settled) == first
 
 
@@ -724,7 +725,7 @@ def test_a_clock_that_was_set_back_trusts_no_file(tmp_path: Path, monkeypatch: p
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert store.find(MODEL, NAME, RECIPE) is None
     read: list[Path] = []
-    monkeypatch.setattr(store_module.hashlib, "sha256", lambda: read.append(path) or hashlib.new("sha256"))
+    monkeypatch.setattr(hashing.hashlib, "sha256", lambda: read.append(path) or hashlib.new("sha256"))
     assert file_hash(path) == file_hash(path)
     assert len(read) == 2
 
@@ -733,6 +734,6 @@ def test_a_file_that_was_just_touched_is_read_each_time(tmp_path: Path, monkeypa
     """Files can change within one tick of a file system's clock: what was touched a moment ago is hashed anew."""
     path, read = tmp_path / "engine", []
     path.write_bytes(b"first")
-    monkeypatch.setattr(store_module.hashlib, "sha256", lambda: read.append(path) or hashlib.new("sha256"))
+    monkeypatch.setattr(hashing.hashlib, "sha256", lambda: read.append(path) or hashlib.new("sha256"))
     assert file_hash(path) == file_hash(path)
     assert read == [path, path]

@@ -15,9 +15,10 @@ from engines.errors import ConversionError, SpecError
 from engines.formats.code import code
 from engines.formats.savedmodel import packages, training
 from engines.formats.savedmodel.build import FILE, build_savedmodel
+from engines.hashing import file_hash
 from engines.model.paths import is_folder
 from engines.model.table import SHOWN
-from engines.store import Recipe, file_hash
+from engines.store import Recipe
 from engines.tools import installed_version, last_lines
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from engines import copiers
 from engines.formats.code import code
 from engines.formats.tensorrt import devices, packages, runner, slots, tuning, versions
-from engines.store import Recipe, file_hash
+from engines.hashing import file_hash
+from engines.store import Recipe
 
 if TYPE_CHECKING:
     from engines.formats.base import Keep

@@ -21,7 +21,8 @@ from engines.formats.tensorrt.messages import Said, logger
 from engines.formats.tensorrt.opening import closed_on_error, tune
 from engines.formats.tensorrt.runner import TensorRTRunner
 from engines.formats.tensorrt_rtx import packages
-from engines.store import Recipe, file_hash
+from engines.hashing import file_hash
+from engines.store import Recipe
 
 if TYPE_CHECKING:
     from engines.formats.base import Keep
