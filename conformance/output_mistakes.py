@@ -159,16 +159,19 @@ def _put_back(actual: Arrays, reference: Arrays, names: list[str]) -> tuple[str,
     if p.shape != q.shape:
         return None
     owners = np.array([int(np.abs(row - q).mean(axis=1).argmin()) for row in p])
-    by = owners - np.arange(count)
+    # Answers that are turned around the end, as by a buffer that is written on at its beginning, are shifted as well.
+    by = (owners - np.arange(count)) % count
     moved = np.flatnonzero(by)
     if not len(moved):
         return None
-    if len(set(owners)) == count:
-        where = ", ".join(f"answer {k} is that of sample {owners[k]}" for k in moved[:4])
-        sentence = f"the answers are in another order than the samples: {where}; with them put back"
-    elif (by == (shift := np.bincount(by[moved] + count).argmax() - count)).mean() >= SHIFTED:
+    most = int(np.bincount(by[moved]).argmax())
+    if (by == most).mean() >= SHIFTED:
+        shift = most - count if most > count // 2 else most
         sign = "-+"[int(shift > 0)]
         sentence = f"the answers are shifted: answer k is that of sample k {sign} {abs(shift)}; beside those of these"
+    elif len(set(owners)) == count:
+        where = ", ".join(f"answer {k} is that of sample {owners[k]}" for k in moved[:4])
+        sentence = f"the answers are in another order than the samples: {where}; with them put back"
     else:
         return None
     # Of a sample that has no answer at all there is none to put back: each is put as far from its own right answer as

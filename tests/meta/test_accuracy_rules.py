@@ -249,7 +249,8 @@ def test_a_total_loss_fails_on_labels_of_one_class(pytestconfig):
             (Shifted(runner), r"0 of 30 right .*: 30 lost, 2 allowed"),
             (runner, "30 labelled samples cannot tell"),
         ):
-            answers = data.test(), one(data.test().inputs)
+            test = data.test()
+            answers = test, one(test.inputs), whole.reference("accuracy-30", test.inputs)
             with pytest.raises(ended, match=message):
                 module.check(chain, one, 30, {30: answers}.__getitem__, accepted, recorded.append, lambda _: None)
     assert recorded[-1].correct >= 28

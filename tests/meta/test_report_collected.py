@@ -12,12 +12,14 @@ from report_documents import outputs
 from conformance.cause import NOT_FOUND, Cause
 from conformance.diagnose import diagnose
 from conformance.failure import Failure
+from engines.asking import Tally
 from engines.chain import Chain
 from engines.model import datasets
 from engines.model.bundled import find_model
 from engines.model.spec import OutputSpec
 from engines.model.toml import load_model
 from engines.store import Recipe, Store
+from fixtures.answers import ANSWERS
 from fixtures.chain import CHAINS, Case
 from fixtures.document import Document
 from fixtures.ledger import FAILURE, RECORDS, Ledger, properties
@@ -53,6 +55,7 @@ class Run:
     def __init__(self, chain):
         stash = pytest.Stash()
         stash[CHAINS] = {chain.spec.name: chain}
+        stash[ANSWERS] = SimpleNamespace(tally=Tally())
         self.config = SimpleNamespace(
             stash=stash,
             getoption=lambda name: None,
