@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from commands import bench
 from commands.__main__ import main
 from engines.errors import EngineError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 CONFTEST = "def pytest_addoption(parser):\n    parser.addoption('--artifacts')\n"
 
@@ -162,6 +165,8 @@ def test_a_run_that_lacks_its_data_is_refused(capsys, monkeypatch):
 def test_memory_is_that_of_the_largest_process(tmp_path):
     """In MiB, of a process that the run started, too."""
     inner = [sys.executable, "-c", "b = bytearray(200 << 20)"]
-    turn = bench.timed([sys.executable, "-c", f"import subprocess; subprocess.run({inner!r})"], tmp_path, os.environ)
-    assert 200 < turn.memory < 260
-    assert turn.wall >= 0.0
+    outer = [sys.executable, "-c", f"import subprocess; subprocess.run({inner!r})"]
+    # In a process of its own: Linux counts what a process has when it forks as the child's, and pytest's may be large.
+    code = f"import os; from commands import bench; print(bench.timed({outer!r}, {str(tmp_path)!r}, os.environ).memory)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 200 < float(done.stdout) < 260
