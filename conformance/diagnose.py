@@ -64,10 +64,11 @@ def diagnose(
             return lost
         if told := windows():
             return Cause(f"its windows are not those of the model's own file: {told}")
-        sentence, single = _stuck(actual, reference, scores), alone(inputs)
-        right = count > 1 and agrees(single)
-        if not sentence and (
-            influenced := _by_influence(
+        sentence = _stuck(actual, reference, scores)
+        if not sentence:
+            single = alone(inputs)
+            right = count > 1 and agrees(single)
+            influenced = _by_influence(
                 inputs,
                 actual,
                 run,
@@ -77,10 +78,7 @@ def diagnose(
                 fed_elsewhere=converted is None and not right,
                 single=not integers,
             )
-        ):
-            sentence = f"{influenced}{_commonest(actual, scores)}"
-        if not sentence and right:
-            sentence = ONE_BY_ONE
+            sentence = f"{influenced}{_commonest(actual, scores)}" if influenced else ONE_BY_ONE * right
         sentence = sentence or _not_finite(actual)
         return Cause(sentence) if sentence else _left(actual, reference, agrees, scores, converted)
 
