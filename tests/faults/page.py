@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from zoo.pages import folder_of_page
+
 from engines.progress import Lines, live
 from engines.tools import installed_version
 from faults import CATALOGUE
@@ -74,9 +76,7 @@ def write(path: Path, results: dict[str, Any]) -> None:
     lines = ",\n".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in results["changes"])
     head = json.dumps({n: v for n, v in results.items() if n != "changes"}, separators=(",", ":"))
     path.write_text(f'{head[:-1]},"changes":[\n{lines}\n]}}\n', encoding="utf-8")
-    folder = path.resolve().parent
-    shown = folder.parent if folder == ROOT / "docs" / "runs" else folder
-    (shown / path.with_suffix(".md").name).write_text(page(results), encoding="utf-8")
+    (folder_of_page(path) / path.with_suffix(".md").name).write_text(page(results), encoding="utf-8")
 
 
 def read(path: Path) -> dict[str, Any]:

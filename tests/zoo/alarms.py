@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,18 +21,21 @@ from engines.model import selection
 from engines.model.bundled import find_model
 from engines.progress import Lines, live
 from engines.store import Store
-from engines.tools import installed_version, last_lines
+from engines.tools import installed_version
 from engines.variant import Variant
 from trial.judged import PASSES, judged
 from trial.sets import Sets
 from zoo import ZOO, alarms_page
+from zoo.apart import told_by
 from zoo.chains import chain_of
 from zoo.entry import PASSES as EXPECTED
 from zoo.entry import VARIANTS
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAINED = "digits_vgg"
 """The bundled model that is trained again."""
+
+TOLD = "told.json"
+"""The file in which a process tells what it found."""
 
 MADE_WITH = ("tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
 
@@ -93,15 +95,10 @@ def judge(model: Model, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def apart(model: Model) -> dict[str, Any]:
-    """The same by a process of its own, whose memory and files go when it ends."""
+    """The same by a process of its own, whose files go when it ends, too."""
     with tempfile.TemporaryDirectory(prefix="alarms-") as folder:
-        command = [sys.executable, "-m", "zoo.alarms", "--judge", model.name, str(model.seed), folder]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-        told = Path(folder) / "told.json"
-        if done.returncode or not told.is_file():
-            return {"": {"state": "error", "text": f"exit code {done.returncode}: {last_lines(done.stderr)}"}}
-        result: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
-        return result
+        found = told_by(["zoo.alarms", "--judge", model.name, str(model.seed), folder], Path(folder) / TOLD)
+    return {"": {"state": "error", "text": found}} if isinstance(found, str) else found
 
 
 def main() -> int:
@@ -117,7 +114,7 @@ def main() -> int:
     if options.judge:
         name, seed, folder = options.judge
         found = judge(Model(name, int(seed)), Path(folder))
-        (Path(folder) / "told.json").write_text(json.dumps(found), encoding="utf-8")
+        (Path(folder) / TOLD).write_text(json.dumps(found), encoding="utf-8")
         return 0
     if options.output is None:
         parser.error("give --output FILE.json")

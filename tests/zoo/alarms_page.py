@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from zoo.entry import VARIANTS
+from zoo.pages import folder_of_page
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "PYTHONPATH=tests python -m zoo.alarms --output docs/runs/alarms.json --seeds 1 2"
 
 KINDS = {"samples": ("samples", "#06c", -8), "stress": ("made-up inputs", "#e80", 8)}
@@ -31,8 +31,7 @@ def compact(results: Mapping[str, Any]) -> str:
 
 def write(path: Path, results: Mapping[str, Any]) -> None:
     """Write page and picture of the same name: beside the results, or in ``docs`` where they are in ``docs/runs``."""
-    folder = path.resolve().parent
-    shown = folder.parent if folder == ROOT / "docs" / "runs" else folder
+    shown = folder_of_page(path)
     (shown / path.with_suffix(".svg").name).write_text(picture(results["models"]), encoding="utf-8")
     (shown / path.with_suffix(".md").name).write_text(page(results), encoding="utf-8")
 

@@ -12,7 +12,6 @@ import argparse
 import json
 import logging
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,14 +20,14 @@ from typing import Any
 from engines.errors import ConversionError, EngineError
 from engines.formats.tensorrt_rtx import packages, recipe, targets
 from engines.progress import Lines, live
-from engines.tools import installed_version, last_lines
+from engines.tools import installed_version
 from engines.variant import Variant
 from zoo import ZOO
+from zoo.apart import told_by
 from zoo.chains import chain_of
 from zoo.entry import Entry
+from zoo.pages import ROOT, folder_of_page
 from zoo.rtx_page import page
-
-ROOT = Path(__file__).resolve().parents[2]
 
 BUILT, NO_ONNX, REFUSED, NOT_MADE = "built", "no ONNX", "refused", "not made"
 """What becomes of a plan: it is built; there is no ONNX to build it from; TensorRT refuses it; there is no model."""
@@ -58,24 +57,18 @@ def built(entry: Entry, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def apart(entry: Entry, folder: Path) -> dict[str, dict[str, Any]]:
-    """The same by a process of its own, which takes the model's memory with it when it ends."""
-    told = folder / f"{entry.name}.json"
-    told.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "zoo.rtx", "--made", entry.name, "--artifacts", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    if done.returncode == 0:
-        result: dict[str, dict[str, Any]] = json.loads(told.read_text(encoding="utf-8"))
-        return result
-    reason = f"exit code {done.returncode}: {last_lines(done.stderr)}"
-    return {precision: {"state": NOT_MADE, "reason": reason} for precision in recipe.SOURCES}
+    """The same by a process of its own."""
+    words = ["zoo.rtx", "--made", entry.name, "--artifacts", str(folder)]
+    found = told_by(words, folder / f"{entry.name}.json")
+    if isinstance(found, str):
+        return {precision: {"state": NOT_MADE, "reason": found} for precision in recipe.SOURCES}
+    return found
 
 
 def write(path: Path, results: Mapping[str, Any]) -> None:
     """Write the results, and the page of the same name: beside them, or in ``docs`` where they are in ``docs/runs``."""
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    folder = path.resolve().parent
-    shown = folder.parent if folder == ROOT / "docs" / "runs" else folder
-    (shown / path.with_suffix(".md").name).write_text(page(results), encoding="utf-8")
+    (folder_of_page(path) / path.with_suffix(".md").name).write_text(page(results), encoding="utf-8")
 
 
 def main() -> int:
