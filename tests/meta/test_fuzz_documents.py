@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import tempfile
@@ -242,7 +243,8 @@ def test_samples_that_no_memory_holds_are_not_made(folder):
 
 # Results of runs.
 
-RESULTS = [json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "runs").glob("*_vgg-*.json"))]
+RUNS = sorted((ROOT / "docs" / "runs").glob("*_vgg-*.json.gz"))
+RESULTS = [json.loads(gzip.decompress(path.read_bytes())) for path in RUNS]
 
 
 def short(document):
