@@ -191,9 +191,8 @@ class Chain(References):
         """An artifact of the model by its name, made now where it is missing or stale; a failure is made once."""
         if name in self._failed:
             raise self._failed[name]
-        if registry.reference(self.spec).unavailable() and not apart:
-            # The chain up to here was made elsewhere: the versions there count, not what happens to be installed here.
-            recipe = replace(recipe, tools=dict.fromkeys(recipe.tools))
+        if not apart:
+            recipe = self.here(recipe)
         hint = made_by or registry.reference(self.spec).made_by(self.spec)
         if unbuildable:
             hint = f"it cannot be made here: {unbuildable}; {hint}"
@@ -202,6 +201,12 @@ class Chain(References):
         except ConversionError as error:
             self._failed[name] = error
             raise
+
+    def here(self, recipe: Recipe) -> Recipe:
+        """The recipe as it counts here: without versions where the chain was made elsewhere, as those there count."""
+        if registry.reference(self.spec).unavailable():
+            return replace(recipe, tools=dict.fromkeys(recipe.tools))
+        return recipe
 
     # What runs, and what it is compared with.
 

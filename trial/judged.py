@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -51,14 +52,17 @@ class Verdict:
     used: Mapping[str, float] = field(default_factory=dict)
 
 
-def compared(chain: Chain, runner: Runner, kind: str, given: Outputs) -> tuple[Rule, Comparison]:
-    """Compare outputs with the reference's on inputs of a kind, ``samples`` or ``stress``; and by which rule."""
+def compared(chain: Chain, runner: Runner, kind: str, given: Outputs, place: str = "") -> tuple[Rule, Comparison]:
+    """Compare outputs with the reference's on inputs of a kind, ``samples`` or ``stress``; and by which rule.
+
+    ``place`` names where in a run this is: what the twin is asked there is kept. Without it nothing is.
+    """
     grids = {name: Grid(*found) for name, found in runner.grids.items()}
-    return compared_by(chain, runner.variant, kind, given, grids)
+    return compared_by(chain, runner.variant, kind, given, grids, place)
 
 
 def compared_by(
-    chain: Chain, variant: Variant, kind: str, given: Outputs, grids: Mapping[str, Grid]
+    chain: Chain, variant: Variant, kind: str, given: Outputs, grids: Mapping[str, Grid], place: str = ""
 ) -> tuple[Rule, Comparison]:
     """The same of answers whose engine is not at hand; ``grids`` says which outputs are integers inside."""
     rule = rule_of(chain, variant, kind, len(next(iter(given.inputs.values()))))
@@ -66,14 +70,14 @@ def compared_by(
     if rule.noise is None or comparison.problems:
         return rule, comparison
     if not comparison.passed:
-        rule, comparison = _where_furthest(chain, rule, comparison, given, grids)
+        rule, comparison = _where_furthest(chain, rule, comparison, given, grids, place)
     if comparison.passed and rule.noise and rule.noise.single and in_int8(rule.noise.precision):
-        return _where_settled(chain, rule, comparison, given, grids)
+        return _where_settled(chain, rule, comparison, given, grids, place)
     return rule, comparison
 
 
 def _where_furthest(
-    chain: Chain, rule: Rule, comparison: Comparison, given: Outputs, grids: Mapping[str, Grid]
+    chain: Chain, rule: Rule, comparison: Comparison, given: Outputs, grids: Mapping[str, Grid], place: str
 ) -> tuple[Rule, Comparison]:
     """Rule and comparison by runs of the twin on those inputs where the engine is furthest off.
 
@@ -82,11 +86,11 @@ def _where_furthest(
     """
     assert rule.noise
     spared = np.zeros(0, np.intp)
-    while True:
+    for turn in itertools.count():
         rest = given.without(chain.spec.constants)
         at = furthest(rest)
         try:
-            others = noise_at(chain, rule.noise, rest.part(at))
+            others = noise_at(chain, rule.noise, rest.part(at), place and f"{place}.furthest-{turn}")
         except EngineError as error:
             unasked = f"where it is furthest off a twin might allow more, but {str(error).splitlines()[0]}"
             return replace(rule, why=f"{rule.why}; {unasked}"), comparison
@@ -96,11 +100,12 @@ def _where_furthest(
         rule = replace(rule, spared=tuple(spared.tolist()))
         comparison = compare_by(chain.spec, given, rule, grids)
         if comparison.passed or not len(more):
-            return rule, comparison
+            break
+    return rule, comparison
 
 
 def _where_settled(
-    chain: Chain, rule: Rule, comparison: Comparison, given: Outputs, grids: Mapping[str, Grid]
+    chain: Chain, rule: Rule, comparison: Comparison, given: Outputs, grids: Mapping[str, Grid], place: str
 ) -> tuple[Rule, Comparison]:
     """Rule and comparison of INT8's made-up inputs, each of which is asked for that an engine answers quite otherwise.
 
@@ -115,7 +120,7 @@ def _where_settled(
     for start in range(0, len(far), FURTHEST):
         at = far[start : start + FURTHEST]
         try:
-            found = noise_at(chain, rule.noise, rest.part(at))
+            found = noise_at(chain, rule.noise, rest.part(at), place and f"{place}.settled-{start // FURTHEST}")
         except EngineError:
             break
         unsettled = np.union1d(unsettled, at[found.unsettled])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from engines.formats.code import code
 from engines.formats.onnx import packages
 from engines.model.samples import content_hash
 from engines.outputs import taken
-from engines.store import Recipe
+from engines.store import Artifact, Recipe
 from engines.tools import installed_version
 from engines.variant import Variant
 from trial.bearable import bearable
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.chain import Chain
-    from engines.store import Artifact
     from trial.outputs import Outputs
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -51,6 +52,9 @@ SEED = 0
 
 ANSWERS, REFUSED = "runs.npz", "refused.txt"
 """The files of a twin's artifact: the answers of its runs and the reference, or why there are none."""
+
+MOST_BYTES = 1 << 26
+"""Runs at the inputs where an engine is furthest off are kept up to so much: they differ from engine to engine."""
 
 CODE = tuple(sorted(Path(__file__).with_name("twin").glob("*.py")))
 """The code that makes a twin and runs it."""
@@ -90,21 +94,13 @@ def _found(chain: Chain, precision: str, kind: str) -> Noise:
     if not kinds:
         raise TwinError(f"{chain.spec.name}: no output holds {', '.join(JUDGED)}")
     try:
-        artifact = _artifact(chain, precision, kind)
-    except StoreUnusableError:
+        stored = _arrays(_artifact(chain, precision, kind))
+    except (StoreUnusableError, TwinError):
         raise
     except EngineError as error:
         raise TwinError(f"{chain.spec.name}: no twin: {str(error).splitlines()[0]}") from error
-    if REFUSED in artifact.record["files"]:
-        raise TwinError(artifact.file(REFUSED).read_text(encoding="utf-8"))
-    with np.load(artifact.file(ANSWERS)) as archive:
-        reference = {name: archive[f"reference/{name}"] for name in kinds}
-        runs = [{name: archive[f"{run}/{name}"] for name in kinds} for run in range(RUNS)]
-    options: dict[str, Any] = {"scales": output_scales(chain), "thresholds": output_thresholds(chain.spec)}
-    try:
-        noise = noise_of(reference, runs, kinds, precision, single=kind == "stress", **options)
-    except ValueError as error:
-        raise TwinError(f"{chain.spec.name} in {precision}: {error}") from error
+    reference = {name: stored[f"reference/{name}"] for name in kinds}
+    noise = _noise(chain, precision, kinds, reference, stored, single=kind == "stress")
     if noise.single and noise.spared.all():
         raise TwinError(
             f"{chain.spec.name} in {precision}: the twin is unstable, it moves every made-up input's answer"
@@ -112,20 +108,45 @@ def _found(chain: Chain, precision: str, kind: str) -> Noise:
     return noise
 
 
-def noise_at(chain: Chain, noise: Noise, given: Outputs) -> Noise:
-    """Noise of the same precision at some inputs (few): those where an engine is furthest off, or was drawn anew.
-
-    Raises TwinError where the twin cannot be run on them.
-    """
-    own = replace(chain, brought={})
-    twin, feeds, called = twin_of(own, noise.precision, given.inputs, {})
-    runs = [{n: run[called[n]] for n in noise.kinds} for run in twin.runs(feeds, RUNS, SEED + 1)]
-    reference = {name: given.reference[name] for name in noise.kinds}
+def _noise(
+    chain: Chain, precision: str, kinds: Mapping[str, str], reference: Arrays, runs: Arrays, *, single: bool
+) -> Noise:
+    """Noise of runs by ``run/output``; raises TwinError where they tell nothing."""
+    each = [{name: runs[f"{run}/{name}"] for name in kinds} for run in range(RUNS)]
     options: dict[str, Any] = {"scales": output_scales(chain), "thresholds": output_thresholds(chain.spec)}
     try:
-        return noise_of(reference, runs, noise.kinds, noise.precision, single=noise.single, **options)
+        return noise_of(reference, each, kinds, precision, single=single, **options)
     except ValueError as error:
-        raise TwinError(f"{chain.spec.name} in {noise.precision}: {error}") from error
+        raise TwinError(f"{chain.spec.name} in {precision}: {error}") from error
+
+
+def noise_at(chain: Chain, noise: Noise, given: Outputs, place: str = "") -> Noise:
+    """Noise of the same precision at some inputs (few): those where an engine is furthest off, or was drawn anew.
+
+    ``place`` names where in a run they are asked for: an engine that has not changed is furthest off at the same ones
+    there again, so the runs are kept until others are asked for. Without it they are not. Raises TwinError where the
+    twin cannot be run on them.
+    """
+    own = replace(chain, brought={})
+    reference = {name: given.reference[name] for name in noise.kinds}
+
+    def run() -> dict[str, NDArray[Any]]:
+        return _runs(own, noise.precision, given.inputs, {}, SEED + 1, list(noise.kinds))
+
+    if not place or RUNS * sum(array.nbytes for array in reference.values()) > MOST_BYTES:
+        runs = run()
+    else:
+        name, recipe = (
+            f"twin-{noise.precision}-at-{place}",
+            own.here(_recipe(own, noise.precision, given.inputs, SEED + 1)),
+        )
+        found = own.store.state(own.spec.name, name, recipe)
+        runs = _arrays(found) if isinstance(found, Artifact) else run()
+        if not isinstance(found, Artifact):
+            # A folder that cannot be written takes nothing from the verdict.
+            with suppress(StoreUnusableError):
+                own.store.put(own.spec.name, name, recipe, partial(_write, runs))
+    return _noise(chain, noise.precision, noise.kinds, reference, runs, single=noise.single)
 
 
 def own_inputs(chain: Chain, kind: str) -> tuple[Arrays, Callable[[], Arrays]]:
@@ -143,47 +164,65 @@ def own_inputs(chain: Chain, kind: str) -> tuple[Arrays, Callable[[], Arrays]]:
 
 
 def _artifact(chain: Chain, precision: str, kind: str) -> Artifact:
-    """The stored answers of a twin's runs, made now where they are missing or stale."""
+    """The stored answers of a twin's runs on inputs of a kind, with the reference's."""
     # The twin is the model's own: a file that was brought is what is judged, and no yardstick.
     own = replace(chain, brought={})
     inputs, answers = own_inputs(own, kind)
-    hashed = content_hash(inputs)
-    made_from = {"onnx": own.artifact(FP32).sha256, "reference": own.artifact(own.spec.reference).sha256}
-    made_from |= {"inputs": hashed}
-    for path in CODE:
-        made_from |= code(f"twin {path.stem}", path)
-    if PRECISIONS[precision].bits:
-        made_from |= {"calibration": content_hash(own.calibration.inputs)}
-    parameters = {"precision": precision, "runs": RUNS, "seed": SEED}
-    tools = {name: installed_version(name) for name in ("onnxruntime", "numpy")}
-    here = packages.unavailable() or registry.reference(own.spec).unavailable()
-    # Of another data set there is another: none takes the other's place.
-    name = f"twin-{precision}-{kind}-{hashed[:8]}"
+    names = [name for name, kind in output_kinds(own.spec).items() if kind in JUDGED]
 
     def build(folder: Path) -> Mapping[str, Any]:
+        reference = answers()
         try:
-            arrays, details = _runs(own, precision, inputs, answers())
+            twin, _, _ = twin_of(own, precision, inputs, reference)
+            count = min(twin.samples, len(next(iter(inputs.values()))))
+            few = {name: array[:count] for name, array in inputs.items()}
+            runs = _runs(own, precision, few, reference, SEED, names)
         except TwinError as error:
             (folder / REFUSED).write_text(str(error), encoding="utf-8")
             return {}
-        np.savez(folder / ANSWERS, **dict[str, Any](arrays))
-        return details
+        told = taken(own.spec, reference, slice(count))
+        _write(runs | {f"reference/{name}": told[name] for name in names}, folder)
+        return {"samples": count, "declared": list(twin.declared)}
 
-    return own.keep(name, Recipe(made_from, parameters, tools), build, here)
+    recipe = _recipe(own, precision, inputs, SEED)
+    recipe = replace(recipe, inputs={**recipe.inputs, "reference": own.artifact(own.spec.reference).sha256})
+    here = packages.unavailable() or registry.reference(own.spec).unavailable()
+    # Of another data set there is another: none takes the other's place.
+    return own.keep(f"twin-{precision}-{kind}-{content_hash(inputs)[:8]}", recipe, build, here)
+
+
+def _recipe(chain: Chain, precision: str, inputs: Arrays, seed: int) -> Recipe:
+    """What the answers of a twin's runs on some inputs hang on."""
+    made_from = {"onnx": chain.artifact(FP32).sha256, "inputs": content_hash(inputs)}
+    for path in CODE:
+        made_from |= code(f"twin {path.stem}", path)
+    if PRECISIONS[precision].bits:
+        made_from |= {"calibration": content_hash(chain.calibration.inputs)}
+    parameters = {"precision": precision, "runs": RUNS, "seed": seed}
+    return Recipe(made_from, parameters, {name: installed_version(name) for name in ("onnxruntime", "numpy")})
+
+
+def _write(arrays: Mapping[str, NDArray[Any]], folder: Path) -> Mapping[str, Any]:
+    """Write answers of a twin's runs into an artifact's folder; nothing more is told of them."""
+    np.savez(folder / ANSWERS, **dict[str, Any](arrays))
+    return {}
+
+
+def _arrays(artifact: Artifact) -> dict[str, NDArray[Any]]:
+    """What is stored of a twin's runs; raises TwinError where that is why there are none."""
+    if REFUSED in artifact.record["files"]:
+        raise TwinError(artifact.file(REFUSED).read_text(encoding="utf-8"))
+    with np.load(artifact.file(ANSWERS)) as archive:
+        return dict(archive)
 
 
 def _runs(
-    chain: Chain, precision: str, inputs: Arrays, reference: Arrays
-) -> tuple[dict[str, NDArray[Any]], Mapping[str, Any]]:
-    """Answers of a twin's runs and of the reference, by ``run/output``; and what is told of the twin."""
-    names = [name for name, kind in output_kinds(chain.spec).items() if kind in JUDGED]
+    chain: Chain, precision: str, inputs: Arrays, reference: Arrays, seed: int, names: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """Answers of a twin's runs by ``run/output``."""
     twin, feeds, called = twin_of(chain, precision, inputs, reference)
-    count = min(twin.samples, len(next(iter(inputs.values()))))
-    answers = taken(chain.spec, reference, slice(count))
-    found = {f"reference/{name}": answers[name] for name in names}
-    for number, run in enumerate(twin.runs({n: a[:count] for n, a in feeds.items()}, RUNS, SEED)):
-        found |= {f"{number}/{name}": run[called[name]] for name in names}
-    return found, {"samples": count, "declared": list(twin.declared)}
+    runs = enumerate(twin.runs(feeds, RUNS, seed))
+    return {f"{number}/{name}": run[called[name]] for number, run in runs for name in names}
 
 
 def twin_of(

@@ -31,11 +31,11 @@ from trial.batching import Steady, steady
 from trial.bearable import Bearable
 from trial.judged import compared
 from trial.outputs import Outputs
-from trial.own_noise import noise_in, own_noise
+from trial.own_noise import noise_at, noise_in, own_noise
 from trial.rows import row
 from trial.rules import rule_of
 from trial.scales import output_kinds
-from trial.twin import TwinError, twin
+from trial.twin import Twin, TwinError, twin
 
 ROOT = Path(__file__).resolve().parents[2]
 FP32, FP16, INT8 = Variant("onnx", "fp32"), Variant("onnx", "fp16"), Variant("onnx", "int8")
@@ -111,6 +111,21 @@ def test_where_no_twin_can_be_run_what_is_stored_decides(digits, monkeypatch, ki
     assert "a twin might allow more, but digits_vgg: no twin is run: ONNX Runtime is not installed" in rule.why
 
 
+def test_runs_at_the_inputs_that_an_engine_answers_worst_are_kept_until_it_is_others(digits, monkeypatch):
+    """An engine that has not changed costs no runs of the twin again; other inputs, or another place, do."""
+    noise, (_, given) = own_noise(digits, INT8, "samples"), answered(digits, INT8)
+    few, others = given.part(np.arange(3)), given.part(np.arange(3, 6))
+    run, asked = Twin.runs, []
+    monkeypatch.setattr(Twin, "runs", lambda self, *rest: asked.append(rest) or run(self, *rest))
+    first = noise_at(digits, noise, few, "onnx-int8.here.furthest-0")
+    again = noise_at(replace(digits, known={}), noise, few, "onnx-int8.here.furthest-0")
+    assert len(asked) == 1
+    assert again.limits == first.limits == noise_at(digits, noise, few).limits
+    other = noise_at(digits, noise, others, "onnx-int8.here.furthest-0")
+    assert other.limits == noise_at(digits, noise, others).limits != first.limits
+    assert len(asked) == 4
+
+
 def test_a_bundled_model_is_allowed_no_more_than_its_row(digits):
     """The rows were measured on it: they are a ceiling of what its twin tells."""
     for variant in (FP32, FP16, INT8):
@@ -184,7 +199,9 @@ def test_a_made_up_input_that_the_model_answers_by_rounding_is_spared(digits, mo
 
     rule = replace(rule_of(digits, FP32, "stress"), noise=noise(np.arange(8, count)), tolerance=ANYTHING)
     monkeypatch.setattr(judged, "rule_of", lambda *_: rule)
-    monkeypatch.setattr(judged, "noise_at", lambda _, __, given: noise(given.inputs[pixels][:, 0, 0, 0].astype(int)))
+    monkeypatch.setattr(
+        judged, "noise_at", lambda _, __, given, ___: noise(given.inputs[pixels][:, 0, 0, 0].astype(int))
+    )
     inputs[pixels][:, 0, 0, 0] = np.arange(count)
     actual = {name: reference[name].copy()}
     for at in wrong:
@@ -216,7 +233,9 @@ def test_in_int8_what_the_model_answers_by_rounding_excuses_no_other_input(digit
     rule = replace(rule_of(digits, INT8, "stress"), noise=noise(np.arange(count)), tolerance=ANYTHING)
     assert rule.tolerances([name], count)[name].max > 1
     monkeypatch.setattr(judged, "rule_of", lambda *_: rule)
-    monkeypatch.setattr(judged, "noise_at", lambda _, __, given: noise(given.inputs[pixels][:, 0, 0, 0].astype(int)))
+    monkeypatch.setattr(
+        judged, "noise_at", lambda _, __, given, ___: noise(given.inputs[pixels][:, 0, 0, 0].astype(int))
+    )
     actual = {name: reference[name].copy()}
     for at in wrong:
         actual[name][at] = np.roll(actual[name][at], 1)
