@@ -87,7 +87,7 @@ class Chain(References):
         """The least and the largest value that made-up inputs may have, by input name; both broadcast to a sample."""
         return ranges(self.spec, self.dataset)
 
-    @property
+    @cached_property
     def variants(self) -> tuple[Variant, ...]:
         """The variants of the model, the reference's own first."""
         return registry.variants(self.spec)

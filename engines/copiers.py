@@ -5,15 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from engines.far import FarArray, copy
 
 CHUNK_BYTES = 1 << 20
 """The least that one copier copies at a time; what is more than that for each is shared out evenly among all."""
+
+Source = NDArray[Any] | FarArray
+"""What is copied: an array of this process, or of another one."""
 
 Key = TypeVar("Key")
 
@@ -53,16 +55,14 @@ class Copiers:
         # None while no thread is there to take a task.
         self._tasks: queue.SimpleQueue[Any] | None = None
 
-    def copy(
-        self, target: NDArray[Any], source: NDArray[Any], start: int, rows: int, key: Key, pieces: Pieces[Key]
-    ) -> None:
+    def copy(self, target: NDArray[Any], source: Source, start: int, rows: int, key: Key, pieces: Pieces[Key]) -> None:
         """Have ``rows`` rows of ``source`` from ``start`` on copied to the first ones of ``target``; returns at once.
 
         They arrive at ``pieces``, under ``key`` and by their place in ``target``. Until then, or until the threads were
         stopped, neither array may be freed or changed.
         """
         if self.count == 0:
-            np.copyto(target[:rows], source[start : start + rows])
+            copy(target[:rows], source[start : start + rows])
             pieces.arrived.put((None, key, 0, rows))
             pieces.expected += 1
             return
@@ -100,12 +100,12 @@ class Copiers:
 
 
 def _work(tasks: queue.SimpleQueue[Any]) -> None:
-    """Copy what is asked for until None comes; NumPy lets other threads run meanwhile."""
+    """Copy what is asked for until None comes."""
     while (task := tasks.get()) is not None:
         target, source, arrived, which = task
         failure: BaseException | None = None
         try:
-            np.copyto(target, source)
+            copy(target, source)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
             failure = error
         # Nothing of the caller's may be kept alive until the next task comes, an error with its frames neither.

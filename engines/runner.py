@@ -17,7 +17,7 @@ from engines.outputs import joined
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.process.arriving import Arriving
+    from engines.far import FarArray
     from engines.variant import Variant
 
 Arrays = Mapping[str, "NDArray[Any]"]
@@ -100,25 +100,12 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         parts = [self({name: array[i : i + size] for name, array in inputs.items()}) for i in starts]
         return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
 
-    @property
-    def stride(self) -> int:
-        """How many samples are read at once: those of a call that still arrive begin and end at multiples of it."""
-        return self.batch_size
+    def run_far(self, inputs: Mapping[str, FarArray]) -> dict[str, NDArray[Any]]:
+        """Run samples that lie in another process, as a call runs others; who has them has checked them.
 
-    def run_arriving(self, samples: Arriving) -> dict[str, NDArray[Any]]:
-        """Run samples that are still arriving, as a call runs others: half a ring after the other, unless overridden.
-
-        Whoever sends them has checked them.
+        Raises OSError where they cannot be read, and what a call raises.
         """
-        size = max(1, samples.rows // 2 // self.stride) * self.stride
-        parts, start = [], 0
-        while start < samples.count:
-            stop = min(samples.count, start + size, (start // samples.rows + 1) * samples.rows)
-            place = samples.place(start, stop)
-            parts.append(self({name: array[place : place + stop - start] for name, array in samples.arrays.items()}))
-            samples.done(stop)
-            start = stop
-        return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
+        return self({name: array.here() for name, array in inputs.items()})
 
     def _batches(self, inputs: Arrays, count: int) -> Iterator[dict[str, NDArray[Any]]]:
         for start in range(0, count, self.batch_size):

@@ -6,18 +6,15 @@ import os
 import pickle
 import select
 import socket
-import struct
 import threading
 from typing import Any
 
-from engines.process.arriving import anonymous
-from engines.process.messages import Rows
+from engines.process.memory import anonymous
 
 PACKET_BYTES = 1 << 15
 """Longer messages travel in a memory file, of which the packet hands over the descriptor."""
 
-_ROWS, _SHORT, _LONG = b"r", b"s", b"l"
-_NUMBERS = struct.Struct("<qq")
+_SHORT, _LONG = b"s", b"l"
 
 
 class Channel:
@@ -31,10 +28,6 @@ class Channel:
 
     def send(self, message: Any) -> None:
         """Send what can be pickled; arrays in it are copied once. Raises OSError where the other end is gone."""
-        if isinstance(message, Rows):
-            with self._sending:
-                self._end.send(_ROWS + _NUMBERS.pack(*message))
-            return
         buffers: list[pickle.PickleBuffer] = []
         pickled = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
         raw = [buffer.raw() for buffer in buffers]
@@ -61,8 +54,6 @@ class Channel:
         if not packet:
             raise EOFError
         kind, content = packet[:1], packet[1:]
-        if kind == _ROWS:
-            return Rows(*_NUMBERS.unpack(content))
         if kind == _SHORT:
             return pickle.loads(content)
         (file,) = files

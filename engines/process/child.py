@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -12,10 +13,13 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from engines.errors import DeviceError
-from engines.process.arriving import Memory, anonymous
+from engines.far import FarArray, let_children_read
 from engines.process.channel import Channel
-from engines.process.messages import Close, Logged, Open
+from engines.process.memory import Memory, anonymous
+from engines.process.messages import Close, Logged, Open, Probe
 
 if TYPE_CHECKING:
     from engines.runner import Runner
@@ -28,6 +32,9 @@ from engines.process.worker import main
 main(*map(int, sys.argv[2:]))
 """
 """What the process runs. Control-C is for the process that asks, which ends this one; a fork would inherit CUDA."""
+
+PROBE_BYTES = 16
+"""A process has to tell so much of another one's memory to be taken for one that can read it."""
 
 PATIENCE_S = 30.0
 """How long a process that was told to end may take to free its device, before it is killed."""
@@ -52,7 +59,10 @@ class Child:
                 stdin=subprocess.DEVNULL,
             )
         self._closed = False
-        self.send(Open(opener, logging.getLogger("engines").getEffectiveLevel()))
+        let_children_read()
+        self._probe = np.frombuffer(os.urandom(PROBE_BYTES), np.uint8)
+        probe = Probe(FarArray.of(self._probe), self._probe.tobytes())
+        self.send(Open(opener, logging.getLogger("engines").getEffectiveLevel(), probe))
 
     @property
     def pid(self) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engines.errors import EngineError
-from engines.process.arriving import Layout
+from engines.far import FarArray
+from engines.process.memory import Layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,36 +17,35 @@ if TYPE_CHECKING:
 
 
 class Open(NamedTuple):
-    """The first message: make the runner, and log what is of this level."""
+    """The first message: make the runner, and log what is of this level; ``probe`` tells whether that can be read."""
 
     opener: Callable[[], Runner]
     level: int
+    probe: Probe
+
+
+class Probe(NamedTuple):
+    """An array of the process that asks, and what is in it."""
+
+    there: FarArray
+    holds: bytes
 
 
 class Opened(NamedTuple):
-    """What the runner says of itself."""
+    """What the runner says of itself, and whether its process may read the one that asks."""
 
     batch_size: int
-    stride: int
     settings: dict[str, str]
     grids: dict[str, Grid]
     steps: dict[str, float]
+    reads: bool
 
 
 class Call(NamedTuple):
-    """Run so many samples, which follow in a ring for ``rows`` of them."""
+    """Run samples: those that lie in the process that asks, or in the memory for samples."""
 
     number: int
-    samples: int
-    rows: int
-    layout: Layout
-
-
-class Rows(NamedTuple):
-    """How many samples of a call have arrived in the ring; the other way, how many are needed there no more."""
-
-    number: int
-    samples: int
+    samples: Mapping[str, FarArray] | Layout
 
 
 class Answer(NamedTuple):

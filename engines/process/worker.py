@@ -18,22 +18,14 @@ import numpy as np
 
 from engines import progress
 from engines.errors import EngineError
-from engines.process.arriving import Arriving, Layout, Memory
 from engines.process.channel import Channel
-from engines.process.messages import Answer, Call, Close, Crashed, Failed, Logged, Open, Opened, Rows
+from engines.process.memory import Layout, Memory
+from engines.process.messages import Answer, Call, Crashed, Failed, Logged, Open, Opened, Probe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engines.runner import Runner
-
-
-class _AbandonedError(Exception):
-    """Another message than samples came in the midst of a call: who asked for it was interrupted."""
-
-    def __init__(self, message: Any) -> None:
-        super().__init__()
-        self.message = message
 
 
 class _Forward(logging.handlers.QueueHandler):
@@ -71,40 +63,28 @@ def _live(channel: Channel, samples: Memory, outputs: Memory) -> None:
         channel.receive()  # what it says now is read before this process is gone
         return
     with runner:
-        channel.send(Opened(runner.batch_size, runner.stride, runner.settings, runner.grids, runner.steps))
+        told = runner.batch_size, runner.settings, runner.grids, runner.steps
+        channel.send(Opened(*told, _reads(opening.probe)))
         _serve(runner, channel, samples, outputs)
 
 
+def _reads(probe: Probe) -> bool:
+    """Whether this process may read the one that asks."""
+    try:
+        return probe.there.here().tobytes() == probe.holds
+    except OSError:
+        return False
+
+
 def _serve(runner: Runner, channel: Channel, given: Memory, found: Memory) -> None:
-    message: Any = None
-    while not isinstance(message, Close):
-        if not isinstance(message, Call):
-            # Samples may still come for a call that has failed.
-            message = channel.receive()
-            continue
+    while isinstance(message := channel.receive(), Call):
+        number, samples = message
         try:
-            outputs = runner.run_arriving(_samples(message, channel, given))
-            answer: Any = Answer(message.number, _shared(outputs, found))
-        except _AbandonedError as abandoned:
-            message = abandoned.message
-            continue
+            outputs = runner(samples.views(given)) if isinstance(samples, Layout) else runner.run_far(samples)
+            answer: Any = Answer(number, _shared(outputs, found))
         except Exception as error:  # noqa: BLE001 - passed on, to be raised there
-            answer = _failure(message.number, error)
+            answer = _failure(number, error)
         channel.send(answer)
-        message = None
-
-
-def _samples(call: Call, channel: Channel, memory: Memory) -> Arriving:
-    def more() -> int:
-        message = channel.receive()
-        if not isinstance(message, Rows):
-            raise _AbandonedError(message)
-        return message.samples
-
-    def tell(count: int) -> None:
-        channel.send(Rows(call.number, count))
-
-    return Arriving(call.layout.views(memory), call.rows, call.samples, more, channel.waiting, tell)
 
 
 def _shared(outputs: Mapping[str, NDArray[Any]], memory: Memory) -> Layout | Mapping[str, NDArray[Any]]:

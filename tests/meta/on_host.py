@@ -104,9 +104,9 @@ class OnHost(TensorRTRunner):
         """Slots on the host."""
         return Group(self, size, batch)
 
-    def _in_context(self, inputs, count, arriving=None):
+    def _in_context(self, inputs, count):
         try:
-            return super()._in_context(inputs, count, arriving)
+            return super()._in_context(inputs, count)
         except GoneError as error:
             raise DeviceError(f"CUDA failed: {error}") from error
 

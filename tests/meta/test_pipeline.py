@@ -1,4 +1,4 @@
-"""The pipeline of TensorRT's runner without a device: all samples at once, and those that are still arriving."""
+"""The pipeline of TensorRT's runner without a device: samples of its own process, and those of another one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from engines.errors import DeviceError
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
-from engines.process import runner as process_runner
 from engines.process.child import Child
 from engines.process.runner import ProcessRunner
 from engines.variant import Variant
@@ -51,19 +50,16 @@ def test_samples_are_answered_in_their_order(spec, batch, streams, copiers):
 
 
 @pytest.mark.parametrize("batch, streams, copiers", SETTINGS)
-def test_arriving_samples_are_answered_in_their_order(spec, monkeypatch, batch, streams, copiers):
-    """The same through a ring of a few strides, which the pipeline reads while it is filled."""
-    monkeypatch.setattr(process_runner, "RING_BYTES", 320 * 64)
-    monkeypatch.setattr(process_runner, "PIECE_BYTES", 320 * 10)
+def test_samples_of_another_process_are_answered_in_their_order(spec, batch, streams, copiers):
+    """The same where the copiers read them out of that process."""
     child = Child(partial(OnHost, spec, batch, streams, copiers))
     with ProcessRunner(spec, Variant("tensorrt", "fp32"), child) as runner:
         for count in COUNTS:
             assert answered(runner(samples(spec, count))) == list(range(count))
 
 
-def test_a_device_that_fails_while_samples_arrive_says_so(spec, monkeypatch):
-    """The error comes out in the midst of a call, and nothing waits for what was still to come."""
-    monkeypatch.setattr(process_runner, "RING_BYTES", 320 * 64)
+def test_a_device_that_fails_while_samples_are_read_says_so(spec):
+    """The error comes out in the midst of a call, and the next call has its answers."""
     child = Child(partial(OnHost, spec, 4, 8, 2, fails_at=100))
     with ProcessRunner(spec, Variant("tensorrt", "fp32"), child) as runner:
         with pytest.raises(DeviceError, match="CUDA failed: it is gone"):

@@ -22,17 +22,19 @@ import pytest
 from engines import dealing
 from engines.dealing import DealingRunner
 from engines.errors import DeviceError, RunnerError
+from engines.far import FarArray
 from engines.formats import registry
 from engines.formats.tensorrt import devices, driver
 from engines.model.bundled import find_model
 from engines.model.spec import InputSpec, OutputSpec
 from engines.model.toml import load_model
+from engines.process import child as children
 from engines.process import runner as process_runner
 from engines.process import worker
-from engines.process.arriving import Arriving, anonymous
 from engines.process.channel import Channel
 from engines.process.child import Child
-from engines.process.messages import Rows
+from engines.process.memory import anonymous
+from engines.process.messages import Probe
 from engines.process.runner import ProcessRunner
 from engines.variant import Variant
 from tests.meta import in_processes
@@ -40,8 +42,8 @@ from tests.meta import in_processes
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
 BATCH = in_processes.BATCH
-RING = 32 * 320 * BATCH
-"""A ring of 32 batches: a call of some hundred samples goes round it several times."""
+COPIED = 32 * 320 * BATCH
+"""Samples of 32 batches: a call of some hundred is sent in several parts."""
 
 
 @pytest.fixture(scope="module")
@@ -50,33 +52,35 @@ def spec():
     return load_model(find_model("digits_vgg"))
 
 
+@pytest.fixture(params=["it reads them", "they are sent"])
+def way(request, monkeypatch):
+    """How samples get to a process: it reads them here, or they are sent, where the system does not allow that."""
+    monkeypatch.setattr(process_runner, "COPIED_BYTES", COPIED)
+    if request.param == "they are sent":
+        monkeypatch.setattr(children, "Probe", lambda there, _: Probe(there, b"of another process"))
+    return request.param
+
+
 @pytest.fixture
-def start():
+def start(way):
     """Start runners by their openers; all are closed at the end."""
     with contextlib.ExitStack() as stack:
 
         def call(spec, opener):
+            variant = Variant("tensorrt", "fp32", spec.profiles[0])
             child = Child(opener)
             stack.callback(child.close, patience=0)
-            made = ProcessRunner(spec, Variant("tensorrt", "fp32", spec.profiles[0]), child)
+            made = ProcessRunner(spec, variant, child)
             stack.callback(made.close)
             return made
 
         yield call
 
 
-@pytest.fixture(scope="module")
-def runner(spec):
-    """A runner in a process, for all tests that leave it as it was."""
-    with ProcessRunner(spec, Variant("tensorrt", "fp32"), Child(partial(in_processes.first, spec))) as made:
-        yield made
-
-
 @pytest.fixture
-def small_ring(monkeypatch):
-    """Have rings be small, and filled piece by piece."""
-    monkeypatch.setattr(process_runner, "RING_BYTES", RING)
-    monkeypatch.setattr(process_runner, "PIECE_BYTES", RING // 8)
+def runner(spec, start):
+    """A runner in a process."""
+    return start(spec, partial(in_processes.first, spec))
 
 
 def samples(spec, firsts):
@@ -98,14 +102,15 @@ def answered(outputs):
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 39, 128, 129, 1001])
-def test_every_sample_is_answered_in_its_place(runner, spec, small_ring, count):
+def test_every_sample_is_answered_in_its_place(runner, spec, count):
     """However many samples, less than a batch or many rings full: answers are in their order, run after run."""
     for _ in range(2):
         assert answered(runner(samples(spec, range(count)))) == list(range(count))
 
 
-def test_it_is_another_process_and_says_what_the_runner_there_does(runner):
-    """Settings, batch size and steps are those of the runner there, which runs in the child."""
+def test_it_is_another_process_and_says_what_the_runner_there_does(runner, way):
+    """Settings, batch size and steps are those of the runner there, which runs in the child; so is how samples come."""
+    assert ("copied twice" in runner.settings.get("samples", "")) is (way == "they are sent")
     assert int(runner.settings["pid"]) == runner.child.pid != os.getpid()
     assert (runner.batch_size, list(runner.steps.values())) == (BATCH, [0.5])
 
@@ -119,13 +124,13 @@ def test_strided_and_read_only_samples_are_taken(runner, spec):
     assert answered(runner({name: np.asfortranarray(given[name])})) == list(range(90))
 
 
-def test_a_slow_runner_is_waited_for(runner, spec, small_ring):
-    """Samples that have no room in the ring wait until the runner has read the ones before."""
+def test_a_slow_runner_is_waited_for(runner, spec):
+    """Samples stay in their place until the runner has read them."""
     firsts = [*range(40), in_processes.SLOW, *range(41, 400)]
     assert answered(runner(samples(spec, firsts))) == firsts
 
 
-def test_inputs_and_outputs_of_every_kind(start, spec, small_ring):
+def test_inputs_and_outputs_of_every_kind(start, spec):
     """Several inputs of whole numbers and truth values, sizes that change from call to call, outputs of any size."""
     kinds = {"a": "float32", "b": "int64", "c": "uint8", "d": "bool"}
     inputs = tuple(InputSpec(n, ("batch", "time", 3), dtype, (0, 1), n) for n, dtype in kinds.items())
@@ -161,11 +166,11 @@ def test_messages_of_any_size_come_whole_and_in_order(monkeypatch, new):
     left, right = Channel(ours), Channel(theirs)
     held = len(list(Path("/proc/self/fd").iterdir()))
     sent = [
-        Rows(1, 5),
+        (1, 5),
         ("a", np.arange(3)),
         "b" * 100_000,
         {"c": np.arange(200_000), "d": np.zeros((0, 2))},
-        Rows(2, 6),
+        (2, 6),
     ]
     for message in sent:
         left.send(message)
@@ -196,7 +201,7 @@ def test_messages_of_any_size_come_whole_and_in_order(monkeypatch, new):
     ],
 )
 @pytest.mark.parametrize("place", [0, 50, 999])
-def test_errors_come_as_what_they_are(runner, spec, small_ring, trick, kind, text, place):
+def test_errors_come_as_what_they_are(runner, spec, trick, kind, text, place):
     """What the runner raises, at first or in the midst of a call, is raised here; the next call has its answers."""
     firsts = list(range(1000))
     firsts[place] = trick
@@ -219,7 +224,7 @@ def test_wrong_inputs_are_refused_here(runner, spec):
         (in_processes.ENDED, r"^its process ended with exit code 3$"),
     ],
 )
-def test_a_process_that_ends_in_a_call_is_a_device_that_fails(start, spec, small_ring, trick, text):
+def test_a_process_that_ends_in_a_call_is_a_device_that_fails(start, spec, trick, text):
     """The call says how it ended, and so does every later one; closing what is left raises nothing."""
     made = start(spec, partial(in_processes.first, spec))
     for firsts in ([*range(500), trick, *range(500)], [1]):
@@ -242,35 +247,32 @@ def test_what_fails_in_opening_is_raised(start, spec, trick, kind, text):
         start(spec, partial(in_processes.tricky, trick, spec))
 
 
-def test_an_interrupted_call_leaves_the_next_one_its_answers(runner, spec, small_ring, monkeypatch):
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interrupted_call_leaves_the_next_one_its_answers(runner, spec, monkeypatch, way, times):
     """Control-C in the midst of a call comes out, and no answer of that call is taken for one of the next."""
-    copy, copied = ProcessRunner._copy, []
-
-    def interrupted(self, *args):
-        copied.append(1)
-        copy(self, *args)
-        if len(copied) == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(process_runner, "CHUNK_BYTES", 1)  # threads copy the smallest piece
-    monkeypatch.setattr(ProcessRunner, "_copy", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        runner(samples(spec, range(1000)))
-    assert not runner._copiers._threads, "the inputs are still being read"
-    assert answered(runner(samples(spec, range(500, 900)))) == list(range(500, 900))
-    # One whose samples had all arrived is answered, which nobody waits for any more.
     receive, received = Child.receive, []
 
     def waits(self):
         received.append(1)
-        if len(received) == 1:
+        if len(received) == (times if way == "they are sent" else 1):
             raise KeyboardInterrupt
         return receive(self)
 
     monkeypatch.setattr(Child, "receive", waits)
     with pytest.raises(KeyboardInterrupt):
-        runner(samples(spec, range(3)))
-    assert answered(runner(samples(spec, range(7, 12)))) == list(range(7, 12))
+        runner(samples(spec, range(1000)))
+    assert answered(runner(samples(spec, range(500, 900)))) == list(range(500, 900))
+
+
+@pytest.mark.parametrize("way", ["it reads them"], indirect=True)
+def test_samples_that_are_gone_are_an_error_of_a_call_that_nobody_waits_for(start, spec, monkeypatch):
+    """Who was interrupted frees its samples while they are read: the process says so, and answers the next call."""
+    made = start(spec, partial(in_processes.first, spec))
+    with monkeypatch.context() as patched:
+        patched.setattr(FarArray, "of", lambda array: FarArray(os.getpid(), 0, array.dtype, array.shape))
+        with pytest.raises(RuntimeError, match=r"cannot be read: Bad address"):
+            made(samples(spec, range(300)))
+    assert answered(made(samples(spec, range(9)))) == list(range(9))
 
 
 def test_control_c_does_not_end_it(runner, spec):
@@ -293,7 +295,7 @@ def test_what_is_logged_there_is_logged_here(runner, spec, caplog):
 
 @pytest.fixture
 def deal_to(start, spec, monkeypatch):
-    """Deal to so many runners in processes, through small rings."""
+    """Deal to so many runners in processes."""
     monkeypatch.setattr(dealing._log, "disabled", True)
 
     def call(count):
@@ -303,7 +305,7 @@ def deal_to(start, spec, monkeypatch):
     return call
 
 
-def test_samples_of_a_killed_process_run_on_the_others(deal_to, spec, small_ring):
+def test_samples_of_a_killed_process_run_on_the_others(deal_to, spec):
     """The one that is killed in the midst of a call is told of; every sample is answered, in order."""
     with deal_to(2) as dealing_runner:
         victim = dealing_runner.devices["GPU 1"]
@@ -384,7 +386,8 @@ def test_it_ends_with_the_process_that_started_it(busy):
         from tests.meta import in_processes, test_process_runner
 
         spec = load_model(find_model("digits_vgg"))
-        made = ProcessRunner(spec, Variant("tensorrt", "fp32"), Child(partial(in_processes.first, spec)))
+        variant = Variant("tensorrt", "fp32")
+        made = ProcessRunner(spec, variant, Child(partial(in_processes.first, spec)))
         print(made.child.pid, flush=True)
         made(test_process_runner.samples(spec, [{in_processes.HANGS if busy else 1}]))
         sys.stdin.read()
@@ -435,11 +438,3 @@ def test_a_gpu_that_cannot_be_opened_is_named_and_leaves_nothing(two_gpus):
     with pytest.raises(RunnerError, match=r"^GPU 1 \(NVIDIA H200\): the device is out of memory \(0 MB of "):
         devices.opened(two_gpus, Variant("tensorrt", "fp32"), partial(in_processes.on_device, two_gpus, 1))
     assert resources() == before
-
-
-def test_a_ring_is_never_read_across_its_end():
-    """Samples that do not lie side by side are a mistake of who asks, never answered with others."""
-    arriving = Arriving({"a": np.zeros((8, 1))}, 8, 20, lambda: 20, lambda: True, lambda count: None)
-    assert arriving.place(8, 16) == 0
-    with pytest.raises(ValueError, match="both ends of a ring of 8"):
-        arriving.place(14, 18)

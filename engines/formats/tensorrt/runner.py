@@ -17,14 +17,16 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.copiers import CHUNK_BYTES, Copiers
+from engines.copiers import CHUNK_BYTES, Copiers, Source
 from engines.errors import DeviceError, RunnerError
+from engines.far import FarArray, copy
 from engines.formats.tensorrt import context, header, signature, versions
 from engines.formats.tensorrt.cuda import driver
 from engines.formats.tensorrt.messages import Said, logger
@@ -35,7 +37,6 @@ from engines.runner import Arrays, Runner
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.process.arriving import Arriving
     from engines.variant import Variant
 
 STREAMS = 8
@@ -190,19 +191,15 @@ class TensorRTRunner(Runner):
             raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
         return self._in_context(inputs, self._count(inputs))
 
-    @property
-    def stride(self) -> int:
-        """The samples of a group of slots, which one go of the copiers fills."""
-        return self._group_size * self.batch_size
+    def run_far(self, inputs: Mapping[str, FarArray]) -> dict[str, NDArray[Any]]:
+        """Run samples of another process; they are copied once, to page-locked memory, as all others are."""
+        count = len(next(iter(inputs.values())))
+        if not self._fixed or count <= self.batch_size:
+            return super().run_far(inputs)
+        self._check_rest(count)
+        return self._in_context(inputs, count)
 
-    def run_arriving(self, samples: Arriving) -> dict[str, NDArray[Any]]:
-        """Run samples that are still arriving: what has arrived is run, whatever is still to come."""
-        if not self._fixed or samples.count <= self.stride:
-            return super().run_arriving(samples)
-        self._check_rest(samples.count)
-        return self._in_context(samples.arrays, samples.count, samples)
-
-    def _in_context(self, inputs: Arrays, count: int, arriving: Arriving | None = None) -> dict[str, NDArray[Any]]:
+    def _in_context(self, inputs: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
         """Run checked samples in the device's context."""
         with self._lock:
             if self._closed:
@@ -211,7 +208,7 @@ class TensorRTRunner(Runner):
                 )
             self._context.push()
             try:
-                return self._execute(inputs, count, arriving)
+                return self._execute(inputs, count)
             except self._cuda_error as error:
                 raise DeviceError(f"{self.variant} of {self.spec.name}: {context.explained(error)}") from error
             finally:
@@ -248,23 +245,24 @@ class TensorRTRunner(Runner):
                 f"allowed by the profile: {self._least} or more"
             )
 
-    def _execute(self, inputs: Arrays, count: int, arriving: Arriving | None) -> dict[str, NDArray[Any]]:
+    def _execute(self, inputs: Mapping[str, Any], count: int) -> dict[str, NDArray[Any]]:
+        """Run checked samples: arrays, or, where they are more than a batch of a model of fixed sizes, far ones."""
         self.moved[:] = 0, 0
         try:
             if not self._fixed:
                 return self._execute_dynamic(inputs, count)
-            if arriving is None and count == self.batch_size:
+            if count == self.batch_size:
                 return self._run_one(self._group(0), inputs)
-            if arriving is None and count == 1 and self.graphs and self._least == 1:
+            if count == 1 and self.graphs and self._least == 1:
                 return self._run_one(self._single_group(), inputs)
-            return self._run_many(inputs, count, arriving)
+            return self._run_many(inputs, count)
         except BaseException:
             self._drain()
             raise
 
-    def _run_many(self, inputs: Arrays, count: int, arriving: Arriving | None) -> dict[str, NDArray[Any]]:
+    def _run_many(self, inputs: Mapping[str, Source], count: int) -> dict[str, NDArray[Any]]:
         outputs: dict[str, NDArray[Any]] = {t.item.name: np.empty((count, *t.shape), t.dtype) for t in self._outputs}
-        self._pipeline(inputs, outputs, *divmod(count, self.batch_size), arriving)
+        self._pipeline(inputs, outputs, *divmod(count, self.batch_size))
         return outputs
 
     def _rest_group(self) -> Group:
@@ -296,14 +294,11 @@ class TensorRTRunner(Runner):
         slot.stream.synchronize()
         return {t.item.name: slot.hosts[t.name].copy() for t in self._outputs}
 
-    def _pipeline(
-        self, inputs: Arrays, outputs: dict[str, NDArray[Any]], full: int, rest: int, arriving: Arriving | None
-    ) -> None:
+    def _pipeline(self, inputs: Mapping[str, Source], outputs: dict[str, NDArray[Any]], full: int, rest: int) -> None:
         """Run ``full`` batches and the remainder: while copiers fill groups, the device works on those filled before.
 
         Waves of batches are staged, launched and collected in order. Staging goes as far ahead as there are groups. A
-        wave that is done is collected only when its group is wanted again: nothing that is ready waits for it. Where
-        samples are ``arriving``, ``inputs`` is their ring: they are waited for once nothing else is left to do.
+        wave that is done is collected only when its group is wanted again: nothing that is ready waits for it.
         """
         size, batch = self._group_size, self.batch_size
         waves = [(first, min(size, full - first)) for first in range(0, full, size)]
@@ -315,17 +310,15 @@ class TensorRTRunner(Runner):
                 staged < len(waves)
                 and (launched > 0 or staged < 2)
                 and (staged - collected < groups or (collected < launched and self._is_done(waves, collected, groups)))
-                and (arriving is None or staged == launched or arriving.has(min(full, waves[staged][0] + size) * batch))
             ):
                 if staged - collected == groups:
                     self._collect(self._group(collected % groups), *waves[collected], outputs)
                     collected += 1
                 first, count = waves[staged]
-                start = first * batch if arriving is None else arriving.place(first * batch, (first + count) * batch)
-                self._stage(self._group(staged % groups), inputs, start, count * batch)
+                self._stage(self._group(staged % groups), inputs, first * batch, count * batch)
                 staged += 1
             large = rest * self.batch_bytes > INLINE_BYTES * batch
-            if large and staged == len(waves) and not rest_staged and arriving is None:
+            if large and staged == len(waves) and not rest_staged:
                 self._stage(self._rest_group(), inputs, full * batch, rest)
                 rest_staged = True
             if launched == staged:
@@ -335,14 +328,11 @@ class TensorRTRunner(Runner):
             group = self._group(launched % groups)
             send = self.in_pieces and launched == 0
             self._await_staged(group, send=send)
-            if arriving is not None:
-                arriving.done(min(full, waves[launched][0] + size) * batch)
             for slot in group.slots[: waves[launched][1]]:
                 slot.run(batch, inputs=not send)
             launched += 1
         if rest:
-            start = full * batch if arriving is None else arriving.place(full * batch, full * batch + rest)
-            self._enqueue_rest(inputs, start, rest, staged=rest_staged)
+            self._enqueue_rest(inputs, full * batch, rest, staged=rest_staged)
         for wave in range(collected, len(waves)):
             self._collect(self._group(wave % groups), *waves[wave], outputs)
         if rest:
@@ -350,7 +340,7 @@ class TensorRTRunner(Runner):
             for t in self._outputs:
                 outputs[t.item.name][full * batch :] = self._rest_slot().hosts[t.name][:rest]
 
-    def _enqueue_rest(self, inputs: Arrays, start: int, rest: int, *, staged: bool) -> None:
+    def _enqueue_rest(self, inputs: Mapping[str, Source], start: int, rest: int, *, staged: bool) -> None:
         """Enqueue the remainder, which is ``staged`` already or has to be, unless it is small."""
         group, slot = self._rest_group(), self._rest_slot()
         if rest * self.batch_bytes > INLINE_BYTES * self.batch_size:
@@ -359,7 +349,7 @@ class TensorRTRunner(Runner):
             self._await_staged(group)
         else:
             for t in self._inputs:
-                np.copyto(slot.hosts[t.name][:rest], inputs[t.item.name][start : start + rest])
+                copy(slot.hosts[t.name][:rest], inputs[t.item.name][start : start + rest])
         slot.set_shapes(self.batch_shapes(rest))
         slot.enqueue(rest)
 
@@ -377,7 +367,7 @@ class TensorRTRunner(Runner):
             group.prepare(shapes, graphs=self.graphs, in_pieces=in_pieces)
         return self._groups[index]
 
-    def _stage(self, group: Group, inputs: Arrays, start: int, rows: int) -> None:
+    def _stage(self, group: Group, inputs: Mapping[str, Source], start: int, rows: int) -> None:
         """Have ``rows`` samples from ``start`` on copied to the group's memory; its ``pieces`` tell when they are."""
         for t in self._inputs:
             self._copiers.copy(group.hosts[t.name], inputs[t.item.name], start, rows, t, group.pieces)

@@ -1,4 +1,4 @@
-"""Samples that are still arriving while they run: a ring in shared memory, which one process fills for another."""
+"""Memory that two processes share, and where arrays lie in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from engines.copiers import Source
 
 ALIGNED = 64
 """Each array begins at a multiple of so many bytes: a line of the processor's cache."""
@@ -38,7 +40,7 @@ class Layout:
     arrays: Mapping[str, tuple[str, tuple[int, ...]]]
 
     @classmethod
-    def of(cls, arrays: Mapping[str, NDArray[Any]], rows: int | None = None) -> Layout:
+    def of(cls, arrays: Mapping[str, Source], rows: int | None = None) -> Layout:
         """Layout of arrays like the given ones, with so many rows where they are to have another number."""
         return cls({n: (a.dtype.str, a.shape if rows is None else (rows, *a.shape[1:])) for n, a in arrays.items()})
 
@@ -84,50 +86,3 @@ class Memory:
         """Forget the mapping, which ends with its last view, and close the descriptor."""
         self._memory = None
         os.close(self.descriptor)
-
-
-class Arriving:
-    """``count`` samples of one call, which arrive in a ring in their order while a runner works on the first ones.
-
-    ``arrays`` is the ring, ``rows`` samples long: sample i lies at place i % rows until the runner is done with it.
-    ``next_arrived`` waits for more, and tells how many have arrived then. ``pending`` is whether it would not have to
-    wait. ``told`` passes on how many samples are needed no more.
-    """
-
-    def __init__(
-        self,
-        arrays: Mapping[str, NDArray[Any]],
-        rows: int,
-        count: int,
-        next_arrived: Callable[[], int],
-        pending: Callable[[], bool],
-        told: Callable[[int], None],
-    ) -> None:
-        self.arrays, self.rows, self.count = dict(arrays), rows, count
-        self._next, self._pending, self._tell = next_arrived, pending, told
-        self._arrived = self._told = 0
-
-    def has(self, stop: int) -> bool:
-        """Whether the samples before ``stop`` are there; waits for nothing."""
-        while self._arrived < stop and self._pending():
-            self._arrived = self._next()
-        return self._arrived >= stop
-
-    def place(self, start: int, stop: int) -> int:
-        """Place of sample ``start`` in the ring, once all before ``stop`` are there; they lie side by side.
-
-        ValueError where they do not, which is a mistake of who asks: the ring ends at a multiple of a runner's stride.
-        """
-        place = start % self.rows
-        if place + stop - start > self.rows:
-            raise ValueError(f"samples {start} to {stop} lie on both ends of a ring of {self.rows}")
-        while self._arrived < stop:
-            self._arrived = self._next()
-        return place
-
-    def done(self, stop: int) -> None:
-        """Note that the samples before ``stop`` are read: others may take their places."""
-        # A message for each would cost more than it gains; an eighth of the ring is never waited for.
-        if stop - self._told >= max(1, self.rows // 8):
-            self._told = stop
-            self._tell(stop)
