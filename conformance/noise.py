@@ -172,9 +172,14 @@ class Noise:
         """The share of the largest answer by which an INT8 engine may move that of an input which is settled."""
         return self.factor * UNSETTLED_INT8
 
-    def where_settled(self) -> Noise:
+    @property
+    def tipping(self) -> NDArray[np.bool_]:
+        """Which single inputs (n,) the next run may answer otherwise, by what these reach; they should be many."""
+        moved = np.max([figures["max"] for figures in self.each.values()], axis=0)
+        return self.unsettled | (np.array([reached(one) for one in moved.T]) > UNSETTLED_INT8)
+
+    def where_settled(self, settled: NDArray[np.bool_]) -> Noise:
         """Noise of INT8 whose one limit holds for settled inputs: for them what others are moved by is no excuse."""
-        settled = ~self.unsettled
         seen = {name: tuple(figures["max"][:, settled].max(axis=1)) for name, figures in self.each.items()}
         limits = {name: {"max": Limit("max", s, reached(s), self.most_settled)} for name, s in seen.items()}
         return replace(self, limits=limits, others=None)

@@ -109,10 +109,17 @@ def _found(chain: Chain, precision: str, kind: str) -> Noise:
 
 
 def _noise(
-    chain: Chain, precision: str, kinds: Mapping[str, str], reference: Arrays, runs: Arrays, *, single: bool
+    chain: Chain,
+    precision: str,
+    kinds: Mapping[str, str],
+    reference: Arrays,
+    runs: Arrays,
+    *,
+    single: bool,
+    count: int = RUNS,
 ) -> Noise:
     """Noise of runs by ``run/output``; raises TwinError where they tell nothing."""
-    each = [{name: runs[f"{run}/{name}"] for name in kinds} for run in range(RUNS)]
+    each = [{name: runs[f"{run}/{name}"] for name in kinds} for run in range(count)]
     options: dict[str, Any] = {"scales": output_scales(chain), "thresholds": output_thresholds(chain.spec)}
     try:
         return noise_of(reference, each, kinds, precision, single=single, **options)
@@ -120,7 +127,7 @@ def _noise(
         raise TwinError(f"{chain.spec.name} in {precision}: {error}") from error
 
 
-def noise_at(chain: Chain, noise: Noise, given: Outputs, place: str = "") -> Noise:
+def noise_at(chain: Chain, noise: Noise, given: Outputs, place: str = "", runs: int = RUNS) -> Noise:
     """Noise of the same precision at some inputs (few): those where an engine is furthest off, or was drawn anew.
 
     ``place`` names where in a run they are asked for: an engine that has not changed is furthest off at the same ones
@@ -131,22 +138,20 @@ def noise_at(chain: Chain, noise: Noise, given: Outputs, place: str = "") -> Noi
     reference = {name: given.reference[name] for name in noise.kinds}
 
     def run() -> dict[str, NDArray[Any]]:
-        return _runs(own, noise.precision, given.inputs, {}, SEED + 1, list(noise.kinds))
+        return _runs(own, noise.precision, given.inputs, {}, SEED + 1, list(noise.kinds), runs)
 
-    if not place or RUNS * sum(array.nbytes for array in reference.values()) > MOST_BYTES:
-        runs = run()
+    if not place or runs * sum(array.nbytes for array in reference.values()) > MOST_BYTES:
+        found = run()
     else:
-        name, recipe = (
-            f"twin-{noise.precision}-at-{place}",
-            own.here(_recipe(own, noise.precision, given.inputs, SEED + 1)),
-        )
-        found = own.store.state(own.spec.name, name, recipe)
-        runs = _arrays(found) if isinstance(found, Artifact) else run()
-        if not isinstance(found, Artifact):
+        recipe = own.here(_recipe(own, noise.precision, given.inputs, SEED + 1, runs))
+        name = f"twin-{noise.precision}-at-{place}"
+        kept = own.store.state(own.spec.name, name, recipe)
+        found = _arrays(kept) if isinstance(kept, Artifact) else run()
+        if not isinstance(kept, Artifact):
             # A folder that cannot be written takes nothing from the verdict.
             with suppress(StoreUnusableError):
-                own.store.put(own.spec.name, name, recipe, partial(_write, runs))
-    return _noise(chain, noise.precision, noise.kinds, reference, runs, single=noise.single)
+                own.store.put(own.spec.name, name, recipe, partial(_write, found))
+    return _noise(chain, noise.precision, noise.kinds, reference, found, single=noise.single, count=runs)
 
 
 def own_inputs(chain: Chain, kind: str) -> tuple[Arrays, Callable[[], Arrays]]:
@@ -191,14 +196,14 @@ def _artifact(chain: Chain, precision: str, kind: str) -> Artifact:
     return own.keep(f"twin-{precision}-{kind}-{content_hash(inputs)[:8]}", recipe, build, here)
 
 
-def _recipe(chain: Chain, precision: str, inputs: Arrays, seed: int) -> Recipe:
+def _recipe(chain: Chain, precision: str, inputs: Arrays, seed: int, runs: int = RUNS) -> Recipe:
     """What the answers of a twin's runs on some inputs hang on."""
     made_from = {"onnx": chain.artifact(FP32).sha256, "inputs": content_hash(inputs)}
     for path in CODE:
         made_from |= code(f"twin {path.stem}", path)
     if PRECISIONS[precision].bits:
         made_from |= {"calibration": content_hash(chain.calibration.inputs)}
-    parameters = {"precision": precision, "runs": RUNS, "seed": seed}
+    parameters = {"precision": precision, "runs": runs, "seed": seed}
     return Recipe(made_from, parameters, {name: installed_version(name) for name in ("onnxruntime", "numpy")})
 
 
@@ -217,11 +222,17 @@ def _arrays(artifact: Artifact) -> dict[str, NDArray[Any]]:
 
 
 def _runs(
-    chain: Chain, precision: str, inputs: Arrays, reference: Arrays, seed: int, names: Sequence[str]
+    chain: Chain,
+    precision: str,
+    inputs: Arrays,
+    reference: Arrays,
+    seed: int,
+    names: Sequence[str],
+    count: int = RUNS,
 ) -> dict[str, NDArray[Any]]:
     """Answers of a twin's runs by ``run/output``."""
     twin, feeds, called = twin_of(chain, precision, inputs, reference)
-    runs = enumerate(twin.runs(feeds, RUNS, seed))
+    runs = enumerate(twin.runs(feeds, count, seed))
     return {f"{number}/{name}": run[called[name]] for number, run in runs for name in names}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from engines.errors import RunnerError, SpecError
 from engines.model.brought import LABELS
+from engines.model.descriptions import kept
 from engines.model.found import Found, Tensor
 from engines.model.kinds import Kind, described, find_kinds
 from engines.model.memory import available
@@ -26,6 +27,8 @@ from engines.model.toml import parse_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from engines.store import Store
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -43,16 +46,16 @@ PROBED = 16
 """How many of the samples a model is asked for to see its outputs."""
 
 
-def derive_spec(folder: Path, samples: Path | None, signature: str = SIGNATURE) -> ModelSpec:
+def derive_spec(
+    folder: Path, samples: Path | None, signature: str = SIGNATURE, store: Store | None = None
+) -> ModelSpec:
     """Describe the SavedModel in ``folder`` from one of its signatures, for ``--saved-model``.
 
     ``samples`` gives ranges and dynamic sizes where there are samples. What outputs hold is found by
-    engines.model.kinds. Raises SpecError for what is no SavedModel or lacks the signature. So it does for an input of
-    strings, of another dtype than those of INPUT_DTYPES, or with a fixed batch.
+    engines.model.kinds. What was found once is kept in the ``store``. Raises SpecError for what is no SavedModel or
+    lacks the signature. So it does for an input of strings, of another dtype than those of INPUT_DTYPES, or with a
+    fixed batch.
     """
-    from engines.formats.savedmodel.discovery import discover
-
-    found = discover(folder, signature, f"--saved-model {folder}")
     named = "" if signature == SIGNATURE else f"_{signature}"
     content = {
         "name": _model_name(folder) + re.sub(r"[^A-Za-z0-9_-]+", "_", named),
@@ -60,7 +63,14 @@ def derive_spec(folder: Path, samples: Path | None, signature: str = SIGNATURE) 
         "source": {"saved_model": str(folder.resolve()), **({"signature": signature} if named else {})},
     }
     options = [f"--saved-model={folder}", *([f"--signature={signature}"] if named else [])]
-    return _described(found, content, samples, folder, options)
+
+    def derive() -> Mapping[str, Any]:
+        from engines.formats.savedmodel.discovery import discover
+
+        return _description(discover(folder, signature, f"--saved-model {folder}"), samples)
+
+    found = derive() if store is None else kept(store, str(content["name"]), folder, signature, samples, derive)
+    return _spec({**content, **found}, samples, folder, options)
 
 
 def derive_onnx(path: Path, samples: Path | None) -> ModelSpec:
@@ -76,12 +86,16 @@ def derive_onnx(path: Path, samples: Path | None) -> ModelSpec:
         "description": f"ONNX in {path}",
         "source": {"onnx": str(path.resolve())},
     }
-    return _described(found, content, samples, path, [f"--onnx={path}"])
+    return _spec({**content, **_description(found, samples)}, samples, path, [f"--onnx={path}"])
 
 
-def _described(
-    found: Found, content: Mapping[str, Any], samples: Path | None, path: Path, options: Sequence[str]
-) -> ModelSpec:
+def _spec(content: Mapping[str, Any], samples: Path | None, path: Path, options: Sequence[str]) -> ModelSpec:
+    given = [*options, *([f"--samples={samples}"] if samples else [])]
+    return replace(parse_model(content, path), options=tuple(given))
+
+
+def _description(found: Found, samples: Path | None) -> dict[str, Any]:
+    """Inputs, outputs, data and dimensions of a model, as a TOML file has them."""
     for tensor in found.inputs:
         _check(tensor, found)
     if not found.inputs:
@@ -98,8 +112,7 @@ def _described(
     shapes, dimensions = _output_shapes(moving, others[1] if others else None, dimensions)
     shapes |= {name: list(array.shape) for name, array in outputs.items() if name not in moving}
     image = values is None and len(found.inputs) == 1
-    whole = {
-        **content,
+    return {
         "inputs": [
             {
                 "name": t.name,
@@ -115,8 +128,6 @@ def _described(
         **({"data": {"dataset": "photographs"}} if image else {}),
         **({"dimensions": dimensions} if dimensions else {}),
     }
-    given = [*options, *([f"--samples={samples}"] if samples else [])]
-    return replace(parse_model(whole, path), options=tuple(given))
 
 
 def _check(tensor: Tensor, found: Found) -> None:

@@ -86,7 +86,7 @@ def chains(
         raise SpecError(f"--signature {signature} is for --saved-model DIR; a TOML file has source.signature")
     derived = True
     if saved_model is not None:
-        specs = [derive.derive_spec(saved_model, samples, signature or SIGNATURE)]
+        specs = [derive.derive_spec(saved_model, samples, signature or SIGNATURE, store)]
     elif not models and set(files) == {FILE_REFERENCE.format}:
         specs = [derive.derive_onnx(files.pop(FILE_REFERENCE.format), samples)]
     else:

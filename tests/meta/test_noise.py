@@ -298,6 +298,22 @@ def test_a_made_up_input_that_the_model_itself_cannot_tell_allows_nothing_on_oth
     assert "max" in failures(single, reference, wrong)
 
 
+def test_an_input_tips_as_far_as_runs_reach_and_not_only_as_far_as_they_went():
+    """Of two inputs that no run of 64 moves by a third, one may be by the next: its runs are spread over decades."""
+    draw = np.random.default_rng(0)
+    reference = np.array([[0.99, 0.01]] * 3)
+    sizes = np.stack(
+        [np.full(64, 0.2), np.exp(draw.normal(np.log(0.01), 2, 64)).clip(max=0.3), np.full(64, 0.4)], axis=1
+    )
+    runs = [{"p": reference + row[:, None] * np.array([-1, 1])} for row in sizes * draw.uniform(0.9, 1, sizes.shape)]
+    found = noise_of({"p": reference}, runs, PROBABILITIES, "int8-symmetric", single=True)
+    assert found.unsettled.tolist() == [False, False, True]
+    assert found.tipping.tolist() == [False, True, True]
+    settled = found.where_settled(~found.tipping)
+    assert settled.limits["p"]["max"].allowed == pytest.approx(0.5)
+    assert settled.limits["p"]["max"].typical < 0.21
+
+
 def test_runs_that_cannot_be_compared_are_refused():
     """Unknown precision, a run without an output, and one that is not finite are named."""
     model = Classifier()

@@ -200,7 +200,7 @@ def test_a_made_up_input_that_the_model_answers_by_rounding_is_spared(digits, mo
     rule = replace(rule_of(digits, FP32, "stress"), noise=noise(np.arange(8, count)), tolerance=ANYTHING)
     monkeypatch.setattr(judged, "rule_of", lambda *_: rule)
     monkeypatch.setattr(
-        judged, "noise_at", lambda _, __, given, ___: noise(given.inputs[pixels][:, 0, 0, 0].astype(int))
+        judged, "noise_at", lambda _, __, given, *___: noise(given.inputs[pixels][:, 0, 0, 0].astype(int))
     )
     inputs[pixels][:, 0, 0, 0] = np.arange(count)
     actual = {name: reference[name].copy()}
@@ -234,7 +234,7 @@ def test_in_int8_what_the_model_answers_by_rounding_excuses_no_other_input(digit
     assert rule.tolerances([name], count)[name].max > 1
     monkeypatch.setattr(judged, "rule_of", lambda *_: rule)
     monkeypatch.setattr(
-        judged, "noise_at", lambda _, __, given, ___: noise(given.inputs[pixels][:, 0, 0, 0].astype(int))
+        judged, "noise_at", lambda _, __, given, *___: noise(given.inputs[pixels][:, 0, 0, 0].astype(int))
     )
     actual = {name: reference[name].copy()}
     for at in wrong:
@@ -246,6 +246,38 @@ def test_in_int8_what_the_model_answers_by_rounding_excuses_no_other_input(digit
         assert failed(comparison) == {"max"}
         assert found.why.startswith(judged.SETTLED)
         assert comparison.outputs[0].worst_sample == 5
+
+
+def test_in_int8_an_input_that_fails_an_engine_was_asked_for_by_many_runs(digits, monkeypatch):
+    """One of eight runs may be needed to see that an input is answered by rounding: 64 of them see it, and spare it."""
+    (name,) = kinds = output_kinds(digits.spec)
+    inputs = {i.name: np.zeros(digits.spec.concrete_shape(i, 8), i.dtype) for i in digits.spec.inputs}
+    reference = {name: np.full((8, 10), 0.01, np.float32)}
+    reference[name][:, 0] = 0.91
+    asked = []
+
+    def noise(rows, count=8, every=10):
+        """Noise of runs of which every tenth gives each input another class, or every second."""
+        asked.append((len(rows), count))
+        runs = [reference[name][rows] + np.float32(0.001 * (number % 3)) for number in range(count)]
+        runs = [np.roll(run, 1, axis=1) if number % every == every - 1 else run for number, run in enumerate(runs)]
+        answers = [{name: run} for run in runs]
+        return noise_of({name: reference[name][rows]}, answers, kinds, "int8-symmetric", single=True)
+
+    rule = replace(rule_of(digits, INT8, "stress"), noise=noise(np.arange(8), every=2), tolerance=ANYTHING)
+    monkeypatch.setattr(judged, "rule_of", lambda *_: rule)
+    monkeypatch.setattr(
+        judged,
+        "noise_at",
+        lambda _, __, given, ___, *count: noise(np.arange(len(given.inputs[next(iter(inputs))])), *count),
+    )
+    actual = {name: reference[name].copy()}
+    actual[name][[2, 5]] = np.roll(actual[name][[2, 5]], 1, axis=1)
+    given = Outputs(inputs, actual, reference)
+    found, comparison = judged.compared_by(digits, INT8, "stress", given, {})
+    assert asked[1:] == [(2, 8), (2, judged.DOUBTED_RUNS)]
+    assert comparison.passed
+    assert found.spared == (2, 5)
 
 
 @pytest.fixture(scope="module")
