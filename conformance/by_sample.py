@@ -40,8 +40,10 @@ def figures_by_sample(
 ) -> Each:
     """Figures (N,) by name of an output (N, …): ``max``, ``mean``, and what else its kind has but leads and spread.
 
-    Raises ValueError for a kind that has no noise: ``ranked``, ``integers`` and ``constant``.
+    Integers have ``flips`` alone. Raises ValueError for a kind that has no noise: ``ranked`` and ``constant``.
     """
+    if kind == "integers":
+        return {"flips": _mean(actual != reference)}
     apart = differences(actual, reference)
     if kind == "probabilities":
         return {"max": _largest(apart), **_of_probabilities(actual, reference, fine(grid))}
@@ -50,7 +52,8 @@ def figures_by_sample(
         wrong = (ours != theirs) & (np.abs(reference.astype(np.float64) - threshold) > UNDECIDED)
         return {"max": _largest(apart), "mean": _mean(apart) * 2 * MEAN_OF_ROWS, "flips": _mean(wrong)}
     if kind not in {"logits", "values"}:
-        raise ValueError(f"{kind!r} has no figures of single samples; allowed: probabilities, scores, logits, values")
+        allowed = "probabilities, scores, logits, values, integers"
+        raise ValueError(f"{kind!r} has no figures of single samples; allowed: {allowed}")
     magnitudes = np.abs(reference.astype(np.float64))
     largest, mean = (
         np.maximum(found, known) if known else found

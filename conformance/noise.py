@@ -234,6 +234,9 @@ class Noise:
         if self.single:
             found["flips"] = 1.0
         allowed = {n: min(found.get(n, ANY), getattr(ceiling, n)) for n in FIGURES} | {"sum": ceiling.sum}
+        if self.kinds[output] == "integers":
+            # The row's share is of classes. A count moves by one as soon as any of what it counts does.
+            allowed["flips"] = min(found["flips"], ceiling.integers)
         spread = ANY if self.single and in_int8(self.precision) else found.get("spread", LOST_SPREAD)
         return Tolerance(**allowed, why=self.why, spread=min(spread, ceiling.spread), integers=ceiling.integers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 
 FP32 = Variant("onnx", "fp32")
 
-JUDGED = ("probabilities", "scores", "logits", "values")
-"""The kinds of outputs whose noise has a rule."""
+JUDGED: Mapping[str, Collection[str]] = {
+    "samples": ("probabilities", "scores", "logits", "values", "integers"),
+    "stress": ("probabilities", "scores", "logits", "values"),
+}
+"""The kinds of outputs whose noise has a rule, by the kind of input: any made-up input may have other integers."""
 
 RUNS = runs_needed() + 1
 """Runs of a twin: each is judged by the others where figures are ratios to a spread, and those are to be enough."""
@@ -90,9 +93,9 @@ def noise_in(chain: Chain, precision: str, kind: str) -> Noise:
 
 
 def _found(chain: Chain, precision: str, kind: str) -> Noise:
-    kinds = {name: found for name, found in output_kinds(chain.spec).items() if found in JUDGED}
+    kinds = {name: found for name, found in output_kinds(chain.spec).items() if found in JUDGED[kind]}
     if not kinds:
-        raise TwinError(f"{chain.spec.name}: no output holds {', '.join(JUDGED)}")
+        raise TwinError(f"{chain.spec.name}: no output holds {', '.join(JUDGED[kind])}")
     try:
         stored = _arrays(_artifact(chain, precision, kind))
     except (StoreUnusableError, TwinError):
@@ -143,7 +146,7 @@ def noise_at(chain: Chain, noise: Noise, given: Outputs, place: str = "", runs: 
     if not place or runs * sum(array.nbytes for array in reference.values()) > MOST_BYTES:
         found = run()
     else:
-        recipe = own.here(_recipe(own, noise.precision, given.inputs, SEED + 1, runs))
+        recipe = own.here(_recipe(own, noise.precision, given.inputs, SEED + 1, list(noise.kinds), runs))
         name = f"twin-{noise.precision}-at-{place}"
         kept = own.store.state(own.spec.name, name, recipe)
         found = _arrays(kept) if isinstance(kept, Artifact) else run()
@@ -173,7 +176,7 @@ def _artifact(chain: Chain, precision: str, kind: str) -> Artifact:
     # The twin is the model's own: a file that was brought is what is judged, and no yardstick.
     own = replace(chain, brought={})
     inputs, answers = own_inputs(own, kind)
-    names = [name for name, kind in output_kinds(own.spec).items() if kind in JUDGED]
+    names = [name for name, found in output_kinds(own.spec).items() if found in JUDGED[kind]]
 
     def build(folder: Path) -> Mapping[str, Any]:
         reference = answers()
@@ -189,21 +192,23 @@ def _artifact(chain: Chain, precision: str, kind: str) -> Artifact:
         _write(runs | {f"reference/{name}": told[name] for name in names}, folder)
         return {"samples": count, "declared": list(twin.declared)}
 
-    recipe = _recipe(own, precision, inputs, SEED)
+    recipe = _recipe(own, precision, inputs, SEED, names)
     recipe = replace(recipe, inputs={**recipe.inputs, "reference": own.artifact(own.spec.reference).sha256})
     here = packages.unavailable() or registry.reference(own.spec).unavailable()
     # Of another data set there is another: none takes the other's place.
     return own.keep(f"twin-{precision}-{kind}-{content_hash(inputs)[:8]}", recipe, build, here)
 
 
-def _recipe(chain: Chain, precision: str, inputs: Arrays, seed: int, runs: int = RUNS) -> Recipe:
+def _recipe(
+    chain: Chain, precision: str, inputs: Arrays, seed: int, outputs: Sequence[str], runs: int = RUNS
+) -> Recipe:
     """What the answers of a twin's runs on some inputs hang on."""
     made_from = {"onnx": chain.artifact(FP32).sha256, "inputs": content_hash(inputs)}
     for path in CODE:
         made_from |= code(f"twin {path.stem}", path)
     if PRECISIONS[precision].bits:
         made_from |= {"calibration": content_hash(chain.calibration.inputs)}
-    parameters = {"precision": precision, "runs": runs, "seed": seed}
+    parameters = {"precision": precision, "runs": runs, "seed": seed, "outputs": list(outputs)}
     return Recipe(made_from, parameters, {name: installed_version(name) for name in ("onnxruntime", "numpy")})
 
 

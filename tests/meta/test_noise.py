@@ -298,6 +298,24 @@ def test_a_made_up_input_that_the_model_itself_cannot_tell_allows_nothing_on_oth
     assert "max" in failures(single, reference, wrong)
 
 
+def test_integers_may_differ_as_often_as_runs_show_and_no_oftener():
+    """A count that rounding moves in a tenth of the samples may be so in an engine; one that it never moves may not."""
+    draw = np.random.default_rng(0)
+    reference = draw.integers(0, 9, 200)
+    runs = [reference + (draw.random(200) < 0.1) for _ in range(RUNS)]
+    ceiling = replace(ANYTHING, flips=0.02)
+    found = noise_of({"n": reference}, [{"n": run} for run in runs], {"n": "integers"}, "int8-symmetric")
+    allowed = found.tolerance("n", 200, ceiling).flips
+    assert 0.1 < allowed < 0.3
+    assert found.tolerance("n", 200, replace(ceiling, integers=0.0)).flips == 0
+    steady = noise_of({"n": reference}, [{"n": reference}] * RUNS, {"n": "integers"}, "int8-symmetric")
+    assert steady.tolerance("n", 200, ceiling).flips <= 0.02
+    shifted = compare(
+        {"n": reference + 1}, {"n": reference}, {"n": found.tolerance("n", 200, ceiling)}, {"n": "integers"}
+    )
+    assert not shifted.passed
+
+
 def test_an_input_tips_as_far_as_runs_reach_and_not_only_as_far_as_they_went():
     """Of two inputs that no run of 64 moves by a third, one may be by the next: its runs are spread over decades."""
     draw = np.random.default_rng(0)
