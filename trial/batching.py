@@ -64,8 +64,8 @@ def steady(chain: Chain, variant: Variant, way: str = "") -> dict[str, Steady]:
     """What batching may do to each output of a variant; ``way`` is other than the usual one where named.
 
     It is the row's, or what adding in another order does to this model: what FP32 does to it, as its twin tells. FP16
-    between layers rounds what that moves to its next step. Bundled models keep their rows, which were measured on them.
-    So does a model that has a row of its own.
+    between layers rounds what that moves to its next step. Integers keep the row. So do bundled models: theirs were
+    measured on them. So does a model that has a row of its own.
     """
     spec = chain.spec
     usual = _row(spec, variant, way)
@@ -80,6 +80,8 @@ def steady(chain: Chain, variant: Variant, way: str = "") -> dict[str, Steady]:
         return found
     count = len(chain.samples)
     for name in rounding.limits:
+        if rounding.kinds[name] == "integers":
+            continue
         moved, more = rounding.of(name, count)["max"], tipped.of(name, count)["max"] if tipped else None
         why = f"{rounding.factor:g} times what {spoken(rounding.precision)} does to this model"
         allowed = max(usual, moved.allowed)

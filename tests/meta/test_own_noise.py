@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from engines.store import Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
 from tests.meta.apart import environment_apart
-from trial import judged, sets
+from trial import batching, judged, sets
 from trial.batching import Steady, steady
 from trial.bearable import Bearable
 from trial.judged import compared
@@ -440,3 +441,16 @@ def test_a_count_of_nothing_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["noise", "digits_vgg", "--count=0"])
     assert "--count=0; allowed: 1 or more" in capsys.readouterr().err
+
+
+def test_integers_keep_the_row_of_batching(monkeypatch):
+    """What rounding does to an integer is told by how often it differs, which says nothing of how far it may move."""
+    answers = {"p": np.full((9, 3), 1 / 3, np.float32), "n": np.arange(9)}
+    runs = [{**answers, "p": answers["p"] + np.float32(k * 1e-7)} for k in range(1, 10)]
+    noise = noise_of(answers, runs, {"p": "probabilities", "n": "integers"}, "fp32")
+    outputs = [SimpleNamespace(name="p"), SimpleNamespace(name="n")]
+    spec = SimpleNamespace(bundled=False, tolerances={}, outputs=outputs, source="mine")
+    monkeypatch.setattr(batching, "noise_in", lambda *_: noise)
+    found = batching.steady(SimpleNamespace(spec=spec, samples=range(9)), FP32)
+    assert found["n"] == Steady(batching._row(spec, FP32, ""))
+    assert found["p"].allowed > found["n"].allowed
