@@ -39,6 +39,7 @@ def diagnose(
     ask: Callable[[Arrays], Arrays | None] | None = None,
     converted: str | None = None,
     windows: Callable[[], str] = str,
+    parts: Callable[[], str] = str,
     integers: bool = False,
 ) -> Cause:
     """What most likely is wrong, or that nothing explains it.
@@ -52,7 +53,8 @@ def diagnose(
     - ``converted`` is the precision of an engine that was just made from the reference and is fed by the caller. It is
       None for one whose weights, or whose feeding, are somebody else's.
     - ``integers`` says that the engine computes in integers, whose rounding hides what a single value does.
-    - ``windows`` says which convolutions and poolings of a file are others than those of the model's own, if any.
+    - ``windows`` says which convolutions and poolings of a file are others than those of the model's own, if any, and
+      ``parts`` which operators, options and constants are.
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
@@ -80,6 +82,8 @@ def diagnose(
             )
             sentence = f"{influenced}{_commonest(actual, scores)}" if influenced else ONE_BY_ONE * right
         sentence = sentence or _not_finite(actual)
+        if not sentence and (told := parts()):
+            sentence = f"it is not the model's own file: {told}"
         return Cause(sentence) if sentence else _left(actual, reference, agrees, scores, converted)
 
 

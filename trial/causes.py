@@ -71,6 +71,7 @@ def _of_samples(runner: Runner, given: Outputs, rule: Rule, run: Callable[[Array
             ask=rule.ask,
             converted=runner.variant.precision if rule.converted else None,
             windows=rule.windows,
+            parts=rule.parts,
             integers=runner.variant.precision.startswith("int8"),
         )
     except EngineError as error:

@@ -10,9 +10,9 @@ import numpy as np
 
 from conformance.compare import ANY, ANYTHING, Comparison, Grid, Tolerance
 from conformance.tolerances import HEADROOM
+from engines import parts, windows
 from engines.errors import EngineError
 from engines.formats import registry
-from engines.windows import differing
 from trial.evidence import Evidence, asked_of
 from trial.own_noise import own_noise
 from trial.rows import row
@@ -20,6 +20,8 @@ from trial.scales import output_scales
 from trial.twin import TwinError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from conformance.compare import Scale
@@ -46,9 +48,10 @@ class Rule:
     ``first`` are the samples that the noise is told on, ``spared`` the numbers of made-up inputs that the model itself
     answers by rounding, by which nothing was judged.
 
-    ``converted``, ``ask`` and ``windows`` are for the cause of a failure. The first is whether the engine was made from
-    the SavedModel and is fed by its runner here. The second returns the SavedModel's outputs on other inputs, or None
-    where it cannot. The third says which convolutions and poolings of a brought file are not those of the model's own.
+    ``converted``, ``ask``, ``windows`` and ``parts`` are for the cause of a failure. The first is whether the engine
+    was made from the SavedModel and is fed by its runner here. The second returns the SavedModel's outputs on other
+    inputs, or None where it cannot. The others say which convolutions and poolings of a brought file, and which
+    operators and constants, are not those of the model's own.
     """
 
     tolerance: Tolerance
@@ -56,6 +59,7 @@ class Rule:
     converted: bool = False
     ask: Callable[[Arrays], Arrays | None] = lambda _: None
     windows: Callable[[], str] = str
+    parts: Callable[[], str] = str
     noise: Noise | None = None
     why: str = ""
     first: Arrays = field(default_factory=dict)
@@ -95,6 +99,7 @@ def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
         _converted(chain, variant),
         lambda inputs: _asked(chain, inputs),
         lambda: other_windows(chain, variant),
+        lambda: other_parts(chain, variant),
     )
     if kind in chain.spec.tolerances.get(variant.row_name, {}):
         why = f"{tolerance.why} ({chain.spec.source}: an own tolerance, which wins over what the model's twin tells)"
@@ -157,15 +162,26 @@ def other_windows(chain: Chain, variant: Variant) -> str:
 
     Empty where nothing does, where nothing was brought, and where the store has no file of the chain's own beside it.
     """
-    brought, format_ = chain.brought_file(variant), registry.find(variant.format)
-    if brought is None:
-        return ""
+    format_ = registry.find(variant.format)
+    brought, own = chain.brought_file(variant), _own(chain, variant, format_.precisions)
+    return windows.differing(format_.windows(brought), format_.windows(own)) if brought and own else ""
+
+
+def other_parts(chain: Chain, variant: Variant) -> str:
+    """What differs between the operators of a brought file and those of the chain's own of that precision, in words."""
+    format_ = registry.find(variant.format)
+    brought, own = chain.brought_file(variant), _own(chain, variant)
+    return parts.differing(format_.parts(brought), format_.parts(own)) if brought and own else ""
+
+
+def _own(chain: Chain, variant: Variant, precisions: Iterable[str] = ()) -> Path | None:
+    """The chain's own file of a variant, or of another precision of those, where the store has it."""
     own = replace(chain, brought={})
-    for precision in (variant.precision, *format_.precisions):
+    for precision in (variant.precision, *precisions):
         name = own.artifact_name(replace(variant, precision=precision))
         if artifact := chain.store.recorded(chain.spec.name, name):
-            return differing(format_.windows(brought), format_.windows(artifact.file(format_.file)))
-    return ""
+            return artifact.file(registry.find(variant.format).file)
+    return None
 
 
 def _asked(chain: Chain, inputs: Arrays) -> Arrays | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from engines.formats.option import Option
     from engines.inside import Inside
     from engines.model.spec import ModelSpec
+    from engines.parts import Part
     from engines.runner import Arrays, Runner
     from engines.store import Artifact
     from engines.windows import Window
@@ -218,6 +219,10 @@ class Format(abc.ABC):
 
     def windows(self, path: Path) -> Sequence[Window]:
         """Windows that the convolutions and poolings of a file move over an image; none where that is not known."""
+        return ()
+
+    def parts(self, path: Path) -> Sequence[Part]:
+        """Operators of a file with their constants; none where that is not known."""
         return ()
 
     def mismatched_scales(self, path: Path) -> Sequence[str]:

@@ -9,11 +9,11 @@ import numpy as np
 
 from faults import flatbuffer as tflite
 from faults.change import Change
-from faults.graph_edits import WEIGHTS, WINDOWS
+from faults.graph_edits import NUMBERS, WEIGHTS, WINDOWS
 
 KIND = "TFLite file"
 
-SCALES = (*WEIGHTS, "lower precision")
+SCALES = (*WEIGHTS, "lower precision", "number", "scales are others")
 """What a likely cause may say of integers that stand for other numbers."""
 
 
@@ -196,25 +196,31 @@ def zeros(model: Any) -> None:
 
 
 PLANTED: tuple[tuple[str, str, Callable[[Any], None], tuple[str, ...], tuple[str, ...]], ...] = (
-    ("noise of 1 % on a layer's weights", "fp32", noise(0.01), WEIGHTS, ("price",)),
-    ("one channel 1.5 times as large", "fp32", channel(1.5), WEIGHTS, ("norms",)),
-    ("one channel 1.5 times as large", "fp16", channel(1.5), WEIGHTS, ("listing",)),
-    ("one channel dead", "fp16", channel(0.0), WEIGHTS, ("digits",)),
-    ("the last bias left out", "fp32", bias(np.zeros_like), ("bias", *WEIGHTS), ("two_heads",)),
+    ("noise of 1 % on a layer's weights", "fp32", noise(0.01), NUMBERS, ("price",)),
+    ("one channel 1.5 times as large", "fp32", channel(1.5), NUMBERS, ("norms",)),
+    ("one channel 1.5 times as large", "fp16", channel(1.5), NUMBERS, ("listing",)),
+    ("one channel dead", "fp16", channel(0.0), NUMBERS, ("digits",)),
+    ("the last bias left out", "fp32", bias(np.zeros_like), ("bias", *NUMBERS), ("two_heads",)),
     ("one class's bias larger by half of the largest", "fp32", bias(one_class), ("bias",), ("digits",)),
-    ("the first ReLU left out", "fp32", no_activation, WEIGHTS, ("digits",)),
-    ("a first ReLU from -1 to 1", "fp32", to_activation(2), WEIGHTS, ("listing",)),
-    ("a ReLU behind the last layer", "fp32", added_relu, WEIGHTS, ("two_heads",)),
+    ("the first ReLU left out", "fp32", no_activation, (*WEIGHTS, "fusedActivationFunction"), ("digits",)),
+    ("a first ReLU from -1 to 1", "fp32", to_activation(2), (*WEIGHTS, "fusedActivationFunction"), ("listing",)),
+    ("a ReLU behind the last layer", "fp32", added_relu, (*WEIGHTS, "fusedActivationFunction"), ("two_heads",)),
     ("a softmax of temperature 1.25", "fp32", beta(0.8), ("temperature",), ("norms",)),
     ("average for max pooling", "fp32", average, WINDOWS, ("listing",)),
-    ("a tanh for the sigmoid", "fp32", tanh_for_logistic, ("sigmoid", *WEIGHTS), ("marks",)),
+    ("a tanh for the sigmoid", "fp32", tanh_for_logistic, ("sigmoid", "TANH for", *WEIGHTS), ("marks",)),
     ("a dilation of three", "fp32", dilated, WINDOWS, ("norms",)),
-    ("GELU of the other form", "fp32", gelu, WEIGHTS, ("norms",)),
-    ("two rows of the last layer exchanged", "fp32", swapped_rows, ("permuted", *WEIGHTS), ("digits",)),
+    ("GELU of the other form", "fp32", gelu, (*WEIGHTS, "approximate"), ("norms",)),
+    ("two rows of the last layer exchanged", "fp32", swapped_rows, ("permuted", *NUMBERS), ("digits",)),
     ("two outputs swapped", "fp32", swapped_outputs, ("swapped", "exchanged"), ("two_heads",)),
-    ("the mean left out", "fp32", no_subtraction, ("mean", "converted wrongly"), ("listing",)),
-    ("the deviation left out", "fp32", no_factor, ("deviation", "converted wrongly"), ("listing",)),
-    ("the kernel transposed", "fp32", transposed_kernel, WEIGHTS, ("marks",)),
+    ("the mean left out", "fp32", no_subtraction, ("mean", "converted wrongly", "left out", "numbers"), ("listing",)),
+    (
+        "the deviation left out",
+        "fp32",
+        no_factor,
+        ("deviation", "converted wrongly", "left out", "numbers"),
+        ("listing",),
+    ),
+    ("the kernel transposed", "fp32", transposed_kernel, NUMBERS, ("marks",)),
     ("scales of the weights doubled", "int8", weight_scales(lambda s: 2 * s), SCALES, ("price",)),
     ("scales of the weights in another order", "int8", weight_scales(lambda s: np.roll(s, 1)), SCALES, ("marks",)),
     ("the scale of an activation at a third", "int8", activation_scale(1 / 3), SCALES, ("digits",)),

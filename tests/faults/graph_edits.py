@@ -16,6 +16,9 @@ WEIGHTS = ("other weights", "converted wrongly")
 """What a likely cause may say of a layer whose numbers are others."""
 
 
+NUMBERS = (*WEIGHTS, "numbers")
+"""The same, where the file's own numbers are told."""
+
 WINDOWS = (*WEIGHTS, "windows are not those", "does not look at that value")
 """The same of a convolution or a pooling that reads other places."""
 
@@ -546,18 +549,23 @@ Edit = Callable[[Any], None]
 
 PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     # name, edit, right causes, models
-    ("noise of 1 % on a layer's weights", noise(0.01), WEIGHTS, ("norms", "transformer")),
-    ("one weight at zero", one_weight, WEIGHTS, ("digits",)),
-    ("the sign of one weight turned", sign_of_one_weight, WEIGHTS, ("price",)),
-    ("weights rounded to 8 bits", rounded_weights(8), (*WEIGHTS, "lower precision"), ("price", "norms")),
-    ("the last bias left out", no_bias, ("bias", *WEIGHTS), ("digits", "two_heads")),
+    ("noise of 1 % on a layer's weights", noise(0.01), NUMBERS, ("norms", "transformer")),
+    ("one weight at zero", one_weight, NUMBERS, ("digits",)),
+    ("the sign of one weight turned", sign_of_one_weight, NUMBERS, ("price",)),
+    (
+        "weights rounded to 8 bits",
+        rounded_weights(8),
+        (*WEIGHTS, "lower precision", "rounded otherwise"),
+        ("price", "norms"),
+    ),
+    ("the last bias left out", no_bias, ("bias", *NUMBERS), ("digits", "two_heads")),
     ("one class's bias larger by 0.5", class_bias(0.5), ("bias",), ("digits", "norms", "marks")),
-    ("the last bias one place on", all_biases, ("bias", *WEIGHTS), ("digits",)),
-    ("one channel 1.5 times as large", channel_scale(1.5), WEIGHTS, ("norms", "unet_nearest")),
-    ("one channel dead", dead_channel, WEIGHTS, ("listing",)),
-    ("the kernel transposed", transposed_kernel, WEIGHTS, ("unet_nearest",)),
-    ("the kernel turned by half", turned_kernel, WEIGHTS, ("two_heads",)),
-    ("filters one place on", permuted_filters, WEIGHTS, ("marks",)),
+    ("the last bias one place on", all_biases, ("bias", *NUMBERS), ("digits",)),
+    ("one channel 1.5 times as large", channel_scale(1.5), NUMBERS, ("norms", "unet_nearest")),
+    ("one channel dead", dead_channel, NUMBERS, ("listing",)),
+    ("the kernel transposed", transposed_kernel, NUMBERS, ("unet_nearest",)),
+    ("the kernel turned by half", turned_kernel, NUMBERS, ("two_heads",)),
+    ("filters one place on", permuted_filters, NUMBERS, ("marks",)),
     ("input channels reversed in the weights", reversed_channels, ("red and blue",), ("norms", "two_heads")),
     ("padding at the other side", other_padding, WINDOWS, ("marks", "listing")),
     ("edges repeated for zeros", replicated_padding, WINDOWS, ("unet_nearest",)),
@@ -566,22 +574,27 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     ("pooling one pixel off", pooling_offset, WINDOWS, ("unet_nearest",)),
     ("a dilation of two", dilated, WINDOWS, ("unet_nearest",)),
     ("strided from the second pixel on", stride_of_one, WINDOWS, ("two_heads",)),
-    ("LeakyReLU of 0.01 for ReLU", activation("LeakyRelu", alpha=0.01), WEIGHTS, ("digits", "marks")),
-    ("ELU for ReLU", activation("Elu"), WEIGHTS, ("two_heads",)),
-    ("ReLU that ends at one", relu6(most=1.0), WEIGHTS, ("price",)),
-    ("the last ReLU left out", no_relu, WEIGHTS, ("marks",)),
-    ("GELU by tanh", tanh_gelu, WEIGHTS, ("norms",)),
-    ("an epsilon of 0.01", epsilon(0.01), WEIGHTS, ("norms", "transformer")),
+    (
+        "LeakyReLU of 0.01 for ReLU",
+        activation("LeakyRelu", alpha=0.01),
+        (*WEIGHTS, "LeakyRelu for"),
+        ("digits", "marks"),
+    ),
+    ("ELU for ReLU", activation("Elu"), (*WEIGHTS, "Elu for"), ("two_heads",)),
+    ("ReLU that ends at one", relu6(most=1.0), (*WEIGHTS, "Clip for"), ("price",)),
+    ("the last ReLU left out", no_relu, (*WEIGHTS, "left out"), ("marks",)),
+    ("GELU by tanh", tanh_gelu, (*WEIGHTS, "Tanh"), ("norms",)),
+    ("an epsilon of 0.01", epsilon(0.01), NUMBERS, ("norms", "transformer")),
     ("softmax over the batch", softmax_axis, ("over the batch",), ("two_heads",)),
     ("the softmax left out", no_softmax, ("softmax is missing",), ("norms", "unet_nearest", "listing")),
     ("a softmax too many", two_softmaxes, ("softmax too many",), ("digits",)),
     ("a softmax of temperature 1.1", temperature(1.1), ("temperature",), ("digits", "norms", "unet_nearest")),
     ("a sigmoid for the softmax", sigmoid_for_softmax, ("sigmoid",), ("transformer",)),
-    ("a piecewise linear sigmoid", hard_sigmoid, ("sigmoid", *WEIGHTS), ("marks",)),
+    ("a piecewise linear sigmoid", hard_sigmoid, ("sigmoid", "HardSigmoid for", *WEIGHTS), ("marks",)),
     ("the sigmoid left out", no_sigmoid, ("the sigmoid of",), ("marks",)),
     ("two classes exchanged", permuted_classes([0, 2, 1, 3]), ("class 1 is at 2",), ("transformer",)),
     ("three classes in turn", permuted_classes([1, 2, 0, *range(3, 10)]), ("classes are permuted",), ("digits",)),
-    ("flattened channels first", flatten_order, ("flattened", *WEIGHTS), ("marks",)),
+    ("flattened channels first", flatten_order, ("flattened", "perm", "Transpose", *WEIGHTS), ("marks",)),
     ("height and width swapped", transposed_images, ("height and width",), ("norms",)),
     ("images mirrored", mirrored(2), ("mirrored",), ("two_heads",)),
     ("images upside down", mirrored(1), ("upside down", "mirrored"), ("norms",)),
@@ -591,17 +604,17 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     ("inputs brought to [-1, 1]", scaled_inputs(2.0, -1.0), ("[-1, 1]",), ("two_heads",)),
     ("channels first in an NHWC shape", channels_first, ("NCHW",), ("norms",)),
     ("inputs that reach nothing", no_inputs, ("every sample gets the same answer",), ("price",)),
-    ("the mean left out", no_mean, ("mean", "converted wrongly"), ("listing",)),
-    ("the deviation left out", no_deviation, ("deviation", "converted wrongly"), ("listing",)),
+    ("the mean left out", no_mean, ("mean", "converted wrongly", "left out", "numbers"), ("listing",)),
+    ("the deviation left out", no_deviation, ("deviation", "converted wrongly", "left out", "numbers"), ("listing",)),
     ("two outputs swapped", swapped_outputs, ("swapped", "exchanged"), ("two_heads",)),
     ("one output given twice", one_output_twice, ("softmax is missing",), ("two_heads",)),
     ("a batch of one in the signature", fixed_batch, (), ("digits",)),
-    ("normalized over the batch", normalized_over_batch, ("over the batch",), ("price", "marks")),
-    ("dropout of 0.01 left active", dropout(0.01), (), ("digits",)),
-    ("noise drawn in the graph", random_noise, (), ("norms",)),
-    ("a branch of a sum left out", residual_left_out, WEIGHTS, ("norms",)),
-    ("a constant rounded to thousands", truncated_constant, ("too large", "too small", *WEIGHTS), ("price",)),
-    ("rows of the embedding one place on", next_row, ("row", "ids", *WEIGHTS), ("transformer", "topic_gru")),
+    ("normalized over the batch", normalized_over_batch, ("over the batch", "ReduceMean"), ("price", "marks")),
+    ("dropout of 0.01 left active", dropout(0.01), ("Dropout",), ("digits",)),
+    ("noise drawn in the graph", random_noise, ("RandomNormalLike",), ("norms",)),
+    ("a branch of a sum left out", residual_left_out, (*WEIGHTS, "left out"), ("norms",)),
+    ("a constant rounded to thousands", truncated_constant, ("too large", "too small", *NUMBERS), ("price",)),
+    ("rows of the embedding one place on", next_row, ("row", "ids", *NUMBERS), ("transformer", "topic_gru")),
 )
 
 QUICK = {

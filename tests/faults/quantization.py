@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 KIND = "quantization"
 INT8 = "onnx-int8"
-SCALES = (*WEIGHTS, "lower precision")
+SCALES = (*WEIGHTS, "lower precision", "number", "scales are others")
 
 
 def quantizers(model: Any) -> list[Any]:

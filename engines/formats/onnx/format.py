@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engines.formats.base import Job, Keep
     from engines.inside import Inside
     from engines.model.spec import ModelSpec
+    from engines.parts import Part
     from engines.precision import Layer
     from engines.runner import Runner
     from engines.store import Recipe
@@ -87,6 +88,12 @@ class OnnxFormat(Format):
         from engines.formats.onnx.windows import windows
 
         return windows(path)
+
+    def parts(self, path: Path) -> Sequence[Part]:
+        """Its operators with their constants."""
+        from engines.formats.onnx.parts import parts
+
+        return parts(path)
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers that have weights, inside of loops and functions too."""

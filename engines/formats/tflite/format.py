@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engines.formats.base import Job, Keep
     from engines.inside import Inside
     from engines.model.spec import ModelSpec
+    from engines.parts import Part
     from engines.precision import Layer
     from engines.runner import Runner
     from engines.store import Recipe
@@ -58,6 +59,12 @@ class TFLiteFormat(Format):
         from engines.formats.tflite.windows import windows
 
         return windows(path)
+
+    def parts(self, path: Path) -> Sequence[Part]:
+        """Its operators with their constants."""
+        from engines.formats.tflite.parts import parts
+
+        return parts(path)
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers that have weights."""
