@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.bounds import runs_needed
 from conformance.noise import Noise, noise_of
 from engines.errors import EngineError, StoreUnusableError
 from engines.formats import registry
@@ -44,8 +43,11 @@ JUDGED: Mapping[str, Collection[str]] = {
 }
 """The kinds of outputs whose noise has a rule, by the kind of input: any made-up input may have other integers."""
 
-RUNS = runs_needed() + 1
-"""Runs of a twin: each is judged by the others where figures are ratios to a spread, and those are to be enough."""
+RUNS = 8
+"""Runs of a twin: each is judged by the others where figures are ratios to a spread, and those are to be enough.
+
+So it is :func:`conformance.bounds.runs_needed` and one more; working that out takes as long as importing all of this.
+"""
 
 MADE_UP, LEAST_DRAWN = 32, 8
 """Made-up inputs that a twin is run on: the contrast set, and textures up to so many; and the fewest of those."""

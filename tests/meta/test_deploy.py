@@ -10,7 +10,12 @@ from ruamel.yaml import YAML
 
 from fixtures.options import options
 
-validate = pytest.importorskip("kubernetes_validate", reason="pip install -r requirements-cluster.txt")
+
+@pytest.fixture
+def validate():
+    """The package that knows Kubernetes' schemas; it takes long to import, and is not always there."""
+    return pytest.importorskip("kubernetes_validate", reason="pip install -r requirements-cluster.txt")
+
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 KUBERNETES = "1.37"
@@ -28,13 +33,13 @@ def pods():
     return [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, **g["template"]} for g in groups]
 
 
-def test_the_job_is_what_kubernetes_takes():
+def test_the_job_is_what_kubernetes_takes(validate):
     """The Job follows the strict schema: a misspelled key would be refused."""
     validate.validate(manifest("job.yaml"), KUBERNETES, strict=True)
 
 
 @pytest.mark.parametrize("pod", pods(), ids=lambda pod: pod["spec"]["containers"][0]["name"])
-def test_pods_of_the_ray_cluster_are_what_kubernetes_takes(pod):
+def test_pods_of_the_ray_cluster_are_what_kubernetes_takes(validate, pod):
     """So do the pods of head and workers."""
     validate.validate(pod, KUBERNETES, strict=True)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from commands.__main__ import main
+from conformance.bounds import runs_needed
 from conformance.compare import ANYTHING, compare
 from conformance.noise import noise_of
 from engines.chain import Chain
@@ -32,7 +33,7 @@ from trial.batching import Steady, steady
 from trial.bearable import Bearable
 from trial.judged import compared
 from trial.outputs import Outputs
-from trial.own_noise import noise_at, noise_in, own_noise
+from trial.own_noise import RUNS, noise_at, noise_in, own_noise
 from trial.rows import row
 from trial.rules import rule_of
 from trial.scales import output_kinds
@@ -441,6 +442,11 @@ def test_a_count_of_nothing_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["noise", "digits_vgg", "--count=0"])
     assert "--count=0; allowed: 1 or more" in capsys.readouterr().err
+
+
+def test_a_twin_is_run_as_often_as_its_bounds_need():
+    """The others of each run are as many as the confidence asks for."""
+    assert runs_needed() + 1 == RUNS
 
 
 def test_integers_keep_the_row_of_batching(monkeypatch):
