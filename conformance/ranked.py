@@ -9,7 +9,9 @@ class. An engine's rows are matched with the reference's, whatever place they ha
   higher score hangs on that overlap as well, and counts with no lead,
 - rows before others of a higher score: by how much (``lead``, too). Rows of one score may have any order.
 
-Rows of nothing but zeros, or nothing but -1, are padding, and are not compared.
+Rows of nothing but zeros, or nothing but -1, are padding, and are not compared. Lists without any numbers that could be
+scores, such as the ids of a top-k whose values are another output, are compared row by row: what belongs to such an id
+is found by its place, and 0 is one of them.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class Matching:
 
     ``order`` (N, rows) says which row of the engine belongs to each of the reference's, ``kept`` (N, rows) where there
     is one. ``score`` names the output that ranks the rows, None where none does. ``lead`` and ``lost_share`` are those
-    of the module, and ``samples`` the numbers of samples that lack rows, with how many, the worst first.
+    of the module, and ``samples`` the numbers of samples that lack rows, with how many, the worst first. ``in_order``
+    says that rows were compared where they stand.
     """
 
     order: NDArray[np.intp]
@@ -53,6 +56,7 @@ class Matching:
     lost: int
     lead: float
     samples: tuple[tuple[int, int], ...]
+    in_order: bool = False
 
     @property
     def lost_share(self) -> float:
@@ -65,6 +69,10 @@ class Matching:
 
     def __str__(self) -> str:
         """What was matched, in words."""
+        if self.in_order:
+            return (
+                f"{self.rows - self.lost} of {self.rows} rows are the same, in their order: no output says their scores"
+            )
         by = f"ranked by {self.score!r}" if self.score else "no output says by which score they are ranked"
         return f"{self.rows - self.lost} of {self.rows} rows matched as sets, padding left out; {by}"
 
@@ -88,7 +96,12 @@ def groups(reference: Arrays) -> list[tuple[str, ...]]:
 
 def match(actual: Arrays, reference: Arrays, allowed: float) -> Matching:
     """Match the rows of outputs that belong together, (N, rows, …) by name; ``allowed`` is the tolerance ``max``."""
-    theirs, ours = valid(reference), valid(actual)
+    in_order = not any(array.ndim == 2 and array.dtype.kind == "f" for array in reference.values())
+    if in_order:
+        first = next(iter(reference.values()))
+        theirs = ours = np.ones((first.shape[0], first.shape[1]), bool)
+    else:
+        theirs, ours = valid(reference), valid(actual)
     score = _score(reference, theirs)
     limit = min(max(2 * allowed, FARTHEST), HALF)
     count, rows = theirs.shape
@@ -98,7 +111,10 @@ def match(actual: Arrays, reference: Arrays, allowed: float) -> Matching:
     cut = _cut(reference, theirs, score)
     for i in range(count):
         cost = _costs({n: a[i] for n, a in actual.items()}, {n: a[i] for n, a in reference.items()}, units)
-        pairs = _in_place(cost, theirs[i], ours[i], allowed) or _pairs(cost, theirs[i], ours[i], limit)
+        if in_order:
+            pairs = [(row, row) for row in np.flatnonzero(cost.diagonal() <= limit).tolist()]
+        else:
+            pairs = _in_place(cost, theirs[i], ours[i], allowed) or _pairs(cost, theirs[i], ours[i], limit)
         for row, other in pairs:
             order[i, row], kept[i, row] = other, True
         missing = [r for r in np.flatnonzero(theirs[i]).tolist() if not kept[i, r]]
@@ -112,7 +128,7 @@ def match(actual: Arrays, reference: Arrays, allowed: float) -> Matching:
                 leads += [_lead(rank, outputs, score, i, r, cut[i], theirs[i]) / unit for r in which]
             leads.append(_inversion(reference[score][i], pairs) / unit)
     samples.sort(key=lambda found: -found[1])
-    return Matching(order, kept, score, int(theirs.sum()), lost, max(leads), tuple(samples))
+    return Matching(order, kept, score, int(theirs.sum()), lost, max(leads), tuple(samples), in_order)
 
 
 def valid(outputs: Arrays) -> NDArray[np.bool_]:

@@ -147,8 +147,8 @@ def _checked_labels(labels: NDArray[Any], count: int, spec: ModelSpec, what: str
     if output is None:
         raise DataError(
             f"{what}: has {LABELS!r}, but {spec.name} has no output of class scores (N, classes ≥ 2) to check them "
-            "against; leave them out, or export a model that gives a score for each class, such as [1 - p, p] for a "
-            "single probability p"
+            "against; say which one holds them, as in --kind=OUTPUT=logits, leave them out, or export a model that "
+            "gives a score for each class, such as [1 - p, p] for a single probability p"
         )
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise DataError(

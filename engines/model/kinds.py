@@ -99,8 +99,8 @@ SUPPRESSES = frozenset(
 RANKS = SUPPRESSES | {"TopK", "TopKV2"}
 """Operators that rank rows by a score."""
 
-SAYS_OTHERWISE = 'kind = "…" in its [[outputs]] says otherwise'
-"""What to write in a TOML file where an output was taken for something else than it is."""
+SAYS_OTHERWISE = '--kind=OUTPUT=KIND, or kind = "…" in its [[outputs]], says otherwise'
+"""What to say, or to write in a TOML file, where an output was taken for something else than it is."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,12 @@ def find_kinds(
     Raises SpecError for an output that has no batch axis and yet hangs on the inputs.
     """
     graph, count = as_graph(source), count or _count(outputs.values())
-    return {name: _kind(name, array, graph, count, labels, len(outputs)) for name, array in outputs.items()}
+    # Of several outputs that labels may be of, none is told by them.
+    labelled = [name for name, array in outputs.items() if array.dtype.kind == "f" and _one_of(labels, array)]
+    return {
+        name: _kind(name, array, graph, count, labels if labelled == [name] else None)
+        for name, array in outputs.items()
+    }
 
 
 def as_graph(source: Any) -> Graph | None:
@@ -165,10 +170,8 @@ def _count(arrays: Iterable[NDArray[Any]]) -> int:
     return max(sizes, key=sizes.count, default=0)
 
 
-def _kind(
-    name: str, array: NDArray[Any], graph: Graph | None, count: int, labels: NDArray[Any] | None, outputs: int
-) -> Kind:
-    """Kind of one output of so many."""
+def _kind(name: str, array: NDArray[Any], graph: Graph | None, count: int, labels: NDArray[Any] | None) -> Kind:
+    """Kind of one output."""
     tensor = graph.outputs[name] if graph else None
     if graph and tensor and not graph.reached(tensor) & graph.inputs:
         return Kind("constant", "the inputs do not reach it in the graph")
@@ -183,7 +186,7 @@ def _kind(
         return Kind("ranked", f"{ranks} in the graph")
     if array.dtype.kind in "iub":
         return Kind("integers", f"they are {array.dtype}")
-    return _of_floats(array, _origin(graph, tensor), labels if outputs == 1 else None)
+    return _of_floats(array, _origin(graph, tensor), labels)
 
 
 @dataclass(frozen=True)
@@ -232,7 +235,7 @@ def _one_of(labels: NDArray[Any] | None, array: NDArray[Any]) -> bool:
     """Whether labels (N,) say a class of the output (N, classes) for each sample."""
     if labels is None or labels.ndim != 1 or array.ndim != 2 or labels.dtype.kind not in "iu" or not labels.size:
         return False
-    return bool(labels.min() >= 0 and labels.max() < array.shape[1])
+    return bool(array.shape[1] > 1 and labels.min() >= 0 and labels.max() < array.shape[1])
 
 
 def _origin(graph: Graph | None, tensor: Tensor | None) -> _Origin:

@@ -224,7 +224,7 @@ def test_labels_of_a_model_without_class_scores_are_refused_with_what_to_do(spec
     """Labels beside a single probability are one error that says to leave them out, or how to give class scores."""
     single = replace(spec.outputs[0], shape=(BATCH, 1), kind="values")
     write_npz(tmp_path / "mine.npz", x=images(), labels=labels())
-    with pytest.raises(DataError, match=r"has 'labels', but .* no output of class scores .*; leave them out, or"):
+    with pytest.raises(DataError, match=r"no output of class scores .*--kind=OUTPUT=logits, leave them out, or"):
         read_samples(tmp_path / "mine.npz", replace(spec, outputs=(single,)))
 
 

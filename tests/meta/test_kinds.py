@@ -232,6 +232,20 @@ def test_rows_of_one_score_may_have_any_order():
     assert not ranked(swap).passed
 
 
+def test_lists_without_scores_are_compared_in_their_order():
+    """Ids of a top-k whose values are another output belong to those by their place: exchanged, each has another's."""
+    draw = np.random.default_rng(0)
+    ids = draw.permuted(np.tile(np.arange(6), (50, 1)), axis=1)[:, :3].astype(np.int32)
+    kind = {"ids": "ranked"}
+    assert compare({"ids": ids.copy()}, {"ids": ids}, FP32, kind).passed
+    (found,) = compare({"ids": ids[:, ::-1]}, {"ids": ids}, FP32, kind).outputs
+    assert not found.passed
+    assert found.notes == ("50 of 150 rows are the same, in their order: no output says their scores",)
+    # 0 is one of the ids, and no padding.
+    other = np.where(ids == 0, 5, ids)
+    assert compare({"ids": other}, {"ids": ids}, FP32, kind).figure("flips").needed == (ids == 0).mean()
+
+
 def test_padding_is_not_compared():
     """Lists that are padded with -1 instead of zeros are the same lists."""
 
@@ -321,7 +335,7 @@ def test_a_failure_says_what_was_taken_for_what_and_what_says_otherwise():
     context = Context("m", "onnx-fp32", "fp32", "samples", 32, "", kinds=reasons(spec))
     (output,) = judge("scores", wrong, MARKS).outputs
     text = "\n".join(_output_lines(output, wrong, MARKS, context))
-    assert 'scores (a sigmoid); kind = "…" in its [[outputs]] says otherwise' in text
+    assert 'scores (a sigmoid); --kind=OUTPUT=KIND, or kind = "…" in its [[outputs]], says otherwise' in text
     assert f"decisions that differ in 1 of {COUNT} samples: sample 7 [2]: {MARKS[7, 2]:.6g} → {wrong[7, 2]:.6g}" in text
     assert stated(spec).startswith("y are scores (a sigmoid)")
 
@@ -401,6 +415,9 @@ def test_a_stochastic_answer_without_a_graph_decides_by_itself():
     assert find_kinds(None, {"y": rows * 3})["y"].kind == "values"
     assert find_kinds(None, {"y": rows * 3}, np.arange(8) % 4)["y"].kind == "logits"
     assert find_kinds(None, {"y": rows * 3, "z": rows * 3}, np.arange(8) % 4)["y"].kind == "values"
+    # Of one output alone labels may be: the others hold no row of scores.
+    others = {"n": np.arange(8), "ids": rows.astype(np.int32), "one": rows[:, :1], "two": rows[:, :2]}
+    assert find_kinds(None, {"y": rows * 3, **others}, np.arange(8) % 4)["y"].kind == "logits"
     assert find_kinds(None, {"y": np.arange(8)})["y"].kind == "integers"
     assert find_kinds(None, {"y": rows, "a": np.ones((3, 2))}, count=8)["a"].kind == "constant"
 
