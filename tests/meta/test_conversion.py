@@ -168,6 +168,36 @@ def test_what_a_process_apart_says_is_said_here(saved, tmp_path):
         apart.call(signal.raise_signal, signal.SIGKILL, crashed="it crashed")
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_tflite_file_whose_variables_hold_nothing_is_refused(tmp_path, kept):
+    """LiteRT would answer with memory that nobody wrote: who exported it is told, and one that lists them is built."""
+    import keras
+
+    tf = tensorflow()
+    given = keras.Input((6,))
+    model = keras.Model(given, keras.layers.Dense(3)(given))
+    module = tf.Module()
+    module.model, module.kept = model, [v.value for v in model.variables] if kept else []
+    module.f = tf.function(lambda x: {"scores": model(x, training=False)})
+    signature = module.f.get_concrete_function(x=tf.TensorSpec((None, 6), tf.float32, "x"))
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": signature})
+    spec = derive_spec(tmp_path / "saved", None)
+    if kept:
+        build_tflite(tmp_path / "saved", spec, "fp32", tmp_path)
+        return
+    x = np.ones((16, 6), np.float32)
+    for precision in ("fp32", "int8"):
+        with pytest.raises(ConversionError, match=r"leaves variables without their values \(READ_VARIABLE\)"):
+            build_tflite(
+                tmp_path / "saved",
+                spec,
+                precision,
+                tmp_path,
+                samples={"x": x},
+                calibration=replace(spec.calibration, samples=16),
+            )
+
+
 @pytest.mark.parametrize("name, left", [("one layer", 0), ("two layers", 1)])
 def test_int8_quantizes_the_first_layer_where_there_is_no_other(onnx_fp32, tmp_path, name, left):
     """What is called INT8 has a layer that is so."""

@@ -314,3 +314,22 @@ def test_names_count_where_there_are_several(digits, side):
     found[side] = {"serving_left": shape, "other": shape}
     with pytest.raises(RunnerError, match=rf"its {side} are named \['other', 'serving_left'\]; .*'serving_right'\]"):
         check_signature("mine", spec, **found)
+
+
+def test_an_interpreter_that_failed_is_not_asked_again(digits):
+    """LiteRT may answer with memory that nobody wrote once it has failed: the next call has another interpreter."""
+    variant = Variant("tflite", "fp32")
+    inputs = digits.samples.inputs
+    with TFLiteRunner(digits.spec, variant, digits.file(variant)) as runner:
+        expected = runner(inputs)
+        failing = runner._interpreter
+
+        def fail():
+            raise RuntimeError("Node number 14 (READ_VARIABLE) failed to invoke.")
+
+        failing.invoke = fail
+        with pytest.raises(RunnerError, match=r"LiteRT fails on a batch of 32: Node number 14 \(READ_VARIABLE\)"):
+            runner(inputs)
+        assert runner._interpreter is not failing
+        for name, array in runner(inputs).items():
+            np.testing.assert_array_equal(array, expected[name])

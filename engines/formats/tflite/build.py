@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError
 from engines.formats.savedmodel.packages import tensorflow
-from engines.formats.tflite.layers import clamped
+from engines.formats.tflite.layers import clamped, unset
 from engines.formats.tflite.messages import met
 from engines.tools import last_lines
 
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 
 FILE = "model.tflite"
+
+READ = "(READ_VARIABLE) failed"
+"""What the INT8 converter says of a variable that it cannot read, as it calibrates."""
+
+UNSET = (
+    "{}: TFLite's converter leaves variables without their values (READ_VARIABLE): the SavedModel does not list them "
+    "as its own, as where a module holds a Keras model; export it by model.export(), or let the module hold the "
+    "variables, too: module.kept = [v.value for v in model.variables]"
+)
+"""Why a file is refused that LiteRT would run, and answer with memory that nobody wrote."""
 
 
 def build_tflite(
@@ -68,6 +78,8 @@ def build_tflite(
             )
             content = converter.convert()
     except Exception as error:
+        if READ in str(error):
+            raise ConversionError(UNSET.format(saved_model)) from error
         if operators := met(error):
             raise ConversionError(
                 f"{saved_model}: TFLite's converter does not convert {operators}; write the layer with other "
@@ -77,6 +89,8 @@ def build_tflite(
             f"TFLite's converter failed on {saved_model}; its last lines:\n{last_lines(str(error))}\n"
             "    where it cannot convert a layer, leave tflite out of this model's precisions (docs/models.md)"
         ) from error
+    if unset(content):
+        raise ConversionError(UNSET.format(saved_model))
     if precision == "int8" and calibration is not None and taken < calibration.samples:
         raise ConversionError(f"{spec.name}: TFLite took {taken} calibration samples; expected {calibration.samples}")
     if precision == "fp16" and (names := clamped(content)):

@@ -93,6 +93,12 @@ TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
 """The operators to which a mask or a bound at FP16's end is as good as one beyond it."""
 
 
+def unset(content: bytes) -> bool:
+    """Whether a file reads variables that nothing in it gives a value: LiteRT then answers with memory of anybody."""
+    operators = {operator for graph in _graphs(content) for operator, _, _ in graph.operators}
+    return "READ_VARIABLE" in operators and "ASSIGN_VARIABLE" not in operators
+
+
 def clamped(content: bytes) -> list[str]:
     """Names of the FP16 constants at FP16's ends, where TFLite's converter moves what is beyond; not masks and bounds.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,13 +58,15 @@ class TFLiteRunner(Runner):
         self.way = BUILT_IN if built_in else ""
         self._path, self._threads, self._built_in, self._keeps = path, threads, built_in, keeps
 
+        self._made = partial(
+            Interpreter,
+            model_path=str(path),
+            num_threads=threads,
+            experimental_op_resolver_type=kernels,
+            experimental_preserve_all_tensors=keeps,
+        )
         try:
-            self._interpreter = Interpreter(
-                model_path=str(path),
-                num_threads=threads,
-                experimental_op_resolver_type=kernels,
-                experimental_preserve_all_tensors=keeps,
-            )
+            self._interpreter = self._made()
             signatures = self._interpreter.get_signature_list()
             if spec.signature not in signatures:
                 raise RunnerError(
@@ -123,6 +126,8 @@ class TFLiteRunner(Runner):
             tensors = {n: self._interpreter.get_tensor(self._outputs[i].index) for n, i in self._names.outputs.items()}
         except (ValueError, RuntimeError) as error:
             count = len(next(iter(inputs.values())))
+            # One that has failed at a variable without a value answers the next time, with memory that nobody wrote.
+            self._interpreter, self._shapes = self._made(), {}
             raise RunnerError(f"{self.variant}: LiteRT fails on a batch of {count}: {one_line(str(error))}") from error
         return {name: self._outputs[self._names.outputs[name]].dequantize(array) for name, array in tensors.items()}
 
