@@ -58,7 +58,7 @@ def differing(brought: Sequence[Part], own: Sequence[Part]) -> str:
         return ""
     weights = [_weights(ours) for _, ours in pairs]
     others = [pair for pair, held in zip(pairs, weights, strict=True) if held and _other_weights(*pair)]
-    if len(others) > 2 and 2 * len(others) > sum(map(bool, weights)):
+    if len(others) > 1 and 2 * len(others) > sum(map(bool, weights)):
         furthest = max(_apart(a, b) for pair in others for a, b in zip(*map(_weights, pair), strict=False))
         which = f"{len(others)} of {sum(map(bool, weights))} layers"
         found.append(

@@ -584,7 +584,7 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     ("ReLU that ends at one", relu6(most=1.0), (*WEIGHTS, "Clip for"), ("price",)),
     ("the last ReLU left out", no_relu, (*WEIGHTS, "left out"), ("marks",)),
     ("GELU by tanh", tanh_gelu, (*WEIGHTS, "Tanh"), ("norms",)),
-    ("an epsilon of 0.01", epsilon(0.01), NUMBERS, ("norms", "transformer")),
+    ("an epsilon of 0.01", epsilon(0.01), (*NUMBERS, "0.01 for the number"), ("norms", "transformer")),
     ("softmax over the batch", softmax_axis, ("over the batch",), ("two_heads",)),
     ("the softmax left out", no_softmax, ("softmax is missing",), ("norms", "unet_nearest", "listing")),
     ("a softmax too many", two_softmaxes, ("softmax too many",), ("digits",)),
