@@ -96,7 +96,7 @@ def sound(cifar):
 
 
 FAULTS = {
-    "weights perturbed by one percent": (graph_edits.noise(0.01, 2), "other weights"),
+    "weights perturbed by one percent": (graph_edits.noise(0.01, 2), "it is not the model's own file: Conv"),
     "input channels swapped by a node": (graph_edits.mirrored(3), "red and blue are swapped in the input"),
     "input channels swapped in the weights": (graph_edits.reversed_channels, "red and blue are swapped in the input"),
     "the softmax left out": (graph_edits.no_softmax, "the softmax is missing"),
