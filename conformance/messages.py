@@ -88,14 +88,13 @@ def _output_lines(
     index = output.worst_index[1:] if output.kind == "constant" else output.worst_index
     position = ", ".join(map(str, index))
     # Of rows that have no counterpart, and of what agrees, there is no place to tell.
-    apart = output.worst_expected != output.worst_actual
-    if apart:
+    if output.worst_expected != output.worst_actual:
         lines.append(
             f"    largest difference at [{position}]{_class_of(output, index, context)}: "
             f"expected {output.worst_expected:.6g}, got {output.worst_actual:.6g}"
         )
-    if apart and output.kind != "constant":
-        lines.append(f"    worst sample {output.worst_sample}{_named(output.worst_sample, context)}")
+        if output.kind != "constant":
+            lines.append(f"    worst sample {output.worst_sample}{_named(output.worst_sample, context)}")
     if output.kind in CLASSES:
         return lines + _class_lines(output, actual, reference, context)
     return lines + _other_lines(output, actual, reference, context)

@@ -33,6 +33,11 @@ def file_hash(path: Path) -> str:
     return found
 
 
+def folder_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of every file of a folder, by its path in it."""
+    return {f.relative_to(folder).as_posix(): file_hash(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
 def _state(descriptor: int) -> tuple[int, int, int, int, int]:
     """What tells an open file from any other, and from itself before a change: the two times are last."""
     stat = os.fstat(descriptor)

@@ -143,7 +143,8 @@ def noise_at(chain: Chain, noise: Noise, given: Outputs, place: str = "", runs: 
     reference = {name: given.reference[name] for name in noise.kinds}
 
     def run() -> dict[str, NDArray[Any]]:
-        return _runs(own, noise.precision, given.inputs, {}, SEED + 1, list(noise.kinds), runs)
+        twin, feeds, called = twin_of(own, noise.precision, given.inputs, {})
+        return _runs(twin, feeds, {name: called[name] for name in noise.kinds}, SEED + 1, runs)
 
     if not place or runs * sum(array.nbytes for array in reference.values()) > MOST_BYTES:
         found = run()
@@ -183,10 +184,10 @@ def _artifact(chain: Chain, precision: str, kind: str) -> Artifact:
     def build(folder: Path) -> Mapping[str, Any]:
         reference = answers()
         try:
-            twin, _, _ = twin_of(own, precision, inputs, reference)
+            twin, feeds, called = twin_of(own, precision, inputs, reference)
             count = min(twin.samples, len(next(iter(inputs.values()))))
-            few = {name: array[:count] for name, array in inputs.items()}
-            runs = _runs(own, precision, few, reference, SEED, names)
+            few = {name: array[:count] for name, array in feeds.items()}
+            runs = _runs(twin, few, {name: called[name] for name in names}, SEED)
         except TwinError as error:
             (folder / REFUSED).write_text(str(error), encoding="utf-8")
             return {}
@@ -198,7 +199,7 @@ def _artifact(chain: Chain, precision: str, kind: str) -> Artifact:
     recipe = replace(recipe, inputs={**recipe.inputs, "reference": own.artifact(own.spec.reference).sha256})
     here = packages.unavailable() or registry.reference(own.spec).unavailable()
     # Of another data set there is another: none takes the other's place.
-    return own.keep(f"twin-{precision}-{kind}-{content_hash(inputs)[:8]}", recipe, build, here)
+    return own.keep(f"twin-{precision}-{kind}-{recipe.inputs['inputs'][:8]}", recipe, build, here)
 
 
 def _recipe(
@@ -229,18 +230,11 @@ def _arrays(artifact: Artifact) -> dict[str, NDArray[Any]]:
 
 
 def _runs(
-    chain: Chain,
-    precision: str,
-    inputs: Arrays,
-    reference: Arrays,
-    seed: int,
-    names: Sequence[str],
-    count: int = RUNS,
+    twin: Twin, feeds: Arrays, called: Mapping[str, str], seed: int, count: int = RUNS
 ) -> dict[str, NDArray[Any]]:
-    """Answers of a twin's runs by ``run/output``."""
-    twin, feeds, called = twin_of(chain, precision, inputs, reference)
+    """Answers of a twin's runs by ``run/output``; ``called`` has the graph's names of the outputs."""
     runs = enumerate(twin.runs(feeds, count, seed))
-    return {f"{number}/{name}": run[called[name]] for number, run in runs for name in names}
+    return {f"{number}/{name}": run[inside] for number, run in runs for name, inside in called.items()}
 
 
 def twin_of(

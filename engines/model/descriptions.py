@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import StoreUnusableError
 from engines.formats.code import code
-from engines.hashing import file_hash
+from engines.hashing import file_hash, folder_hashes
 from engines.model.paths import is_folder
 from engines.model.samples import content_hash
 from engines.model.shards import first_arrays
@@ -59,8 +59,7 @@ def _recipe(folder: Path, signature: str, samples: Path | None) -> Recipe | None
     """What the description hangs on; None where there is no such SavedModel, or there are no such samples."""
     if not is_folder(folder) or not any(folder.glob("saved_model.pb*")) or (samples and not samples.exists()):
         return None
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    made_from = {path.relative_to(folder).as_posix(): file_hash(path) for path in files}
+    made_from = folder_hashes(folder)
     if samples is not None:
         made_from["--samples"] = content_hash(first_arrays(samples)) if is_folder(samples) else file_hash(samples)
     for path in CODE:

@@ -15,8 +15,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from engines.copiers import Source
-
 ALIGNED = 64
 """Each array begins at a multiple of so many bytes: a line of the processor's cache."""
 
@@ -40,9 +38,9 @@ class Layout:
     arrays: Mapping[str, tuple[str, tuple[int, ...]]]
 
     @classmethod
-    def of(cls, arrays: Mapping[str, Source], rows: int | None = None) -> Layout:
-        """Layout of arrays like the given ones, with so many rows where they are to have another number."""
-        return cls({n: (a.dtype.str, a.shape if rows is None else (rows, *a.shape[1:])) for n, a in arrays.items()})
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> Layout:
+        """Layout of arrays like the given ones."""
+        return cls({n: (a.dtype.str, a.shape) for n, a in arrays.items()})
 
     @property
     def size(self) -> int:

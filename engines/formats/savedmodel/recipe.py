@@ -15,7 +15,7 @@ from engines.errors import ConversionError, SpecError
 from engines.formats.code import code
 from engines.formats.savedmodel import packages, training
 from engines.formats.savedmodel.build import FILE, build_savedmodel
-from engines.hashing import file_hash
+from engines.hashing import folder_hashes
 from engines.model.paths import is_folder
 from engines.model.table import SHOWN
 from engines.store import Recipe
@@ -38,10 +38,7 @@ def recipe(job: Job) -> Recipe | None:
     """
     spec = job.spec
     if spec.saved_model is not None:
-        folder = _own(spec)
-        return Recipe(
-            {f.relative_to(folder).as_posix(): file_hash(f) for f in sorted(folder.rglob("*")) if f.is_file()}
-        )
+        return Recipe(folder_hashes(_own(spec)))
     tools = {"tensorflow": packages.version(), "keras": installed_version("keras")}
     parameters = {"architecture": dict(vars(spec.architecture)) if spec.architecture else {}}
     made_by = code("engines.training", Path(str(training.__file__)))

@@ -174,12 +174,12 @@ def _graphs(content: bytes) -> Iterator[_Graph]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
-    operators, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
+    operators, types = names_of(schema.BuiltinOperator), names_of(schema.TensorType)
     for number in range(model.SubgraphsLength()):
         yield _Graph(model, model.Subgraphs(number), operators, types)
 
 
-def _names(numbers: type) -> dict[int, str]:
+def names_of(numbers: type) -> dict[int, str]:
     """Names of the values of an enumeration of the schema."""
     return {value: name for name, value in vars(numbers).items() if isinstance(value, int)}
 

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.formats.tflite.layers import names_of
 from engines.parts import Part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+HELD = frozenset({"FLOAT32", "FLOAT16", "INT64", "INT32", "INT16", "INT8", "UINT8", "BOOL"})
+"""The types of constants that NumPy has by the same name."""
 
 
 def parts(path: Path) -> list[Part]:
@@ -19,9 +24,9 @@ def parts(path: Path) -> list[Part]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
-    names = _names(schema.BuiltinOperator)
-    named = {"fusedActivationFunction": _names(schema.ActivationFunctionType), "padding": _names(schema.Padding)}
-    dtypes = _dtypes(schema)
+    names = names_of(schema.BuiltinOperator)
+    named = {"fusedActivationFunction": names_of(schema.ActivationFunctionType), "padding": names_of(schema.Padding)}
+    dtypes = {number: name.lower() for number, name in names_of(schema.TensorType).items() if name in HELD}
     graph, found = model.subgraphs[0], []
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
@@ -38,17 +43,6 @@ def parts(path: Path) -> list[Part]:
             scales = (np.asarray(quantized.scale, np.float64), np.asarray(zero, np.float64))
             found.append(Part("scale of", _text(tensor.name).partition(";")[0], {}, scales, scale=True))
     return found
-
-
-def _names(kind: Any) -> dict[Any, str]:
-    """Names of the numbers of an enumeration of the schema."""
-    return {value: name for name, value in vars(kind).items() if isinstance(value, int)}
-
-
-def _dtypes(schema: Any) -> Mapping[int, str]:
-    known = {"FLOAT32": "float32", "FLOAT16": "float16", "INT32": "int32", "INT64": "int64"}
-    known |= {"INT8": "int8", "UINT8": "uint8", "INT16": "int16", "BOOL": "bool"}
-    return {getattr(schema.TensorType, name): dtype for name, dtype in known.items()}
 
 
 def _constant(model: Any, tensor: Any, dtypes: Mapping[int, str]) -> NDArray[Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engines.formats.tflite.layers import names_of
 from engines.windows import Window
 
 OPERATORS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D", "L2_POOL_2D"})
@@ -15,8 +16,7 @@ def windows(path: Path) -> list[Window]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    padding = {value: name for name, value in vars(schema.Padding).items() if isinstance(value, int)}
+    names, padding = names_of(schema.BuiltinOperator), names_of(schema.Padding)
     graph, found = model.subgraphs[0], []
     for operator in graph.operators:
         code, options = model.operatorCodes[operator.opcodeIndex], operator.builtinOptions
