@@ -103,7 +103,8 @@ class AskedRunner(Runner):
     ) -> None:
         super().__init__(engine.spec, engine.variant, engine.batch_size)
         self.engine, self.book, self.tally = engine, book, tally
-        self.way, self.settings, self.grids, self.steps = engine.way, engine.settings, engine.grids, engine.steps
+        self.way, self.advice, self.settings = engine.way, engine.advice, engine.settings
+        self.grids, self.steps = engine.grids, engine.steps
         self.threads = 1
         self._copies: list[Runner] = []
         self._remembered, self._differs, self._forget, self._chance = remembered, differs, forget, chance

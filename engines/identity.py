@@ -41,7 +41,7 @@ def identity(chain: Chain, runner: Runner) -> Recipe:
         "way": runner.way,
         "settings": {} if late else dict(runner.settings),
         "options": {name: list(values) for name, values in chain.spec.settings.items()},
-        "signature": signature(chain.spec),
+        "inputs and outputs": signature(chain.spec),
     }
     environment = {
         **machine(),

@@ -44,9 +44,9 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
     inputs. It refuses what it cannot run with a RunnerError that tells what it takes. ``settings`` states what was
     chosen for it (provider, threads, …), for reports. ``grids`` holds those of the outputs that are integers inside the
     engine, ``steps`` the steps of the inputs that are. ``beside`` are runners of the same engine in other ways, each of
-    which names its ``way``. What is promised of the engine holds for all of them. ``in_flight`` is how many batches it
-    takes at once, from as many threads. ``lost`` are devices that failed in the midst of a call, which others
-    finished, and why.
+    which names its ``way``. What is promised of the engine holds for all of them. Of those that are ``unjudged`` it
+    does not: how they differ is told, with their ``advice``. ``in_flight`` is how many batches it takes at once, from
+    as many threads. ``lost`` are devices that failed in the midst of a call, which others finished, and why.
     """
 
     def __init__(self, spec: ModelSpec, variant: Variant, batch_size: int | None = None) -> None:
@@ -60,7 +60,8 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         self.grids: dict[str, Grid] = {}
         self.steps: dict[str, float] = {}
         self.beside: tuple[Runner, ...] = ()
-        self.way = ""
+        self.unjudged: tuple[Runner, ...] = ()
+        self.way = self.advice = ""
         self.in_flight = 1
         self.lost: dict[str, str] = {}
         self._closed = False
@@ -140,7 +141,7 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         if not self._closed:
             self._closed = True
             self._release()
-        for other in self.beside:
+        for other in (*self.beside, *self.unjudged):
             other.close()
 
     def __exit__(

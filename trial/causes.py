@@ -34,6 +34,9 @@ def cause(runner: Runner, given: Outputs, rule: Rule) -> Cause | None:
     rest = given.without(constants)
     if constants and rest.reference and compare_of(runner, rest, rule).passed:
         return Cause(f"only {', '.join(sorted(constants))} differs, which no input reaches: it was converted wrongly")
+    for other in runner.unjudged:
+        if compare_of(other, replace(given, actual=other(given.inputs)), rule).passed:
+            return Cause(f"{other.way} agree on the same file, on this very processor: {other.advice}")
     return _of_samples(runner, rest, rule, lambda inputs: without(runner(inputs), constants))
 
 
@@ -80,7 +83,7 @@ def _of_samples(runner: Runner, given: Outputs, rule: Rule, run: Callable[[Array
 
 
 def _refused(error: EngineError) -> Cause:
-    return Cause.unknown(f"the engine refused what was tried ({error})")
+    return Cause.unknown(f"a check for it takes inputs that this engine refuses ({error})")
 
 
 def cause_of_stress(runner: Runner, given: Outputs, rule: Rule, chain: Chain) -> Cause | None:

@@ -116,7 +116,8 @@ def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
     else:
         tolerance = _ceiling(tolerance, variant, kind)
     first = {name: array[: noise.samples] for name, array in chain.samples.inputs.items()} if kind == "samples" else {}
-    return Rule(tolerance, *rest, noise, f"{noise.why}; at most {tolerance.why}", first)
+    capped = f"at most {tolerance.why}" if tolerance.max < ANY else "these inputs are no samples, and have no ceiling"
+    return Rule(tolerance, *rest, noise, f"{noise.why}; {capped}", first)
 
 
 def allowed_sum(chain: Chain, variant: Variant, kind: str) -> float:
@@ -136,10 +137,9 @@ def _ceiling(own: Tolerance, variant: Variant, kind: str) -> Tolerance:
 
     An FP32 engine that needs what FP16 needs is none, and so on. What INT8 may need has four times its own row.
     """
-    spread = {"spread": ANY} if kind == "stress" and variant.precision.startswith("int8") else {}
     if kind != "samples":
-        why = "anything: these inputs are no samples"
-        return replace(ANYTHING, sum=own.sum, integers=own.integers, why=why, **spread)
+        found = replace(ANYTHING, sum=own.sum, integers=own.integers)
+        return replace(found, spread=ANY) if variant.precision.startswith("int8") else found
     coarser = {"fp32": "onnx-fp16", "fp16": "onnx-int8"}.get(variant.precision)
     if coarser is not None:
         found, why = row(coarser, kind).tolerance, f"what {coarser} has in its row"

@@ -69,7 +69,7 @@ FAULT = CATALOGUE[0]
     ("likely", "cause"),
     [
         ("", "none stated"),
-        ("not found out: the engine refused what was tried", "none stated"),
+        ("not found out: a check for it takes inputs that this engine refuses", "none stated"),
         ("the bias of class 1 is off", "right"),
         ("what is left is other weights, a lower precision than stated", "general"),
         ("images are mirrored", "wrong"),

@@ -169,7 +169,7 @@ def test_a_model_of_ones_own_may_be_the_cause(chain, said, likely):
     ("said", "likely"),
     [
         (Cause("the classes are permuted"), "the classes are permuted"),
-        (Cause.unknown("the engine refused what was tried (lost)"), None),
+        (Cause.unknown("a check for it takes inputs that this engine refuses (lost)"), None),
         (unexplained(), None),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.base import Format
 from engines.formats.code import code
-from engines.formats.onnx import build, packages, providers, recipe
+from engines.formats.onnx import build, kernels, packages, providers, recipe
 from engines.formats.savedmodel import packages as tensorflow
 from engines.tools import missing
 from engines.variant import REFERENCE, Variant
@@ -40,7 +40,7 @@ class OnnxFormat(Format):
     file = build.FILE
     suffix = ".onnx"
     packages = packages.PACKAGES
-    options = (providers.OPTION,)
+    options = (providers.OPTION, kernels.OPTION)
 
     def unavailable(self, precision: str | None = None) -> str | None:
         """Why ONNX Runtime cannot be used here; None where it can."""
@@ -121,8 +121,14 @@ class OnnxFormat(Format):
         """Runner with ONNX Runtime, on the CPU or with the execution provider that was asked for."""
         from engines.formats.onnx.runner import OnnxRunner
 
-        (provider,) = providers.OPTION.values(spec)
-        return OnnxRunner(spec, variant, path, batch_size, provider)
+        (provider,), by = providers.OPTION.values(spec), kernels.chosen(spec)
+        runner = OnnxRunner(spec, variant, path, batch_size, provider, int8_kernels=by)
+        if variant.precision.startswith("int8") and provider == providers.CPU and kernels.differ():
+            others = kernels.other(by)
+            unjudged = OnnxRunner(spec, variant, path, batch_size, int8_kernels=others)
+            unjudged.way, unjudged.advice = kernels.WAYS[others], kernels.advice(by)
+            runner.unjudged = (unjudged,)
+        return runner
 
     def stores_answers(self, spec: ModelSpec) -> bool:
         """Whether it runs on the CPU: on a GPU kernels are chosen by what takes the shortest time."""
@@ -133,7 +139,7 @@ class OnnxFormat(Format):
         from engines.formats.onnx.inside import OnnxInside
 
         (provider,) = providers.OPTION.values(spec)
-        return OnnxInside(spec, variant, path, provider)
+        return OnnxInside(spec, variant, path, provider, kernels.chosen(spec))
 
     def reference(self, spec: ModelSpec, path: Path, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs of the file as it is written, run without any runner and without optimizations."""

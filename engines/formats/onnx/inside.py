@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
+from engines.formats.onnx import kernels
 from engines.formats.onnx.fp16 import expose, load_inlined
 from engines.formats.onnx.reference import plain_session, said
 from engines.formats.onnx.runner import CPU, OnnxRunner, opened
@@ -37,10 +38,12 @@ class OnnxInside(Inside):
     A tensor that is quantized is shown as it is before that. Raises RunnerError as the runner does.
     """
 
-    def __init__(self, spec: ModelSpec, variant: Variant, path: Path, provider: str = CPU) -> None:
+    def __init__(
+        self, spec: ModelSpec, variant: Variant, path: Path, provider: str = CPU, int8_kernels: str = kernels.EXACT
+    ) -> None:
         import onnx
 
-        runner = OnnxRunner(spec, variant, path, provider=provider)
+        runner = OnnxRunner(spec, variant, path, provider=provider, int8_kernels=int8_kernels)
         with runner:
             self._inputs, self._outputs = runner.input_names, runner.output_names
         model = load_inlined(path)
@@ -50,7 +53,7 @@ class OnnxInside(Inside):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "shown.onnx"
             onnx.save(model, str(file))
-            self._session = opened(file, variant, provider)
+            self._session = opened(file, variant, provider, int8_kernels=int8_kernels)
         outputs = {called: name for name, called in self._outputs.items()}
         self.tensors = [
             Tensor(name, f"ONNX node {node.name or name}", _operations(node, name), outputs.get(name, ""))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from engines.errors import RunnerError
-from engines.formats.onnx import providers
+from engines.formats.onnx import kernels, providers
 from engines.formats.onnx.reference import said
 from engines.runner import Grid, Runner, check_signature, grid
 from engines.sharing import cores_are_shared
@@ -44,7 +44,13 @@ def output_grids(path: Path) -> dict[str, Grid]:
     return found
 
 
-def opened(path: Path, variant: Variant, provider: str = CPU, chosen: Mapping[str, str] | None = None) -> Any:
+def opened(
+    path: Path,
+    variant: Variant,
+    provider: str = CPU,
+    chosen: Mapping[str, str] | None = None,
+    int8_kernels: str = kernels.EXACT,
+) -> Any:
     """Session of a file as a deployment has it: all optimizations, deterministic; raises RunnerError."""
     import onnxruntime as ort
 
@@ -52,6 +58,8 @@ def opened(path: Path, variant: Variant, provider: str = CPU, chosen: Mapping[st
     options.use_deterministic_compute = True
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
+    for name, value in kernels.entries(int8_kernels).items():
+        options.add_session_config_entry(name, value)
     if cores_are_shared():
         # A thread that spins while it waits keeps a core from the process that has work; answers do not hang on it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -63,8 +71,8 @@ class OnnxRunner(Runner):
 
     ``settings`` states the execution provider asked for, with its ``provider_options``, and no other: ONNX Runtime
     would fall back to the CPU without a word. Compute is deterministic, and all graph optimizations are on, as a
-    deployment would have them. Raises RunnerError where the file cannot be loaded, is not the spec's model, or another
-    provider is in use.
+    deployment would have them. ``int8_kernels`` are those of :mod:`engines.formats.onnx.kernels`. Raises RunnerError
+    where the file cannot be loaded, is not the spec's model, or another provider is in use.
     """
 
     def __init__(
@@ -75,10 +83,11 @@ class OnnxRunner(Runner):
         batch_size: int | None = None,
         provider: str = CPU,
         provider_options: Mapping[str, str] | None = None,
+        int8_kernels: str = kernels.EXACT,
     ) -> None:
         super().__init__(spec, variant, batch_size)
         chosen = dict(provider_options or {})
-        session = opened(path, variant, provider, chosen)
+        session = opened(path, variant, provider, chosen, int8_kernels)
         names = check_signature(
             str(path),
             spec,
@@ -91,6 +100,8 @@ class OnnxRunner(Runner):
             inside = output_grids(path)
             self.grids = {name: inside[called] for name, called in names.outputs.items() if called in inside}
         self.settings = {"provider": provider, "deterministic": "yes", "graph optimizations": "all", **chosen}
+        if variant.precision.startswith("int8") and provider == CPU:
+            self.settings["INT8 kernels"] = int8_kernels
 
     @property
     def input_names(self) -> dict[str, str]:

@@ -1,0 +1,84 @@
+"""The INT8 kernels of ONNX Runtime on a CPU: the option ``--onnx-int8-kernels``, and processors where they matter.
+
+On x86-64 without VNNI the usual kernels add two products of 8 bits in 16, which saturate (ONNX Runtime's documentation
+of quantization, "U8U8 and U8S8"). There the same file answers otherwise than on any other processor. The exact kernels
+add as those do. Where there is VNNI, both are the same.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.formats.option import Option
+from engines.machine import CPUINFO
+
+if TYPE_CHECKING:
+    from engines.model.spec import ModelSpec
+
+EXACT, USUAL = "exact", "usual"
+
+ENTRY = "session.x64quantprecision"
+"""ONNX Runtime's name of the session's setting: 1 has sums as they are without saturation."""
+
+WITH_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+"""Linux's names of what a processor has that adds four products of 8 bits in 32."""
+
+WAYS: Mapping[str, str] = {EXACT: "ONNX Runtime's exact INT8 kernels", USUAL: "ONNX Runtime's usual INT8 kernels"}
+"""Names for people."""
+
+
+def _refuse(value: str) -> str | None:
+    """Why a value names no kernels; None where it does."""
+    return None if value in WAYS else f"there are no such kernels; allowed: {EXACT}, {USUAL}"
+
+
+OPTION = Option(
+    name="onnx-int8-kernels",
+    metavar=f"{EXACT}|{USUAL}",
+    help="judge ONNX INT8 by ONNX Runtime's exact kernels, which add as every processor with VNNI does, or by its "
+    "usual ones, whose sums saturate on x86-64 without VNNI; the summary tells how the others differ "
+    f"(default: {EXACT})",
+    default=(EXACT,),
+    refuse=_refuse,
+)
+
+
+def chosen(spec: ModelSpec) -> str:
+    """The kernels that ONNX INT8 is judged by."""
+    (value,) = OPTION.values(spec)
+    return value
+
+
+def other(kernels: str) -> str:
+    """The kernels that it is not judged by."""
+    return USUAL if kernels == EXACT else EXACT
+
+
+def entries(kernels: str) -> Mapping[str, str]:
+    """Entries of a session's configuration that choose kernels."""
+    return {ENTRY: "1"} if kernels == EXACT else {}
+
+
+@cache
+def differ(info: Path = CPUINFO) -> bool:
+    """Whether this processor's usual kernels saturate: x86-64 without VNNI, as far as Linux tells."""
+    try:
+        text = info.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return platform.machine() == "x86_64" and bool(flags) and WITH_VNNI.isdisjoint(flags.split())
+
+
+def advice(kernels: str) -> str:
+    """What it means that this processor's other kernels answer otherwise, and what to do; the judged ones are given."""
+    if kernels == USUAL:
+        return f"a session with {ENTRY} set to 1 has these"
+    return (
+        f"this processor has no VNNI, so that their sums saturate; a deployment on such a processor sets {ENTRY} to 1, "
+        f"and --{OPTION.name}={USUAL} judges them"
+    )
