@@ -99,12 +99,12 @@ def test_workers_leave_the_cores_to_each_other_and_answer_the_same(chain, recipe
     monkeypatch.setattr(sharing, "_shared", False)
     spinning, session = [], providers.session
 
-    def opened(path, provider, chosen, options, what):
+    def opened(path, provider, chosen, options, *more):
         try:
             spinning.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
         except RuntimeError:  # nobody set it
             spinning.append(None)
-        return session(path, provider, chosen, options, what)
+        return session(path, provider, chosen, options, *more)
 
     monkeypatch.setattr(providers, "session", opened)
     variant, inputs = Variant("onnx", precision), chain.samples.inputs

@@ -62,6 +62,8 @@ def other_training(pytestconfig, tmp_path_factory):
     for old, new in (
         ('name = "digits_vgg"', 'name = "digits_vgg_again"'),
         ("seed = 3", "seed = 4"),
+        # It need not be as good: processors train to other weights.
+        ("accuracy = 0.95", "accuracy = 0.9"),
         ("epochs = 30", "epochs = 15"),
     ):
         assert old in text

@@ -6,7 +6,6 @@ import platform
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper, save
 
 from engines.errors import SpecError
 from engines.formats import registry
@@ -22,6 +21,8 @@ X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 has
 
 def quantized(path, size=64):
     """File of a product of ``size`` 8-bit numbers with as many weights, all the largest there are: 127 · 127 · size."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
     constants = {"scale": np.float32(1.0), "point": np.int8(0), "weights": np.full((size, 8), 127, np.int8)}
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "point"], ["q"]),
@@ -41,6 +42,59 @@ def quantized(path, size=64):
     )
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
     return path
+
+
+def shared(path):
+    """File of three products with the same weights, dequantized once, and the sum of their results."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    draw = np.random.default_rng(0)
+    constants = {
+        "scale": np.float32(0.05),
+        "point": np.int8(0),
+        "each": draw.uniform(0.01, 0.02, 8).astype(np.float32),
+        "points": np.zeros(8, np.int8),
+        "weights": draw.integers(-127, 128, (8, 8), np.int8),
+    }
+
+    def quantized(name):
+        return [
+            helper.make_node("QuantizeLinear", [name, "scale", "point"], [f"{name}.q"]),
+            helper.make_node("DequantizeLinear", [f"{name}.q", "scale", "point"], [f"{name}.d"]),
+        ]
+
+    nodes = [helper.make_node("DequantizeLinear", ["weights", "each", "points"], ["w"], axis=1), *quantized("x")]
+    for before, name in (("x", "a"), ("a", "b"), ("b", "c")):
+        nodes += [helper.make_node("MatMul", [f"{before}.d", "w"], [name]), *quantized(name)]
+    nodes.append(helper.make_node("Sum", ["a.d", "b.d", "c.d"], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "shared",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 8])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+def test_a_file_that_shares_its_weights_is_loaded_for_the_exact_kernels(tmp_path):
+    """Each node has a copy of the weights, which changes no answer, whatever the processor; else nothing is copied."""
+    import onnxruntime as ort
+
+    path = shared(tmp_path / "shared.onnx")
+    given = {"x": np.random.default_rng(1).uniform(-1, 1, (16, 8)).astype(np.float32)}
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # floats in between: no kernel for integers
+    expected = ort.InferenceSession(str(path), options).run(None, given)[0]
+    found = opened(path, INT8).run(None, given)[0]
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    copied = kernels.unshared(path)
+    np.testing.assert_allclose(ort.InferenceSession(copied, options).run(None, given)[0], expected, atol=1e-6)
+    (tmp_path / "copied.onnx").write_bytes(copied)
+    assert kernels.unshared(tmp_path / "copied.onnx") is None
+    assert kernels.unshared(quantized(tmp_path / "product.onnx")) is None
 
 
 def answered(path, by):

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engines.formats.option import Option
 from engines.machine import CPUINFO
@@ -58,11 +58,6 @@ def other(kernels: str) -> str:
     return USUAL if kernels == EXACT else EXACT
 
 
-def entries(kernels: str) -> Mapping[str, str]:
-    """Entries of a session's configuration that choose kernels."""
-    return {ENTRY: "1"} if kernels == EXACT else {}
-
-
 @cache
 def differ(info: Path = CPUINFO) -> bool:
     """Whether this processor's usual kernels saturate: x86-64 without VNNI, as far as Linux tells."""
@@ -72,6 +67,66 @@ def differ(info: Path = CPUINFO) -> bool:
         return False
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
     return platform.machine() == "x86_64" and bool(flags) and WITH_VNNI.isdisjoint(flags.split())
+
+
+def entries(kernels: str) -> Mapping[str, str]:
+    """Entries of a session's configuration that choose kernels, where there is a choice."""
+    return {ENTRY: "1"} if kernels == EXACT and differ() else {}
+
+
+def unshared(path: Path) -> bytes | None:
+    """A file whose 8-bit constants each have one node that takes them; None where it has no others.
+
+    ONNX Runtime 1.31.1 refuses to load a file for its exact kernels in which two nodes share one: "Attempt to replace
+    the existing tensor". A dequantization of a constant counts as often as its result is taken.
+    """
+    import onnx
+
+    shown = onnx.load(str(path), load_external_data=False)
+    if not _unshare(shown.graph):
+        return None
+    whole = onnx.load(str(path))
+    _unshare(whole.graph)
+    return bytes(whole.SerializeToString())
+
+
+def _unshare(graph: Any) -> bool:
+    """Give each node its own copy of what it takes of 8-bit constants; whether there was anything to copy."""
+    import onnx
+
+    constants = {t.name: t for t in graph.initializer if t.data_type in {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}}
+    outputs = {output.name for output in graph.output}
+    taken: dict[str, int] = {}
+    nodes, copies = [], []
+    dequantized = {n.output[0]: n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constants}
+    for node in graph.node:
+        nodes.append(node)
+        for place, name in enumerate(node.input):
+            if name in dequantized and name not in outputs and (number := _again(taken, name)):
+                copy = onnx.NodeProto()
+                copy.CopyFrom(dequantized[name])
+                copy.name, copy.output[0] = f"{copy.name}.{number}", f"{name}.{number}"
+                node.input[place] = copy.output[0]
+                nodes.insert(-1, copy)
+    for node in nodes:
+        weights = node.op_type == "DequantizeLinear" and node.input[0] in constants
+        for place, name in enumerate(node.input):
+            # Two quantized tensors may share a zero point; that of weights changes with them.
+            if name in constants and (weights or place != 2) and (number := _again(taken, name)):
+                copies.append(onnx.TensorProto())
+                copies[-1].CopyFrom(constants[name])
+                node.input[place] = copies[-1].name = f"{name}.{number}"
+    if copies:
+        del graph.node[:]
+        graph.node.extend(nodes)
+        graph.initializer.extend(copies)
+    return bool(copies)
+
+
+def _again(taken: dict[str, int], name: str) -> int:
+    """How often a name was taken before; counts it."""
+    taken[name] = taken.get(name, -1) + 1
+    return taken[name]
 
 
 def advice(kernels: str) -> str:

@@ -25,8 +25,12 @@ OPTION = Option(
 )
 
 
-def session(path: Path, provider: str, chosen: Mapping[str, str], options: Any, what: str) -> Any:
+def session(
+    path: Path, provider: str, chosen: Mapping[str, str], options: Any, what: str, content: bytes | None = None
+) -> Any:
     """Session of a file with a provider and its options; ``options`` are the session's own.
+
+    What is loaded is the ``content``, where there is one.
 
     Raises RunnerError where the file cannot be loaded, the provider is not to be had, or another one is in use.
     """
@@ -42,9 +46,9 @@ def session(path: Path, provider: str, chosen: Mapping[str, str], options: Any, 
     try:
         if devices:
             options.add_provider_for_devices(devices, dict(chosen))
-            opened = ort.InferenceSession(str(path), options)
+            opened = ort.InferenceSession(content or str(path), options)
         else:
-            opened = ort.InferenceSession(str(path), options, providers=[(provider, dict(chosen))])
+            opened = ort.InferenceSession(content or str(path), options, providers=[(provider, dict(chosen))])
     except Exception as error:  # a dozen unrelated types
         raise RunnerError(f"{path}: ONNX Runtime cannot load it: {error}") from error
     # ONNX Runtime adds the CPU provider behind any other; the first is the one that was asked for.

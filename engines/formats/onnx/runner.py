@@ -58,12 +58,16 @@ def opened(
     options.use_deterministic_compute = True
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    for name, value in kernels.entries(int8_kernels).items():
-        options.add_session_config_entry(name, value)
+    content = None
+    if variant.precision.startswith("int8"):
+        entries = kernels.entries(int8_kernels)
+        for name, value in entries.items():
+            options.add_session_config_entry(name, value)
+        content = kernels.unshared(path) if entries else None
     if cores_are_shared():
         # A thread that spins while it waits keeps a core from the process that has work; answers do not hang on it.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return providers.session(path, provider, dict(chosen or {}), options, str(variant))
+    return providers.session(path, provider, dict(chosen or {}), options, str(variant), content)
 
 
 class OnnxRunner(Runner):
