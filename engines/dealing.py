@@ -1,7 +1,8 @@
 """One engine on several devices: the batches of a call are dealt to whichever device is free, outputs are in order.
 
-Each device has a runner of its own, and a thread that asks it. A device that fails is not asked again: what it was
-given goes to the others, so that a call either has an answer for every sample or raises.
+Each device has a runner of its own, and a thread that asks it. Once their rates are known, each has its share of a call
+at once. A device that has become slower holds up one call, and has less of the next. One that fails is not asked again:
+what it was given goes to the others, so that a call either has an answer for every sample or raises.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from engines.errors import DeviceError, RunnerError
-from engines.outputs import joined
+from engines.outputs import Gathered
 from engines.runner import Arrays, Runner
 
 if TYPE_CHECKING:
@@ -26,30 +31,42 @@ _log = logging.getLogger(__name__)
 LEAST = 1 / 128
 """The part of a call's batches that is worth dealing by itself."""
 
+RATED = 64
+"""Of fewer batches a device's rate is not told: what it takes to begin and to end is too much of it."""
+
+
+ALIKE = 1.1
+"""Devices whose rates are within this ratio are taken for equal: from call to call they differ by chance."""
+
 
 class Deal:
     """Batches of one call, dealt out by number; from any thread.
 
-    They go in rounds, a part for each taker: four fifths of an even share of what is left then. Parts are large at
-    first, since a device begins and ends each with nothing to overlap, and small at last, so that all devices end
-    together. Once they would be smaller than :data:`LEAST` of all, the rest goes in even shares: what more rounds would
-    even out, the beginnings and ends of their parts cost again.
+    By known ``rates`` each taker has its share in one part: a part begins and ends with nothing to overlap, which is
+    2 % of 50,000 small samples. Without them they go in rounds, a part for each taker: four fifths of an even share of
+    what is left then. Parts are large at first, and small at last, so that all devices end together. Once they would be
+    smaller than :data:`LEAST` of all, the rest goes in even shares: what more rounds would even out, the beginnings and
+    ends of their parts cost again.
     """
 
-    def __init__(self, batches: int, takers: int) -> None:
-        self._left = [range(batches)] if batches else []
+    def __init__(self, batches: int, takers: int, rates: Mapping[str, float] | None = None) -> None:
+        self._kept = _shares(batches, rates or {})
+        self._left = [range(batches)] if batches and not self._kept else []
         self._takers, self._out, self._stopped = takers, 0, False
         self._least = int(batches * LEAST)
         self._size, self._round = 0, 0
         self._changed = threading.Condition()
 
-    def take(self) -> range | None:
-        """The next batches; None where all are done, or the deal was stopped.
+    def take(self, who: str = "") -> range | None:
+        """The next batches for a taker; None where all are done, or the deal was stopped.
 
-        Waits while others still work on the last ones: what one of them gives back has to be taken.
+        Waits while others still work on the last ones, or are to: what one of them gives back has to be taken.
         """
         with self._changed:
-            while not self._left and self._out and not self._stopped:
+            if (own := self._kept.pop(who, None)) and not self._stopped:
+                self._out += 1
+                return own
+            while not self._left and (self._out or self._kept) and not self._stopped:
                 self._changed.wait()
             if self._stopped or not self._left:
                 return None
@@ -89,7 +106,16 @@ class Deal:
     def finished(self) -> bool:
         """Whether all batches are done."""
         with self._changed:
-            return not self._left and not self._out and not self._stopped
+            return not self._left and not self._kept and not self._out and not self._stopped
+
+
+def _shares(batches: int, rates: Mapping[str, float]) -> dict[str, range]:
+    """Batches of each in proportion to its rate, in one piece; without those that get none."""
+    if rates and max(rates.values()) <= ALIKE * min(rates.values()):
+        rates = dict.fromkeys(rates, 1.0)
+    ends = np.rint(np.cumsum([0.0, *rates.values()]) / (sum(rates.values()) or 1.0) * batches).astype(int).tolist()
+    parts = (range(low, high) for low, high in pairwise(ends))
+    return {name: part for name, part in zip(rates, parts, strict=True) if part}
 
 
 class DealingRunner(Runner):
@@ -107,7 +133,7 @@ class DealingRunner(Runner):
         self.devices, self.dealt = dict(devices), dict.fromkeys(devices, 0)
         self.grids, self.steps = first.grids, first.steps
         self.settings = {**first.settings, "devices": ", ".join(devices)}
-        self._turn = 0
+        self._turn, self._rates = 0, dict[str, float]()
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(len(devices), thread_name_prefix=f"{first.variant} device")
 
@@ -118,18 +144,19 @@ class DealingRunner(Runner):
                 raise RunnerError(f"{self._what}: the runner is closed; make a new one")
             count = self._check(inputs)
             self.dealt = dict.fromkeys(self.devices, 0)
-            parts = self._deal(inputs, -(-count // self.batch_size))
-            return joined(self.spec, parts, self._what)
+            return self._deal(inputs, count)
 
     @property
     def _what(self) -> str:
         return f"{self.variant} of {self.spec.name}"
 
-    def _deal(self, inputs: Arrays, batches: int) -> list[dict[str, NDArray[Any]]]:
+    def _deal(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
         """Outputs of all parts, in the order of the samples."""
-        found: dict[int, dict[str, NDArray[Any]]] = {}
+        batches = -(-count // self.batch_size)
+        found = Gathered(self.spec, count, self._what)
         live = [name for name in self.devices if name not in self.lost]
-        deal = Deal(batches, max(1, len(live)))
+        rated = batches >= RATED * len(live) and self._rates.keys() >= set(live)
+        deal = Deal(batches, max(1, len(live)), {name: self._rates[name] for name in live} if rated else None)
         if batches == 1 and live:
             # In this thread: a hand-over to another one would be most of what a small batch takes.
             self._turn += 1
@@ -141,11 +168,9 @@ class DealingRunner(Runner):
         if not deal.finished:
             told = "; ".join(f"{name}: {why}" for name, why in self.lost.items())
             raise RunnerError(f"{self._what}: every device has failed: {told}")
-        return [found[start] for start in sorted(found)]
+        return found.outputs()
 
-    def _together(
-        self, names: list[str], deal: Deal, inputs: Arrays, found: dict[int, dict[str, NDArray[Any]]]
-    ) -> None:
+    def _together(self, names: list[str], deal: Deal, inputs: Arrays, found: Gathered) -> None:
         """Work on all devices at once, until nothing is left; raises what is no device's failure, once all ended."""
         works: list[Future[None]] = []
         try:
@@ -159,13 +184,15 @@ class DealingRunner(Runner):
         for work in works:
             work.result()
 
-    def _work(self, name: str, deal: Deal, inputs: Arrays, found: dict[int, dict[str, NDArray[Any]]]) -> None:
+    def _work(self, name: str, deal: Deal, inputs: Arrays, found: Gathered) -> None:
         """Run parts on a device until there are none, or it fails."""
-        while (part := deal.take()) is not None:
+        ran, seconds = 0, 0.0
+        while (part := deal.take(name)) is not None:
             rows = slice(part.start * self.batch_size, part.stop * self.batch_size)
             given = {key: array[rows] for key, array in inputs.items()}
+            start = time.perf_counter()
             try:
-                answered = self.devices[name](given)
+                answered = self.devices[name].lent(given)
                 count = self._complete(name, given, answered)
             except DeviceError as error:
                 self.lost[name] = str(error)
@@ -175,9 +202,12 @@ class DealingRunner(Runner):
             except BaseException:
                 deal.stop()
                 raise
-            found[part.start] = answered
+            found.add(rows.start, answered)
+            ran, seconds = ran + len(part), seconds + time.perf_counter() - start
             self.dealt[name] += count
             deal.done()
+        if ran >= RATED:
+            self._rates[name] = ran / seconds
 
     def _complete(self, name: str, given: Arrays, answered: Arrays) -> int:
         """Refuse fewer or more answers than samples; returns their number."""

@@ -87,6 +87,10 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         parts = self._run_all(self._batches(inputs, count))
         return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
 
+    def lent(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Outputs as a call gives them, in memory that the next call may overwrite."""
+        return self(inputs)
+
     def copied(self) -> Runner | None:
         """Another runner of the same engine, for another thread; None where one alone uses all cores."""
         return None

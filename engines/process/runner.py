@@ -13,7 +13,7 @@ import numpy as np
 
 from engines.errors import RunnerError
 from engines.far import FarArray
-from engines.outputs import joined
+from engines.outputs import Gathered
 from engines.process.memory import Layout
 from engines.process.messages import Answer, Call, Crashed, Failed, Opened
 from engines.runner import Arrays, Runner
@@ -54,39 +54,46 @@ class ProcessRunner(Runner):
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run all samples, as every runner does."""
         with self._lock:
-            if self._closed:
-                raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
-            count = self._check(inputs)
-            if not self._reads:
-                return self._copied(inputs, count)
-            # Kept until they are answered: the other process reads them meanwhile.
-            given = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-            return self._answer({name: FarArray.of(array) for name, array in given.items()})
+            # The next call writes where these are.
+            return {name: array.copy() for name, array in self._answers(inputs).items()}
+
+    def lent(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Outputs in the memory that is shared with the other process, which the next call overwrites."""
+        with self._lock:
+            return self._answers(inputs)
+
+    def _answers(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        if self._closed:
+            raise RunnerError(f"{self.variant} of {self.spec.name}: the runner is closed; make a new one")
+        count = self._check(inputs)
+        if not self._reads:
+            return self._copied(inputs, count)
+        # Kept until they are answered: the other process reads them meanwhile.
+        given = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        return self._answer({name: FarArray.of(array) for name, array in given.items()})
 
     def _copied(self, inputs: Arrays, count: int) -> dict[str, NDArray[Any]]:
         """Answers to samples that go through shared memory, as many at a time as it may hold."""
         size = sum(array.nbytes for array in inputs.values()) // count * self.batch_size
         rows = max(1, COPIED_BYTES // max(1, size)) * self.batch_size
-        parts = []
+        found = Gathered(self.spec, count, f"{self.variant} of {self.spec.name}")
         for start in range(0, count, rows):
             some = {name: array[start : start + rows] for name, array in inputs.items()}
             layout = Layout.of(some)
             for name, view in layout.views(self.child.samples).items():
                 np.copyto(view, some[name])
-            parts.append(self._answer(layout))
-        return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
+            found.add(start, self._answer(layout))
+        return found.outputs()
 
     def _answer(self, samples: Mapping[str, FarArray] | Layout) -> dict[str, NDArray[Any]]:
-        """The answer to a call; what belongs to a former one, which was interrupted, is passed over."""
+        """The answer to a call, where the next one will be; what belongs to a former one is passed over."""
         self._number += 1
         self.child.send(Call(self._number, samples))
         while True:
             message = self.child.receive()
             if isinstance(message, Answer) and message.number == self._number:
-                if isinstance(message.outputs, Layout):
-                    # The next call writes there.
-                    return {name: view.copy() for name, view in message.outputs.views(self.child.outputs).items()}
-                return dict(message.outputs)
+                found = message.outputs
+                return dict(found.views(self.child.outputs) if isinstance(found, Layout) else found)
             if isinstance(message, Failed | Crashed) and message.number == self._number:
                 raise _error(message)
 

@@ -81,7 +81,7 @@ def tricky(trick, spec):
     return First(spec)
 
 
-def on_device(spec, faulty, number):
+def on_device(spec, faulty, number, *, far):
     """One for a device by its number, which is full where it is the faulty one."""
     if number == faulty:
         raise DeviceError("the device is out of memory (0 MB of 150,000 MB free)")

@@ -9,6 +9,7 @@ import numpy as np
 
 from engines.copiers import CHUNK_BYTES, Copiers, Pieces
 from engines.errors import DeviceError
+from engines.formats.tensorrt import slots
 from engines.formats.tensorrt.runner import TensorRTRunner
 from engines.formats.tensorrt.slots import Tensor
 from engines.model.spec import InputSpec, OutputSpec
@@ -61,7 +62,7 @@ class Slot:
         self.work = None
 
 
-class Group:
+class Group(slots.Group):
     """Slots and the memory that copiers fill."""
 
     def __init__(self, runner, size, batch):
@@ -69,6 +70,7 @@ class Group:
         self.hosts = {t.name: np.full((size * batch, *t.shape), np.nan, t.dtype) for t in runner.tensors}
         parts = [slice(i * batch, (i + 1) * batch) for i in range(size)]
         self.slots = [Slot(runner, {name: host[part] for name, host in self.hosts.items()}) for part in parts]
+        self.graph, self.running = None, []
 
     def prepare(self, shapes, *, graphs, in_pieces=False):
         """Nothing is captured here."""

@@ -53,7 +53,7 @@ class StandIn(OnnxRunner):
         return found
 
 
-def on_device(spec, variant, plan, batch_size, keep, compatible, device):
+def on_device(spec, variant, plan, batch_size, keep, compatible, device, *, far=False):
     """Stand-in in the place of a plan's runner on one GPU, in that runner's process.
 
     What is measured on a GPU to run faster says nothing of it, and is left out.

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engines import dealing
-from engines.dealing import Deal, DealingRunner
+from engines.dealing import RATED, Deal, DealingRunner
 from engines.errors import DeviceError, RunnerError, SpecError, UnavailableError
 from engines.formats import registry
 from engines.formats.tensorrt import devices, driver
@@ -123,6 +123,46 @@ def test_every_batch_is_dealt_once_in_ever_smaller_parts(batches, takers):
     assert deal.finished
 
 
+@pytest.mark.parametrize("batches", [0, 1, 2, 7, 3125])
+@pytest.mark.parametrize("rates", [{"a": 1.0}, {"a": 3.0, "b": 1.0}, {"a": 1e-9, "b": 5.0, "c": 5.0}])
+def test_by_known_rates_each_has_its_share_in_one_part(batches, rates):
+    """Shares are in proportion to the rates, to within a batch, without a gap or overlap; nobody gets a second part."""
+    deal, parts = Deal(batches, len(rates), rates), {}
+    for name, rate in rates.items():
+        # Who has no share would wait for what others give back.
+        if name in deal._kept:
+            parts[name] = deal.take(name)
+            assert abs(len(parts[name]) - batches * rate / sum(rates.values())) <= 1
+    for _ in parts:
+        deal.done()
+    assert [number for part in parts.values() for number in part] == list(range(batches))
+    assert all(deal.take(name) is None for name in rates)
+    assert deal.finished
+
+
+def test_devices_of_nearly_one_rate_have_even_shares():
+    """What differs by chance from call to call moves no share; what differs by more does."""
+    near, far = Deal(100, 2, {"a": 1.0, "b": 1.09}), Deal(100, 2, {"a": 1.0, "b": 3.0})
+    assert [len(near.take("a")), len(near.take("b"))] == [50, 50]
+    assert [len(far.take("a")), len(far.take("b"))] == [25, 75]
+
+
+def test_one_who_is_done_waits_for_another_that_has_not_begun():
+    """Who ends before another one has taken its share is there for what that one gives back."""
+    deal, taken = Deal(100, 2, {"a": 1.0, "b": 1.0}), []
+    own = deal.take("a")
+    deal.done()
+    waiting = threading.Thread(target=lambda: taken.append(deal.take("a")), daemon=True)
+    waiting.start()
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    other = deal.take("b")
+    deal.give_back(other)
+    waiting.join(PATIENCE)
+    assert taken[0].start == other.start != own.start
+    assert not deal.finished
+
+
 def test_what_is_given_back_is_dealt_again_to_one_who_waits():
     """Who has nothing left waits while another one works, and takes what that one gives back."""
     deal, taken = Deal(2, 2), []
@@ -181,6 +221,26 @@ def test_whichever_is_free_is_dealt_the_next(deal_to, spec):
     assert answered(spec, runner(samples(spec, 400))) == list(range(400))
     assert runner.dealt["GPU 1"] == 400 - runner.dealt["GPU 0"]
     assert len(runner.devices["GPU 0"].ran) == 1
+
+
+def test_once_rates_are_known_each_device_has_one_part_of_a_call(deal_to, spec):
+    """The call after one that told the rates begins and ends once on each device; a small one is dealt in rounds."""
+    both, waiting = threading.Barrier(2), [1, 1]
+
+    def together(rows):
+        # Each has a first part of its own, which tells its rate.
+        if waiting:
+            waiting.pop()
+            both.wait(PATIENCE)
+
+    runner, count = deal_to(together, together), 4 * RATED * BATCH
+    before = [0, 0]
+    for call in range(3):
+        assert answered(spec, runner(samples(spec, count))) == list(range(count))
+        ran = [len(device.ran) for device in runner.devices.values()]
+        assert [now - then for now, then in zip(ran, before, strict=True)] == [1, 1] if call else min(ran) > 0
+        before = ran
+    assert answered(spec, runner(samples(spec, 9))) == list(range(9))
 
 
 def test_calls_with_one_batch_go_to_the_devices_in_turn(deal_to, spec):

@@ -95,6 +95,10 @@ class Stream:
         """Wait for all that was put onto it."""
         _asked(driver.cuStreamSynchronize, self._stream)
 
+    def wait_for_event(self, event: Event) -> None:
+        """Have what is put onto it from now on wait for what an event was recorded behind."""
+        _asked(driver.cuStreamWaitEvent, self._stream, event.handle, 0)
+
     def is_done(self) -> bool:
         """Whether all that was put onto it is done."""
         (status,) = driver.cuStreamQuery(self._stream)
@@ -106,6 +110,22 @@ class Stream:
         """Return it to the driver; a process that ends has nothing to give back any more."""
         if stream := getattr(self, "_stream", None):
             driver.cuStreamDestroy(stream)
+
+
+class Event:
+    """An event, which marks a place on a stream."""
+
+    def __init__(self) -> None:
+        self.handle = _asked(driver.cuEventCreate, 0)
+
+    def record(self, stream: Stream) -> None:
+        """Put it onto a stream."""
+        _asked(driver.cuEventRecord, self.handle, stream.handle)
+
+    def __del__(self) -> None:
+        """Return it to the driver, as a stream is."""
+        if event := getattr(self, "handle", None):
+            driver.cuEventDestroy(event)
 
 
 class DeviceMemory:

@@ -91,11 +91,12 @@ def too_few() -> str | None:
     return f"needs two GPUs of one model: CUDA shows one {found[0].name}{others}"
 
 
-def opened(spec: ModelSpec, variant: Variant, one: Callable[[int], Runner]) -> Runner:
+def opened(spec: ModelSpec, variant: Variant, one: Callable[..., Runner]) -> Runner:
     """Runner on the GPUs that were asked for; ``one`` opens the plan on one of them, by its number.
 
     Where it is one, its own runner: nothing stands between. Of several each has a process of its own, since one
-    interpreter's lock is not enough to feed two; so ``one`` has to be one that can be pickled. They start all at once.
+    interpreter's lock is not enough to feed two; so ``one`` has to be one that can be pickled. It is told by ``far``
+    that samples lie in another process. They start all at once.
     Raises RunnerError, which names the GPU, where a plan cannot be opened on one of several.
     """
     (value,) = OPTION.values(spec)
@@ -111,7 +112,7 @@ def opened(spec: ModelSpec, variant: Variant, one: Callable[[int], Runner]) -> R
     with ExitStack() as stack:
         children: dict[str, Child] = {}
         for number, name in names.items():
-            children[name] = Child(partial(one, number))
+            children[name] = Child(partial(one, number, far=True))
             # What has not opened its runner by then, or is not to be used, has nothing to say.
             stack.callback(children[name].close, patience=0)
         for name, child in children.items():

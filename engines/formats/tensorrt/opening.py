@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines import copiers
+from engines import far as engines_far
 from engines.formats.code import code
 from engines.formats.tensorrt import devices, packages, runner, slots, tuning, versions
 from engines.hashing import file_hash
@@ -45,14 +46,19 @@ def on_device(
     keep: Keep | None,
     compatible: bool,
     device: int,
+    *,
+    far: bool = False,
 ) -> Runner:
-    """Runner of a plan on one GPU, by CUDA's number, configured as was measured best where ``keep`` stores it."""
+    """Runner of a plan on one GPU, by CUDA's number, configured as was measured best where ``keep`` stores it.
+
+    ``far`` says that its samples will lie in another process.
+    """
     opened = runner.TensorRTRunner(spec, variant, plan, batch_size, allow_host_code=compatible, device=device)
     if keep is not None:
         # Several runtimes run the same version-compatible plan, from the same store.
         at = f".{versions.runtime_id()}" if compatible else ""
         with closed_on_error(opened):
-            tune(opened, plan, keep, {"tensorrt": packages.version()}, at)
+            tune(opened, plan, keep, {"tensorrt": packages.version()}, at, far=far)
     return opened
 
 
@@ -67,21 +73,30 @@ def closed_on_error(opened: runner.TensorRTRunner) -> Iterator[None]:
 
 
 def tune(
-    opened: runner.TensorRTRunner, plan: Path, keep: Keep, tools: Mapping[str, str | None], suffix: str = ""
+    opened: runner.TensorRTRunner,
+    plan: Path,
+    keep: Keep,
+    tools: Mapping[str, str | None],
+    suffix: str = "",
+    *,
+    far: bool = False,
 ) -> None:
-    """Configure a runner as was measured best for its plan, by ``tools`` on this device; measure it the first time."""
+    """Configure a runner as was measured best for its plan, by ``tools`` on this device; measure it the first time.
+
+    For ``far`` samples, which take longer to copy, that may be other settings.
+    """
     made_from = {"plan": file_hash(plan)}
-    for module in (runner, slots, copiers, tuning):
+    for module in (runner, slots, copiers, engines_far, tuning):
         made_from |= code(module.__name__.replace(".formats", ""), Path(str(module.__file__)))
-    parameters = {"batch": opened.batch_size, "processors": os.cpu_count()}
+    parameters = {"batch": opened.batch_size, "processors": os.cpu_count(), "far": far}
 
     def measure(folder: Path) -> Mapping[str, Any]:
-        found = tuning.tune(opened)
+        found = tuning.tune(opened, far=far)
         (folder / "tuning.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
         return found
 
     recipe = Recipe(made_from, parameters, tools, packages.device())
-    found = keep(f"tuning-{opened.batch_size}{suffix}", recipe, measure).details
+    found = keep(f"tuning-{opened.batch_size}{suffix}{'.far' if far else ''}", recipe, measure).details
     chosen = {name: found[name] for name in ("streams", "graphs", "copiers")}
     if chosen != {"streams": opened.streams, "graphs": opened.graphs, "copiers": opened.copier_count}:
         opened.configure(**chosen)

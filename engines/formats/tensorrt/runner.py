@@ -5,9 +5,10 @@ copies them to the device, runs the engine and copies the outputs back. The call
 (slots.py: one execution context, stream and set of buffers each) are bound into groups. A group's page-locked memory is
 one piece, so that one copy fills it. While some groups are filled, others run.
 
-A full batch is one CUDA graph (both transfers and the engine), captured once a slot. The remainder is enqueued plainly
-on a slot of its own: a context whose graph is to stay valid must not see another shape. It goes last, so that the host
-enqueues its kernels one by one while the device is busy with the others.
+A full batch is one CUDA graph (both transfers and the engine), captured once a slot; so are the full batches of a whole
+group, side by side. The remainder is enqueued plainly on a slot of its own: a context whose graph is to stay valid must
+not see another shape. It goes last, so that the host enqueues its kernels one by one while the device is busy with the
+others.
 
 A large first batch of a call is sent to the device piece by piece, as the copiers fill it. A graph without the inputs'
 transfer follows. Until that batch has arrived, the device has nothing to do.
@@ -45,8 +46,11 @@ STREAMS = 8
 COPIERS = max(1, min(4, (os.cpu_count() or 2) // 2))
 """The copier threads of a runner for which nothing was measured."""
 
-GROUP_BYTES = 2 << 20
-"""A group of slots is filled by one go of about this size: long against the hand-over to a thread (some 20 µs)."""
+GROUP_BYTES = 3 << 19
+"""A group of slots is filled by one go of about this size: long against the hand-over to a thread (some 20 µs).
+
+Of larger ones there are fewer, and on two GPUs they gave less.
+"""
 
 INLINE_BYTES = 1 << 19
 """Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
@@ -309,7 +313,9 @@ class TensorRTRunner(Runner):
             while (
                 staged < len(waves)
                 and (launched > 0 or staged < 2)
-                and (staged - collected < groups or (collected < launched and self._is_done(waves, collected, groups)))
+                and (
+                    staged - collected < groups or (collected < launched and self._group(collected % groups).is_done())
+                )
             ):
                 if staged - collected == groups:
                     self._collect(self._group(collected % groups), *waves[collected], outputs)
@@ -328,8 +334,7 @@ class TensorRTRunner(Runner):
             group = self._group(launched % groups)
             send = self.in_pieces and launched == 0
             self._await_staged(group, send=send)
-            for slot in group.slots[: waves[launched][1]]:
-                slot.run(batch, inputs=not send)
+            group.run(waves[launched][1], inputs=not send)
             launched += 1
         if rest:
             self._enqueue_rest(inputs, full * batch, rest, staged=rest_staged)
@@ -353,10 +358,6 @@ class TensorRTRunner(Runner):
         slot.set_shapes(self.batch_shapes(rest))
         slot.enqueue(rest)
 
-    def _is_done(self, waves: list[tuple[int, int]], wave: int, groups: int) -> bool:
-        """Whether a launched wave's outputs have arrived; asks only, and waits for nothing."""
-        return all(slot.stream.is_done() for slot in self._group(wave % groups).slots[: waves[wave][1]])
-
     def _group(self, index: int) -> Group:
         """Group of slots, set up (contexts made, graphs captured) when it is first needed."""
         while index >= len(self._groups):
@@ -379,8 +380,7 @@ class TensorRTRunner(Runner):
                 group.slots[0].send(tensor, low, high)
 
     def _collect(self, group: Group, first: int, count: int, outputs: dict[str, NDArray[Any]]) -> None:
-        for slot in group.slots[:count]:
-            slot.stream.synchronize()
+        group.synchronize()
         start, rows = first * self.batch_size, count * self.batch_size
         for t in self._outputs:
             np.copyto(outputs[t.item.name][start : start + rows], group.hosts[t.name][:rows])

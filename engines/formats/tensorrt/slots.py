@@ -67,10 +67,61 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Graph:
-    """A captured CUDA graph, ready to launch, and the transfers in it: to the device, to the host."""
+    """A captured CUDA graph, ready to launch on its stream, and the transfers in it: to the device, to the host."""
 
     executable: Any
     moves: tuple[int, int]
+    start: Callable[[Any, Any], Any]
+    handle: Any
+    moved: list[int]
+
+    def launch(self) -> None:
+        """Run it; returns at once."""
+        status = self.start(self.executable, self.handle)
+        if status[0]:
+            checked(status)
+        self.moved[0] += self.moves[0]
+        self.moved[1] += self.moves[1]
+
+    def free(self) -> None:
+        """Return it to the driver."""
+        from cuda.bindings import driver as binding
+
+        checked(binding.cuGraphExecDestroy(self.executable))
+
+
+def captured(stream: Any, work: Callable[[], None], moved: list[int]) -> Graph:
+    """Capture what ``work`` puts onto a stream as a CUDA graph; ``moved`` counts its transfers whenever it runs."""
+    from cuda.bindings import driver as binding
+
+    before = tuple(moved)
+    # Enqueued once before: TensorRT then has done what it defers to the first use of a shape.
+    work()
+    stream.synchronize()
+    # Only calls of this thread may not interfere: another runner may allocate meanwhile.
+    mode = binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    handle = binding.CUstream(stream.handle)
+    checked(binding.cuStreamBeginCapture(handle, mode))
+    start = tuple(moved)
+    try:
+        work()
+    finally:
+        ended = binding.cuStreamEndCapture(handle)
+    moves = (moved[0] - start[0], moved[1] - start[1])
+    moved[:] = before
+    graph = checked(ended)
+    try:
+        executable = checked(binding.cuGraphInstantiate(graph, 0))
+    finally:
+        checked(binding.cuGraphDestroy(graph))
+    try:
+        checked(binding.cuGraphUpload(executable, handle))
+        stream.synchronize()
+    except BaseException:
+        binding.cuGraphExecDestroy(executable)
+        raise
+    # The call is found once: at a single sample's latency the import statement alone would show.
+    return Graph(executable, moves, binding.cuGraphLaunch, handle, moved)
 
 
 class Slot:
@@ -84,8 +135,6 @@ class Slot:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.graph: Graph | None = None
         self.graph_without_inputs: Graph | None = None
-        self.handle: Any = None
-        self._cu_graph_launch: Any = None
         self.context: Any = None
         self.device: dict[str, Any] = {}
         # Non-blocking: what another thread does on the default stream must not end up in a capture on this one.
@@ -151,51 +200,13 @@ class Slot:
 
     def capture(self, count: int, *, inputs: bool = True, outputs: bool = True) -> Graph:
         """Capture what :meth:`enqueue` does as a CUDA graph, ready to launch."""
-        from cuda.bindings import driver as binding
-
-        before = tuple(self.moved)
-        # Enqueued once before: TensorRT then has done what it defers to the first use of a shape.
-        self.enqueue(count, inputs=inputs, outputs=outputs)
-        self.stream.synchronize()
-        # Only calls of this thread may not interfere: another runner may allocate meanwhile.
-        mode = binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        handle = binding.CUstream(self.stream.handle)
-        checked(binding.cuStreamBeginCapture(handle, mode))
-        captured = tuple(self.moved)
-        try:
-            self.enqueue(count, inputs=inputs, outputs=outputs)
-        finally:
-            ended = binding.cuStreamEndCapture(handle)
-        moves = (self.moved[0] - captured[0], self.moved[1] - captured[1])
-        self.moved[:] = before
-        graph = checked(ended)
-        try:
-            executable = checked(binding.cuGraphInstantiate(graph, 0))
-        finally:
-            checked(binding.cuGraphDestroy(graph))
-        try:
-            checked(binding.cuGraphUpload(executable, handle))
-            self.stream.synchronize()
-        except BaseException:
-            binding.cuGraphExecDestroy(executable)
-            raise
-        # Found once: at a single sample's latency the import statement alone would show.
-        self.handle, self._cu_graph_launch = handle, binding.cuGraphLaunch
-        return Graph(executable, moves)
-
-    def launch(self, graph: Graph) -> None:
-        """Run a captured graph; returns at once."""
-        status = self._cu_graph_launch(graph.executable, self.handle)
-        if status[0]:
-            checked(status)
-        self.moved[0] += graph.moves[0]
-        self.moved[1] += graph.moves[1]
+        return captured(self.stream, lambda: self.enqueue(count, inputs=inputs, outputs=outputs), self.moved)
 
     def run(self, count: int, *, inputs: bool = True) -> None:
         """Run a full batch, by graph where there is one; without ``inputs`` they were sent before; returns at once."""
         graph = self.graph if inputs else self.graph_without_inputs
         if graph is not None:
-            self.launch(graph)
+            graph.launch()
         else:
             self.enqueue(count, inputs=inputs)
 
@@ -203,9 +214,7 @@ class Slot:
         """Free graphs, execution context and device memory."""
         for graph in (self.graph, self.graph_without_inputs):
             if graph is not None:
-                from cuda.bindings import driver as binding
-
-                checked(binding.cuGraphExecDestroy(graph.executable))
+                graph.free()
         self.graph = self.graph_without_inputs = None
         self.context = None
         while self.device:
@@ -216,7 +225,9 @@ class Slot:
 class Group:
     """``size`` slots of ``batch`` samples each, whose page-locked memory is one piece for each tensor.
 
-    ``pieces`` tell what copiers have put there; ``write_combined``: memory of inputs is written past the caches.
+    Full batches on all of its slots are one CUDA graph, in which they run side by side. ``running`` are the slots whose
+    streams have what was put there last. ``pieces`` tell what copiers have put there; ``write_combined``: memory of
+    inputs is written past the caches.
     """
 
     def __init__(self, loaded: Loaded, size: int, batch: int, *, write_combined: bool) -> None:
@@ -227,6 +238,8 @@ class Group:
         self.hosts: dict[str, NDArray[Any]] = {}
         self.slots: list[Slot] = []
         self.pieces: Pieces[Tensor] = Pieces()
+        self.graph: Graph | None = None
+        self.running: list[Slot] = []
         try:
             for t in loaded.tensors:
                 # Outputs are read by the host, which is slow past the caches.
@@ -242,12 +255,52 @@ class Group:
             raise
 
     def prepare(self, shapes: dict[str, tuple[int, ...]], *, graphs: bool, in_pieces: bool = False) -> None:
-        """Set the shapes of full batches and capture their ``graphs``; ``in_pieces`` those without inputs too."""
+        """Set the shapes of full batches and capture their ``graphs``; ``in_pieces`` those without inputs too.
+
+        A launch takes the interpreter's lock for as long whatever is in the graph, so the whole group has one.
+        """
         for slot in self.slots:
             slot.set_shapes(shapes)
             if graphs:
                 slot.graph = slot.capture(self.batch)
                 slot.graph_without_inputs = slot.capture(self.batch, inputs=False) if in_pieces else None
+        if graphs and len(self.slots) > 1:
+            self.graph = captured(self.slots[0].stream, self._enqueue_all, self.slots[0].moved)
+
+    def _enqueue_all(self) -> None:
+        """Put a full batch of every slot onto its stream, between what the first one's was given and will be."""
+        cuda = driver()
+
+        first, *others = (slot.stream for slot in self.slots)
+        begin = cuda.Event()
+        begin.record(first)
+        for stream in others:
+            stream.wait_for_event(begin)
+        for slot in self.slots:
+            slot.enqueue(self.batch)
+        for stream in others:
+            end = cuda.Event()
+            end.record(stream)
+            first.wait_for_event(end)
+
+    def run(self, count: int, *, inputs: bool = True) -> None:
+        """Run a full batch on each of the first ``count`` slots; without ``inputs`` they were sent before."""
+        if self.graph is not None and inputs and count == len(self.slots):
+            self.running = self.slots[:1]
+            self.graph.launch()
+            return
+        self.running = self.slots[:count]
+        for slot in self.running:
+            slot.run(self.batch, inputs=inputs)
+
+    def is_done(self) -> bool:
+        """Whether the outputs of what runs have arrived; asks only, and waits for nothing."""
+        return all(slot.stream.is_done() for slot in self.running)
+
+    def synchronize(self) -> None:
+        """Wait until the outputs of what runs have arrived."""
+        for slot in self.running:
+            slot.stream.synchronize()
 
     def poison(self) -> None:
         """Fill the memory of every output, on host and device, with NaN."""
@@ -261,6 +314,9 @@ class Group:
 
     def free(self) -> None:
         """Free the slots and the page-locked memory."""
+        if self.graph is not None:
+            self.graph.free()
+        self.graph, self.running = None, []
         for slot in self.slots:
             slot.free()
         self.slots.clear()

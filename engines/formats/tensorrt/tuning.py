@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engines.copiers import CHUNK_BYTES
+from engines.far import FarArray
 from engines.formats.tensorrt import context, versions
 from engines.formats.tensorrt.cuda import driver
 
@@ -23,10 +25,11 @@ MOST_BATCHES = 256
 REPEATS = 3
 
 
-def tune(runner: TensorRTRunner) -> dict[str, Any]:
+def tune(runner: TensorRTRunner, *, far: bool = False) -> dict[str, Any]:
     """Measure candidates with a runner's own call, and leave it with the fastest one.
 
-    Returns the choice (``streams``, ``graphs``, ``copiers``) and ``samples_per_s`` of every candidate.
+    Samples are given as arrays, or, where they will be ``far`` ones, as such. Returns the choice (``streams``,
+    ``graphs``, ``copiers``) and ``samples_per_s`` of every candidate.
     """
     sample_bytes = sum(t.sample_bytes for t in runner.tensors)
     count = min(MOST_BATCHES, max(8, SAMPLES_BYTES // (sample_bytes * runner.batch_size))) * runner.batch_size
@@ -35,11 +38,13 @@ def tune(runner: TensorRTRunner) -> dict[str, Any]:
         i.name: generator.uniform(*i.range, runner.spec.concrete_shape(i, count)).astype(i.dtype)
         for i in runner.spec.inputs
     }
+    given = {name: FarArray.of(array) for name, array in inputs.items()}
+    run = partial(runner.run_far, given) if far else partial(runner, inputs)
     measured: list[dict[str, Any]] = []
     for candidate in _candidates(runner):
         runner.configure(**candidate)
-        runner(inputs)
-        best = min(_timed(runner, inputs) for _ in range(REPEATS))
+        run()
+        best = min(_timed(run) for _ in range(REPEATS))
         measured.append({**candidate, "samples_per_s": round(count / best)})
     fastest = max(measured, key=lambda m: int(m["samples_per_s"]))
     choice = {name: fastest[name] for name in ("streams", "graphs", "copiers")}
@@ -47,9 +52,9 @@ def tune(runner: TensorRTRunner) -> dict[str, Any]:
     return {**choice, "measured": measured}
 
 
-def _timed(runner: TensorRTRunner, inputs: dict[str, Any]) -> float:
+def _timed(run: Callable[[], object]) -> float:
     start = time.perf_counter()
-    runner(inputs)
+    run()
     return time.perf_counter() - start
 
 
@@ -63,7 +68,7 @@ def _candidates(runner: TensorRTRunner) -> Iterator[dict[str, Any]]:
     bearable = max(1, free // 2 // max(versions.scratch_bytes(runner.engine), 1) - 1)
     large = runner.batch_bytes > CHUNK_BYTES
     # A large batch needs several threads to copy it in time; small ones only make them wait for each other.
-    streams = sorted({min(n, bearable) for n in ((4, 8, 16) if large else (8, 16, 32))})
+    streams = sorted({min(n, bearable) for n in ((4, 8, 16) if large else (8, 16, 24, 32))})
     processors = os.cpu_count() or 1
     copiers = sorted({max(1, min(n, processors - 1)) for n in ((4, 6, 8) if large else (1, 2, 4))})
     for count in streams:

@@ -75,7 +75,6 @@ def device_limit(runner: TensorRTRunner, inputs: Arrays, batches: int, repeats: 
     """
     import numpy as np
     import pycuda.driver as cuda
-    from cuda.bindings import driver
 
     batch = runner.batch_size
     starts = range(0, max(1, len(next(iter(inputs.values()))) - batch + 1), batch)
@@ -102,7 +101,7 @@ def device_limit(runner: TensorRTRunner, inputs: Arrays, batches: int, repeats: 
                     slot.stream.wait_for_event(first)
                 for i in range(number):
                     which = i % runner.streams
-                    checked(driver.cuGraphLaunch(graphs[which].executable, group.slots[which].handle))
+                    graphs[which].launch()
                 for slot, end in zip(group.slots, ends, strict=True):
                     end.record(slot.stream)
                     group.slots[0].stream.wait_for_event(end)
@@ -115,7 +114,7 @@ def device_limit(runner: TensorRTRunner, inputs: Arrays, batches: int, repeats: 
             return min((run(batches) for _ in range(repeats)), key=lambda timing: timing.seconds)
         finally:
             for graph in graphs:
-                checked(driver.cuGraphExecDestroy(graph.executable))
+                graph.free()
             group.free()
 
 
@@ -132,7 +131,7 @@ def bare_replay(runner: TensorRTRunner, batch: int, times: int) -> list[float]:
             result = []
             for i in range(times + WARM_UP):
                 start = time.perf_counter()
-                checked(driver.cuGraphLaunch(slot.graph.executable, slot.handle))
+                checked(driver.cuGraphLaunch(slot.graph.executable, slot.graph.handle))
                 slot.stream.synchronize()
                 if i >= WARM_UP:
                     result.append(time.perf_counter() - start)

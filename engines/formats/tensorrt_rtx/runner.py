@@ -97,14 +97,21 @@ def open_plan(spec: ModelSpec, variant: Variant, plan: Path, batch_size: int | N
 
 
 def on_device(
-    spec: ModelSpec, variant: Variant, plan: Path, batch_size: int | None, keep: Keep | None, device: int
+    spec: ModelSpec,
+    variant: Variant,
+    plan: Path,
+    batch_size: int | None,
+    keep: Keep | None,
+    device: int,
+    *,
+    far: bool = False,
 ) -> Runner:
-    """Runner of a plan on one GPU, by CUDA's number, with what ``keep`` stores of it."""
+    """Runner of a plan on one GPU, by CUDA's number, with what ``keep`` stores of it; for ``far`` samples or others."""
     opened = RTXRunner(spec, variant, plan, batch_size, device=device)
     if keep is not None:
         with closed_on_error(opened):
             _keep_kernels(opened, plan, keep)
-            tune(opened, plan, keep, {"tensorrt-rtx": packages.version()})
+            tune(opened, plan, keep, {"tensorrt-rtx": packages.version()}, far=far)
     return opened
 
 
