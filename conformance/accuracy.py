@@ -67,6 +67,7 @@ class Accuracy:
     """Accuracy of a variant and of the reference on the same labels, and what is allowed.
 
     ``least`` is the number of right answers that guessing does not reach (None: the labels are too few to tell).
+    ``strange`` says that all labels are of one class, which the reference finds no more often than any other would be.
     """
 
     samples: int
@@ -74,6 +75,7 @@ class Accuracy:
     reference_correct: int
     least: int | None
     allowed_drop: int
+    strange: bool = False
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -84,7 +86,12 @@ class Accuracy:
     def chance_problems(self) -> tuple[str, ...]:
         """Sentences on who is not better than guessing, or that nobody can tell; empty where both are better."""
         found = []
-        if self.least is None:
+        if self.strange:
+            found.append(
+                f"all {self.samples} labels are of one class, and the reference itself has {self.reference_correct} "
+                "right, no more than by chance: they seem to be of other samples"
+            )
+        elif self.least is None:
             found.append(f"{self.samples} labelled samples are too few to tell any accuracy from chance")
         else:
             for who, correct in (("the variant", self.correct), ("the reference itself", self.reference_correct)):
@@ -94,6 +101,11 @@ class Accuracy:
                         f"chance: guessing reaches {self.least} less often than {SIGNIFICANCE:g} of the times"
                     )
         return tuple(found)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the reference itself finds the labels no more often than by chance: then these may be wrong."""
+        return self.strange or (self.least is not None and self.reference_correct < self.least)
 
     @property
     def drop_problems(self) -> tuple[str, ...]:
@@ -123,6 +135,19 @@ def measure_accuracy(actual: NDArray[Any], reference: NDArray[Any], labels: NDAr
     return accuracy_of(np.bincount(labels, minlength=classes).tolist(), correct, reference_correct, precision)
 
 
+def label_mistake(reference: NDArray[Any], labels: NDArray[Any]) -> str:
+    """What most likely is wrong with labels (N,) that a reference's answers (N, classes) do not find."""
+    count, classes = reference.shape
+    found = reference.argmax(axis=1)
+    for start in (1, -1):
+        moved = (labels - start) % classes
+        least = least_correct(np.bincount(moved, minlength=classes).tolist())
+        right = int((found == moved).sum())
+        if least is not None and right >= least:
+            return f"labels count classes from {start}: counted from 0, the reference has {right} of {count} right"
+    return "the labels are not those of these samples, or in another order than the samples"
+
+
 def accuracy_of(counts: Sequence[int], correct: int, reference_correct: int, precision: str) -> Accuracy:
     """Accuracy by counts: of the labels of each class, and of the right answers of a variant and of the reference."""
     share = next(drop for name, drop in ALLOWED_DROP.items() if precision.startswith(name))
@@ -132,4 +157,16 @@ def accuracy_of(counts: Sequence[int], correct: int, reference_correct: int, pre
         reference_correct=reference_correct,
         least=least_correct(counts),
         allowed_drop=max(math.floor(share * sum(counts)), COARSE_SAMPLES),
+        strange=_strange(counts, reference_correct),
     )
+
+
+def _strange(counts: Sequence[int], found: int) -> bool:
+    """Whether labels of one class tell that they are not those of the samples, of which ``found`` have that class.
+
+    A model that knows anything finds them more often than one in so many classes; a few samples tell nothing of it.
+    """
+    count, chance = sum(counts), 1 / len(counts)
+    if max(counts) < count or len(counts) < 2 or chance**count >= SIGNIFICANCE:
+        return False
+    return binomial_tail(found, count, chance) >= SIGNIFICANCE

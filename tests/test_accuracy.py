@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.accuracy import accuracy_of, measure_accuracy
+from conformance.accuracy import accuracy_of, label_mistake, measure_accuracy
+from conformance.cause import Cause
 from conformance.compare import structural_problems
+from conformance.failure import Failure
 from fixtures.chain import QUICK
 from fixtures.judge import MORE_SAMPLES
+from fixtures.judged import Judged
 
 pytestmark = pytest.mark.accuracy
 
@@ -28,18 +31,21 @@ def check(chain, runner, count, answers, judge_outputs, record, agrees_in_parts)
         notes = [f"  accuracy   {p}" for p in told_by(result)]
     # Wrong answers that cancel out in the count of right ones, NaN and missing ones fail here.
     judge_outputs(runner, samples, actual, reference, MORE_SAMPLES, notes=notes)
-    conclude(chain, runner, result)
+    conclude(chain, runner, result, label_mistake(reference[name], samples.labels) if result.doubtful else None)
 
 
 def told_by(result):
     """Problems that labels can tell: what was lost shows on any, whether it is better than guessing not on few."""
-    return result.drop_problems if result.least is None else result.problems
+    return result.drop_problems if result.least is None and not result.strange else result.problems
 
 
-def conclude(chain, runner, result):
-    """End the test by the accuracy of answers that agree with the reference's."""
+def conclude(chain, runner, result, likely=None):
+    """End the test by the accuracy of answers that agree with the reference's; ``likely`` is why they are wrong."""
     if problems := told_by(result):
-        pytest.fail(f"{runner.variant} of {chain.spec.name}: " + "; ".join(problems), pytrace=False)
+        told = f"{runner.variant} of {chain.spec.name}: " + "; ".join(problems)
+        if likely:
+            told += f"\n  likely     {likely}"
+        raise Judged(told, Failure(cause=Cause(likely) if likely else None))
     if result.least is None:
         pytest.skip(f"{result.samples} labelled samples cannot tell any accuracy from chance")
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from conformance.noise import SQUARED
+from conformance.noise import leeway
 from engines.tools import last_lines
 from faults.change import CAUGHT, CHECKS, MISSED, ON_SAMPLES, PASSES, WITHIN_FACTOR, WITHIN_NOISE, Change
 from faults.made import ROOT, Made
@@ -36,8 +36,9 @@ LISTED = ("other weights", "converted wrongly", "lower precision")
 """What a cause that lists all that is left may say of a fault in a layer."""
 
 
-def cause_of(change: Change, likely: str) -> str:
-    """Whether a stated cause of a change is right."""
+def cause_of(change: Change, likely: str, refusal: str = "") -> str:
+    """Whether a stated cause of a change is right; what is refused at once has its ``refusal`` for one."""
+    likely = likely or refusal
     if not likely or likely.startswith("not found out"):
         return NONE
     said = {words for words in change.right if words in likely}
@@ -162,7 +163,7 @@ def outcome(change: Change, document: dict[str, Any], made: Made) -> Outcome:
 def _ratio(precision: str, compared: Sequence[dict[str, Any]]) -> float:
     """How many times the model's own noise a file needs: the most of all figures, whose limits are a multiple of it."""
     shares = [
-        (found[0] / found[1] * FACTORS[precision] ** (2 if name in SQUARED else 1))
+        found[0] / found[1] * leeway(name, TWINS[precision])
         for one in compared
         for name, found in one["figures"].items()
         if found[0] is not None and found[1]
@@ -183,8 +184,8 @@ def _judged(tests: tuple[str, ...], message: str, figure: str, likely: str) -> O
     return Outcome(CAUGHT, tests, figure, message.splitlines()[0], likely, "agree with the reference" in likely)
 
 
-FACTORS = {"fp32": 2.0, "fp16": 2.0, "int8": 1.5}
-"""By how much the limit is beyond what the model's own noise does, in each precision: docs/verdict.md."""
+TWINS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-symmetric"}
+"""A twin's precision for each precision: all of one have the same leeway."""
 
 
 def cpu_seconds() -> float:

@@ -113,10 +113,26 @@ def _nan(values: Any) -> Any:
     return values
 
 
+def _half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
 FILES: tuple[tuple[str, str, Callable[[Made, Path], list[str]], tuple[str, ...], tuple[str, ...]], ...] = (
-    ("cut in the middle", "onnx-fp32", damaged("onnx-fp32", lambda b: b[: len(b) // 2]), (), ("digits",)),
-    ("cut in the middle", "tflite-int8", damaged("tflite-int8", lambda b: b[: len(b) // 2]), (), ("price",)),
-    ("an empty file", "onnx-fp32", damaged("onnx-fp32", lambda b: b""), (), ("price",)),
+    (
+        "cut in the middle",
+        "onnx-fp32",
+        damaged("onnx-fp32", _half),
+        ("not a sound ONNX",),
+        ("digits",),
+    ),
+    (
+        "cut in the middle",
+        "tflite-int8",
+        damaged("tflite-int8", _half),
+        ("not a valid Flat",),
+        ("price",),
+    ),
+    ("an empty file", "onnx-fp32", damaged("onnx-fp32", lambda b: b""), ("not a sound ONNX",), ("price",)),
     ("zeros in the middle", "onnx-fp32", damaged("onnx-fp32", _zeros), ("other weights", "numbers at"), ("digits",)),
     ("one bit of a weight flipped", "onnx-fp32", flipped("onnx-fp32"), ("other weights", "numbers at"), ("digits",)),
     (
@@ -147,24 +163,29 @@ FILES: tuple[tuple[str, str, Callable[[Made, Path], list[str]], tuple[str, ...],
         ("other weights", "another training run, or"),
         ("two_heads",),
     ),
-    ("another model", "onnx-fp32", other_model("onnx-fp32", "marks"), (), ("digits",)),
+    ("another model", "onnx-fp32", other_model("onnx-fp32", "marks"), ("has shape",), ("digits",)),
 )
 
-LABELS: tuple[tuple[str, Callable[[Made, Path], list[str]]], ...] = (
-    ("labels in another order", labelled(shuffled)),
-    ("labels counted from one", labelled(lambda y: (y + 1) % 10)),
-    ("all labels of one class", labelled(np.zeros_like)),
-    ("a label that there is not", labelled(lambda y: np.where(np.arange(len(y)) == 3, 10, y))),
-    ("a label too few", labelled(lambda y: y[:-1])),
-    ("labels as floats", labelled(lambda y: y.astype(np.float32))),
+LABELS: tuple[tuple[str, Callable[[Made, Path], list[str]], str], ...] = (
+    ("labels in another order", labelled(shuffled), "in another order"),
+    ("labels counted from one", labelled(lambda y: (y + 1) % 10), "from 1"),
+    ("all labels of one class", labelled(np.zeros_like), "not those of these samples"),
+    ("a label that there is not", labelled(lambda y: np.where(np.arange(len(y)) == 3, 10, y)), "go from 0 to 10"),
+    ("a label too few", labelled(lambda y: y[:-1]), "(399,)"),
+    ("labels as floats", labelled(lambda y: y.astype(np.float32)), "is float32"),
 )
 
-SAMPLES: tuple[tuple[str, str, Callable[[Made, Path], list[str]]], ...] = (
-    ("samples with a NaN", "price", sampled(_each(_nan))),
-    ("samples of the other layout", "norms", sampled(_each(lambda a: a.transpose(0, 3, 1, 2)))),
-    ("samples of float64", "price", sampled(_each(lambda a: a.astype(np.float64)))),
-    ("samples that are all alike", "two_heads", sampled(_each(lambda a: np.broadcast_to(a[:1], a.shape).copy()))),
-    ("no samples", "price", sampled(_each(lambda a: a[:0]))),
+SAMPLES: tuple[tuple[str, str, Callable[[Made, Path], list[str]], str], ...] = (
+    ("samples with a NaN", "price", sampled(_each(_nan)), "NaN or infinite"),
+    ("samples of the other layout", "norms", sampled(_each(lambda a: a.transpose(0, 3, 1, 2))), "has shape"),
+    ("samples of float64", "price", sampled(_each(lambda a: a.astype(np.float64))), "is float64"),
+    (
+        "samples that are all alike",
+        "two_heads",
+        sampled(_each(lambda a: np.broadcast_to(a[:1], a.shape).copy())),
+        "not those of these samples",
+    ),
+    ("no samples", "price", sampled(_each(lambda a: a[:0])), "is empty"),
 )
 
 CHANGES: tuple[Change, ...] = (
@@ -173,6 +194,12 @@ CHANGES: tuple[Change, ...] = (
         for name, variant, plant, right, models in FILES
         for model in models
     ),
-    *(Change(name, DATA, "digits", "onnx-fp32", plant, ("label",), alone=True, data=True) for name, plant in LABELS),
-    *(Change(name, DATA, model, "onnx-fp32", plant, alone=True, data=True) for name, model, plant in SAMPLES),
+    *(
+        Change(name, DATA, "digits", "onnx-fp32", plant, (right,), alone=True, data=True)
+        for name, plant, right in LABELS
+    ),
+    *(
+        Change(name, DATA, model, "onnx-fp32", plant, (right,), alone=True, data=True)
+        for name, model, plant, right in SAMPLES
+    ),
 )

@@ -572,7 +572,7 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     ("average for max pooling", average_pooling, WINDOWS, ("unet_nearest", "listing")),
     ("larger pooling windows", pooling_size, WINDOWS, ("listing",)),
     ("pooling one pixel off", pooling_offset, WINDOWS, ("unet_nearest",)),
-    ("a dilation of two", dilated, WINDOWS, ("unet_nearest",)),
+    ("a dilation of two", dilated, (*WINDOWS, "Dilation"), ("unet_nearest",)),
     ("strided from the second pixel on", stride_of_one, WINDOWS, ("two_heads",)),
     (
         "LeakyReLU of 0.01 for ReLU",
@@ -608,7 +608,7 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
     ("the deviation left out", no_deviation, ("deviation", "converted wrongly", "left out", "numbers"), ("listing",)),
     ("two outputs swapped", swapped_outputs, ("swapped", "exchanged"), ("two_heads",)),
     ("one output given twice", one_output_twice, ("softmax is missing",), ("two_heads",)),
-    ("a batch of one in the signature", fixed_batch, (), ("digits",)),
+    ("a batch of one in the signature", fixed_batch, ("fixed to 1",), ("digits",)),
     ("normalized over the batch", normalized_over_batch, ("over the batch", "ReduceMean"), ("price", "marks")),
     ("dropout of 0.01 left active", dropout(0.01), ("Dropout",), ("digits",)),
     ("noise drawn in the graph", random_noise, ("RandomNormalLike",), ("norms",)),

@@ -22,7 +22,7 @@ from engines.progress import Lines, live
 from engines.tools import installed_version
 from faults import CATALOGUE
 from faults.change import CAUGHT, Change
-from faults.command import Outcome, cause_of, cpu_seconds, run, together
+from faults.command import REFUSED, Outcome, cause_of, cpu_seconds, run, together
 from faults.made import ROOT, Made
 from faults.page_text import page
 
@@ -51,7 +51,8 @@ def judged(known: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     found = [(c, known[c.id]) for c in CATALOGUE if c.id in known]
     told = []
     for change, one in found:
-        cause = {"cause": cause_of(change, one.get("likely", ""))} if one["state"] == CAUGHT else {}
+        refusal = one.get("message", "") if one.get("tests") == [REFUSED] else ""
+        cause = {"cause": cause_of(change, one.get("likely", ""), refusal)} if one["state"] == CAUGHT else {}
         told.append(one | {"expected": change.expected} | cause | ({"why": change.why} if change.why else {}))
     return told
 

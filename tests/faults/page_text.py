@@ -40,7 +40,8 @@ def page(results: Mapping[str, Any]) -> str:
         f"- **{len(sound)} sound changes**: {sum(c['state'] == PASSES for c in sound)} passed.",
         f"- The likely cause of what was caught: {causes[RIGHT]} right, {causes[GENERAL]} in a list of all "
         f"that is left, {causes[WRONG]} wrong, {causes[NONE]} without "
-        f"one. Wrong and told as tried: {sum(bool(c.get('proved')) and c.get('cause') == WRONG for c in faults)}.",
+        f"one. Wrong and told as tried: {sum(bool(c.get('proved')) and c.get('cause') == WRONG for c in faults)}. "
+        "What is refused at once has no other cause than the error, which is right where it names the fault.",
     ]
     if "cpu_seconds" in results:
         lines.append(

@@ -6,7 +6,7 @@ factor that an engine may be beyond it, with no more changed classes than the so
 
 from __future__ import annotations
 
-from faults.change import MISSED, WITHIN_FACTOR, WITHIN_NOISE
+from faults.change import WITHIN_FACTOR, WITHIN_NOISE
 
 BOTH_WAYS = (
     "kernels write and read by the scale and zero point that the file says: only the end of the range is cut off"
@@ -26,10 +26,6 @@ UNNOTICED: dict[str, tuple[str, str]] = {
     "price-tflite-int8: 3 bits in the last layer": (
         WITHIN_FACTOR,
         "its 64 weights err both ways, and the sum of them by just what INT8 may err in the whole model",
-    ),
-    "digits-onnx-fp32: all labels of one class": (
-        MISSED,
-        "labels of one class tell no accuracy from chance: the test of accuracy is skipped, and says so",
     ),
 }
 """State and reason by a change's id."""

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from conformance.accuracy import (
     SIGNIFICANCE,
+    accuracy_of,
     binomial_tail,
     chance_level,
+    label_mistake,
     least_correct,
     measure_accuracy,
 )
@@ -222,6 +224,50 @@ class Shifted:
     def __call__(self, inputs):
         """Run, and move every class by one."""
         return {name: np.roll(array, 1, axis=1) for name, array in self.runner(inputs).items()}
+
+
+@pytest.mark.parametrize(
+    ("count", "found", "classes", "strange"),
+    [
+        (400, 40, 10, True),
+        (400, 55, 10, True),
+        (400, 70, 10, False),
+        (30, 28, 10, False),
+        (30, 0, 10, True),
+        (2, 0, 10, False),
+        (9, 0, 2, False),
+        (12, 5, 2, True),
+    ],
+)
+def test_labels_of_one_class_that_the_reference_does_not_find_are_strange(count, found, classes, strange):
+    """Labels of one class tell no accuracy, but that they are of other samples, where there are enough of them."""
+    result = accuracy_of([count, *[0] * (classes - 1)], found, found, "fp32")
+    assert result.strange == strange
+    assert any("seem to be of other samples" in problem for problem in result.problems) == strange
+    mixed = accuracy_of([count - 1, 1, *[0] * (classes - 2)], found, found, "fp32")
+    assert not mixed.strange
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        (lambda y: (y + 1) % 5, "labels count classes from 1: counted from 0, the reference has 90 of 100 right"),
+        (lambda y: (y - 1) % 5, "labels count classes from -1: counted from 0, the reference has 90 of 100 right"),
+        (lambda y: y[::-1].copy(), "the labels are not those of these samples, or in another order than the samples"),
+        (np.zeros_like, "the labels are not those of these samples, or in another order than the samples"),
+    ],
+)
+def test_labels_that_the_reference_does_not_find_have_a_likely_mistake(mistake, told):
+    """Labels that count from another number are told so; of others it is said that they are of other samples."""
+    labels = np.repeat(np.arange(5), 20)
+    reference = np.eye(5, dtype=np.float32)[np.where(np.arange(100) % 10 == 0, (labels + 2) % 5, labels)]
+    # Reversed, the middle class alone would be right.
+    shown = mistake(labels)
+    result = accuracy_of(np.bincount(shown, minlength=5).tolist(), 0, int((reference.argmax(1) == shown).sum()), "fp32")
+    assert result.doubtful
+    assert label_mistake(reference, shown) == told
+    right = accuracy_of([20] * 5, 90, 90, "fp32")
+    assert not right.doubtful
 
 
 def accepted(*_, **__):

@@ -485,10 +485,8 @@ MAIN = [*FILES, "-m", "consistency or batching or accuracy"]
 SAME = ["tests/test_devices.py", "-m", "consistency", *FP32]
 
 
-SLOW = [pytest.param(precision, marks=pytest.mark.slow) for precision in ("fp16", "int8-qdq")]
-
-
-@pytest.mark.parametrize("precision", ["fp32", *SLOW])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-qdq"])
 def test_everything_holds_over_all_gpus(suite, tmp_path, precision):
     """All consistency, batching and accuracy tests pass over two devices, whose bits are a figure of the report."""
     words = [*MAIN, "-k", f"tensorrt-{precision}-b1.16.32", "--devices=all", f"--report={tmp_path}"]

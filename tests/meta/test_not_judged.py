@@ -234,6 +234,7 @@ def test_a_reference_that_is_none_fails_once(run, tmp_path):
     assert "– not judged" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_reference_that_is_none_fails_once_whatever_is_selected(run):
     """Where the test for it is not selected, the first of the model fails; of several processes one."""
     code, output = run("crowd", "-m", "batching", "-k", "savedmodel or onnx", "-n", "2")
@@ -313,6 +314,7 @@ def test_builds(variant):
 """
 
 
+@pytest.mark.slow
 def test_a_variant_that_cannot_be_opened_fails_once(run, tmp_path):
     """The first test that opens it fails, in words; where the one that should does not come so far, the run fails."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

@@ -79,6 +79,8 @@ def test_a_cause_is_right_only_where_it_names_the_fault(likely, cause):
     """One that lists all that is left counts apart, and what names another fault is wrong."""
     change = replace(FAULT, right=("bias", "other weights"))
     assert cause_of(change, likely) == cause
+    # What was not even run has its error for a cause.
+    assert cause_of(change, "", likely) == cause
 
 
 def test_the_page_tells_what_was_not_caught_and_what_did_not_pass():

@@ -9,7 +9,7 @@ import pytest
 from zoo import ENTRIES, ZOO
 from zoo.entry import KINDS, PASSES, VARIANTS, Cannot, Entry, Fails, Wide
 
-EVERY = [pytest.param(e, id=e.name, marks=[pytest.mark.slow] if e.heavy else []) for e in ENTRIES]
+EVERY = [pytest.param(e, id=e.name, marks=[] if e.quick else [pytest.mark.slow]) for e in ENTRIES]
 
 
 class Made:

@@ -255,7 +255,6 @@ ENTRIES = (
         "a grouped convolution",
         grouped,
         {"place": "probabilities"},
-        quick=True,
     ),
     Entry("digits", "uint8 images, Rescaling inside", digits, {"digit": "probabilities"}),
     Entry(
