@@ -34,7 +34,6 @@ LEAST = 1 / 128
 RATED = 64
 """Of fewer batches a device's rate is not told: what it takes to begin and to end is too much of it."""
 
-
 ALIKE = 1.1
 """Devices whose rates are within this ratio are taken for equal: from call to call they differ by chance."""
 

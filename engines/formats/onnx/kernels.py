@@ -75,7 +75,7 @@ def entries(kernels: str) -> Mapping[str, str]:
 
 
 def unshared(path: Path) -> bytes | None:
-    """A file whose 8-bit constants each have one node that takes them; None where it has no others.
+    """A file whose signed 8-bit constants each have one node that takes them; None where it has no others.
 
     ONNX Runtime 1.31.1 refuses to load a file for its exact kernels in which two nodes share one: "Attempt to replace
     the existing tensor". A dequantization of a constant counts as often as its result is taken.
@@ -91,10 +91,10 @@ def unshared(path: Path) -> bytes | None:
 
 
 def _unshare(graph: Any) -> bool:
-    """Give each node its own copy of what it takes of 8-bit constants; whether there was anything to copy."""
+    """Give each node its own copy of what it takes of such constants; whether there was anything to copy."""
     import onnx
 
-    constants = {t.name: t for t in graph.initializer if t.data_type in {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}}
+    constants = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.INT8}
     outputs = {output.name for output in graph.output}
     taken: dict[str, int] = {}
     nodes, copies = [], []
