@@ -51,7 +51,7 @@ def judged(known: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
     found = [(c, known[c.id]) for c in CATALOGUE if c.id in known]
     told = []
     for change, one in found:
-        refusal = one.get("message", "") if one.get("tests") == [REFUSED] else ""
+        refusal = one.get("message", "") if list(one.get("tests", ())) == [REFUSED] else ""
         cause = {"cause": cause_of(change, one.get("likely", ""), refusal)} if one["state"] == CAUGHT else {}
         told.append(one | {"expected": change.expected} | cause | ({"why": change.why} if change.why else {}))
     return told
