@@ -193,6 +193,7 @@ class DealingRunner(Runner):
             try:
                 answered = self.devices[name].lent(given)
                 count = self._complete(name, given, answered)
+                found.add(rows.start, answered)
             except DeviceError as error:
                 self.lost[name] = str(error)
                 _log.warning("%s: %s failed, and is not used any more: %s", self._what, name, error, extra=LOGGED)
@@ -201,7 +202,6 @@ class DealingRunner(Runner):
             except BaseException:
                 deal.stop()
                 raise
-            found.add(rows.start, answered)
             ran, seconds = ran + len(part), seconds + time.perf_counter() - start
             self.dealt[name] += count
             deal.done()

@@ -351,6 +351,40 @@ def test_fewer_answers_than_samples_are_refused(spec):
         assert runner.lost == {}
 
 
+def test_answers_of_another_form_end_the_call(spec):
+    """Where a device answers with another dtype the call raises, and the other device does not wait for its part."""
+    both, raised = threading.Barrier(2), []
+
+    class Wide(Device):
+        def __call__(self, inputs):
+            return {name: array.astype(np.float64) for name, array in super().__call__(inputs).items()}
+
+    def together():
+        waiting = [1]
+
+        def first(rows):
+            if waiting:
+                waiting.pop()
+                both.wait(PATIENCE)
+
+        return first
+
+    def call():
+        try:
+            runner(samples(spec, 400))
+        except TypeError as error:
+            raised.append(str(error))
+
+    runner = DealingRunner({"GPU 0": Device(spec, together()), "GPU 1": Wide(spec, together())})
+    asking = threading.Thread(target=call, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    assert not asking.is_alive()
+    assert len(raised) == 1
+    assert "float64" in raised[0]
+    runner.close()
+
+
 def test_closing_frees_every_device(deal_to, spec):
     """All runners are closed, that of a lost device too, whatever it says then; a call afterwards is refused."""
     runner = deal_to(nothing, failing)
