@@ -16,8 +16,6 @@ from fixtures.records import Beside
 
 INT8 = Variant("onnx", "int8")
 
-X86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 has such kernels")
-
 
 def quantized(path, size=64):
     """File of a product of ``size`` 8-bit numbers with as many weights, all the largest there are: 127 · 127 · size."""
@@ -108,7 +106,6 @@ def test_the_exact_kernels_add_without_saturation(tmp_path):
     np.testing.assert_array_equal(answered(quantized(tmp_path / "product.onnx"), kernels.EXACT), 127.0 * 127 * 64)
 
 
-@X86
 def test_the_usual_kernels_differ_where_it_is_said(tmp_path):
     """What Linux tells of this processor foretells whether the usual kernels saturate here."""
     usual = answered(quantized(tmp_path / "product.onnx"), kernels.USUAL)

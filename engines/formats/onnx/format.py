@@ -11,7 +11,6 @@ from engines.formats.base import Format
 from engines.formats.code import code
 from engines.formats.onnx import build, kernels, packages, providers, recipe
 from engines.formats.savedmodel import packages as tensorflow
-from engines.late import LateRunner
 from engines.tools import missing
 from engines.variant import REFERENCE, Variant
 
@@ -122,6 +121,7 @@ class OnnxFormat(Format):
     ) -> Runner:
         """Runner with ONNX Runtime, on the CPU or with the execution provider that was asked for."""
         from engines.formats.onnx.runner import OnnxRunner
+        from engines.late import LateRunner
 
         (provider,), by = providers.OPTION.values(spec), kernels.chosen(spec)
         runner = OnnxRunner(spec, variant, path, batch_size, provider, int8_kernels=by)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.option import Option
-from engines.machine import CPUINFO
+from engines.machine import CPUINFO, told
 
 if TYPE_CHECKING:
     from engines.model.spec import ModelSpec
@@ -61,12 +61,8 @@ def other(kernels: str) -> str:
 @cache
 def differ(info: Path = CPUINFO) -> bool:
     """Whether this processor's usual kernels saturate: x86-64 without VNNI, as far as Linux tells."""
-    try:
-        text = info.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return platform.machine() == "x86_64" and bool(flags) and WITH_VNNI.isdisjoint(flags.split())
+    flags = told("flags", info).split()
+    return platform.machine() == "x86_64" and bool(flags) and WITH_VNNI.isdisjoint(flags)
 
 
 def entries(kernels: str) -> Mapping[str, str]:

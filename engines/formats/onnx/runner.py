@@ -59,7 +59,7 @@ def opened(
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     content = None
-    if variant.precision.startswith("int8"):
+    if variant.precision.startswith("int8") and provider == CPU:
         entries = kernels.entries(int8_kernels)
         for name, value in entries.items():
             options.add_session_config_entry(name, value)

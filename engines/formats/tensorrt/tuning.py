@@ -38,8 +38,8 @@ def tune(runner: TensorRTRunner, *, far: bool = False) -> dict[str, Any]:
         i.name: generator.uniform(*i.range, runner.spec.concrete_shape(i, count)).astype(i.dtype)
         for i in runner.spec.inputs
     }
-    given = {name: FarArray.of(array) for name, array in inputs.items()}
-    run = partial(runner.run_far, given) if far else partial(runner, inputs)
+    far_inputs = {name: FarArray.of(array) for name, array in inputs.items()} if far else {}
+    run = partial(runner.run_far, far_inputs) if far else partial(runner, inputs)
     measured: list[dict[str, Any]] = []
     for candidate in _candidates(runner):
         runner.configure(**candidate)
