@@ -6,6 +6,7 @@ import base64
 import copy
 import io
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ ALLOWED = 7e-6
 NONE = {"passed": 0, "failed": 0, "skipped": 0, "xfailed": 0}
 
 
+@cache
 def image(size=32):
     """Draw noise, which no compression makes small, as a data URI."""
     pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)

@@ -14,12 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
-import jsonschema
 import numpy as np
 import pytest
 
 from conformance.compare import Grid
-from conformance.report.document import schema
 from engines import asking, machine
 from engines import book as books
 from engines import identity as identities
@@ -34,6 +32,7 @@ from engines.side_by_side import side_by_side
 from engines.store import Recipe, Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
+from tests.meta.valid import validate
 from trial.judged import compared_by
 from trial.outputs import Outputs
 
@@ -546,7 +545,7 @@ def test_a_second_run_takes_its_answers_from_the_store(tmp_path, pytestconfig):
         )
         assert done.returncode == 0, done.stdout + done.stderr
         document = json.loads((tmp_path / "conformance.json").read_text(encoding="utf-8"))
-        jsonschema.Draft202012Validator(schema()).validate(document)
+        validate(document)
         found.append((document["answers"], document["comparisons"], document["variants"]))
         assert re.search(f"^answers: {document['answers']['stored']:,} of .* from the store", done.stdout, re.M)
     (first, *judged), (second, *again), (fresh, *anew) = found

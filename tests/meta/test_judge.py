@@ -11,14 +11,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
-import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.compare import ANY, FIGURES, Figure, Tolerance
-from conformance.report.document import schema
 from engines.errors import RunnerError
 from engines.formats.onnx.runner import OnnxRunner
 from engines.model.samples import Samples
@@ -28,6 +26,7 @@ from fixtures.ledger import RECORDS, Ledger, properties
 from fixtures.records import Batching, Compared, sent
 from fixtures.reporting import Table
 from tests.meta.apart import environment_apart
+from tests.meta.valid import validate
 from trial import rules
 from trial.causes import SPREAD, cause
 from trial.outputs import Outputs
@@ -279,7 +278,7 @@ def test_batches_that_cannot_be_compared_have_no_figure(pytestconfig, tmp_path, 
     assert "1 failed, 2 passed" in output
     assert re.search(r"^digits_vgg-onnx-fp32 .* no figure .* FAILED$", output, re.M), output
     document = json.loads((tmp_path / "conformance.json").read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator(schema()).validate(document)
+    validate(document)
     (record,) = document["batching"]
     assert (record["largest"], record["problems"], record["passed"]) == (None, [problem], False)
     assert (

@@ -9,19 +9,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 from zoo import ZOO
 from zoo.chains import chain_of
 
 from conformance.location import Alone, Layer, Location
-from conformance.report.document import schema
 from engines.errors import EngineError
 from engines.formats import registry
 from engines.variant import Variant
 from tests.meta.apart import environment_apart
 from tests.meta.planted import changed_onnx, faults
+from tests.meta.valid import validate
 from trial.judged import compared
 from trial.locate import comparison, located
 from trial.locate.layers import layer_names, layer_of
@@ -221,7 +220,7 @@ def test_a_failure_and_its_report_name_the_layer(digits, suite, tmp_path):
     lines = [line for line in text.splitlines() if line.startswith("  located    ")]
     assert lines, text
     assert f"first layer beyond its own noise: {layer} (ONNX node " in lines[0]
-    jsonschema.Draft202012Validator(schema()).validate(document)
+    validate(document)
     (row,) = document["locations"]
     assert row["first"]["layer"] == layer
     assert "Own error along the layers" in page
@@ -232,4 +231,4 @@ def test_locate_tells_of_what_passes_too(digits, suite):
     text, document, _ = suite(digits.file(Variant("onnx", "fp32")), "--locate")
     assert "digits_vgg-onnx-fp32 on samples: no layer is beyond its own noise (" in text, text
     assert [row["first"] for row in document["locations"]] == [None]
-    jsonschema.Draft202012Validator(schema()).validate(document)
+    validate(document)

@@ -15,14 +15,13 @@ import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
-import jsonschema
 import pytest
 
-from conformance.report.document import schema
 from fixtures.chain import CHAINS
 from fixtures.metrics import EVERYWHERE, parsed
 from tests.meta import stand_in_nvml
 from tests.meta.apart import environment_apart
+from tests.meta.valid import validate
 
 parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
 psutil = pytest.importorskip("psutil", reason="psutil is not installed")
@@ -100,7 +99,7 @@ def hot(pytestconfig, tmp_path_factory):
 def written(hot):
     """Document of that run."""
     document = json.loads((hot[1] / "conformance.json").read_text(encoding="utf-8"))
-    jsonschema.Draft202012Validator(schema(), format_checker=jsonschema.FormatChecker()).validate(document)
+    validate(document)
     return document
 
 

@@ -8,21 +8,8 @@ import json
 import re
 from html.parser import HTMLParser
 
-import jsonschema
 import numpy as np
 import pytest
-from report_documents import (
-    CLASSES,
-    GPU,
-    QUOTA,
-    ROWS,
-    document,
-    outputs,
-    with_every_variant_broken,
-    with_meters,
-    with_supplied_file,
-    with_wrong_answers_everywhere,
-)
 
 from conformance.report.charts import LEFT, RIGHT, histogram, over_time
 from conformance.report.document import as_json, schema
@@ -36,9 +23,21 @@ from conformance.report.wording import decisive
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
 from fixtures.pictures import image
+from tests.meta.report_documents import (
+    CLASSES,
+    GPU,
+    QUOTA,
+    ROWS,
+    document,
+    outputs,
+    with_every_variant_broken,
+    with_meters,
+    with_supplied_file,
+    with_wrong_answers_everywhere,
+)
+from tests.meta.valid import validate, validator
 
 HOSTILE = "<script>alert(1)</script>\"'&|`](x)"
-VALIDATOR = jsonschema.Draft202012Validator(schema(), format_checker=jsonschema.FormatChecker())
 
 
 class Page(HTMLParser):
@@ -104,8 +103,8 @@ def undescribed(value, part, path=""):
 
 def test_the_schema_is_sound_and_every_key_of_a_document_is_in_it(broken):
     """The schema is one, a document is valid by it, and holds nothing that it does not describe."""
-    VALIDATOR.check_schema(schema())
-    VALIDATOR.validate(broken)
+    validator().check_schema(schema())
+    validate(broken)
     assert undescribed(broken, schema()) == []
 
 
@@ -127,8 +126,10 @@ def test_the_schema_refuses_what_is_wrong(broken, path, value):
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
+    import jsonschema
+
     with pytest.raises(jsonschema.ValidationError):
-        VALIDATOR.validate(wrong)
+        validate(wrong)
 
 
 def test_json_is_read_back_and_has_no_number_that_json_lacks(broken):
@@ -211,7 +212,7 @@ def test_known_failures_are_not_shown_as_green():
     assert "<title>! Passed with known failures: " in page(made)
     assert "<dd>15 of 17</dd>" in page(made)
     assert summary(made).startswith("## ⚠️ Conformance: passed with known failures\n")
-    VALIDATOR.validate(made)
+    validate(made)
 
 
 def test_a_known_failure_beside_right_answers_does_not_make_them_wrong():
@@ -671,7 +672,7 @@ def sampled(broken):
 
 def test_the_machine_over_time_is_drawn_with_its_values(sampled):
     """A chart for the processes and for each GPU, with all readings in its table; what could not be read is said."""
-    VALIDATOR.validate(sampled)
+    validate(sampled)
     assert undescribed(sampled, schema()) == []
     text = page(sampled)
     section = text.split('<section id="machine"')[1].split("</section>")[0]
@@ -766,7 +767,7 @@ def test_two_models_with_all_variants_stay_small():
     assert len(made["variants"]) == 36
     assert len(page(made).encode()) < 3_000_000
     made = with_every_variant_broken(made)
-    VALIDATOR.validate(made)
+    validate(made)
     assert len(made["failures"]) == 36 * 9
     assert min(len(f["message"]) for f in made["failures"] if "accuracy" not in f["test"]) > 1_350
     assert len(page(made).encode()) < 3_000_000
@@ -795,7 +796,7 @@ def test_an_empty_run_is_a_page_too(empty):
     made = document(models=() if empty else ("m",), variants=(), broken=None) if not empty else None
     made = made or {**document(variants=(), broken=None), "models": [], "skips": [], "known_failures": [], "floors": []}
     made["verdict"] = verdict(made)
-    VALIDATOR.validate(made)
+    validate(made)
     assert Page(page(made)).open == []
     assert "incomplete" in summary(made)
 
@@ -1148,7 +1149,7 @@ def test_results_of_an_earlier_version_still_make_a_page(broken):
                 del row[name]
     for drawn in made["pictures"]:
         drawn["worst"] = [{k: v for k, v in w.items() if k != "label"} for w in drawn["worst"]]
-    VALIDATOR.validate(made)
+    validate(made)
     text = page(made)
     assert Page(text).open == []
     assert "label: " not in text

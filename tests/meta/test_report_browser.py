@@ -10,9 +10,9 @@ import shutil
 import subprocess
 
 import pytest
-from report_documents import document, with_meters
 
 from conformance.report.page import page
+from tests.meta.report_documents import document, with_meters
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 

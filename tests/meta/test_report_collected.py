@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from report_documents import outputs
 
 from conformance.cause import NOT_FOUND, Cause
 from conformance.diagnose import diagnose
@@ -25,6 +24,7 @@ from fixtures.document import Document
 from fixtures.ledger import FAILURE, RECORDS, Ledger, properties
 from fixtures.pictures import shown
 from fixtures.records import Compared, Picture, sent
+from tests.meta.report_documents import outputs
 
 
 @pytest.fixture

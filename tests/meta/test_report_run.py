@@ -13,18 +13,16 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import jsonschema
 import numpy as np
 import pytest
 
-from conformance.report.document import schema
 from engines.variant import Variant
 from fixtures.chain import CHAINS
 from fixtures.report import replace_file
 from tests.meta.apart import environment_apart
+from tests.meta.valid import validate
 
 ROOT = Path(__file__).resolve().parents[2]
-VALIDATOR = jsonschema.Draft202012Validator(schema(), format_checker=jsonschema.FormatChecker())
 FAST = "tests/meta/test_device_floors.py"
 """Tests that need no framework: a run of them takes a second."""
 
@@ -71,7 +69,7 @@ def read(folder):
     if not path.is_file():
         return None
     document = json.loads(path.read_text(encoding="utf-8"))
-    VALIDATOR.validate(document)
+    validate(document)
     return document
 
 
