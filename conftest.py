@@ -26,6 +26,7 @@ pytest_plugins = [
     "fixtures.baseline",
     "fixtures.gate",
     "fixtures.not_judged",
+    "fixtures.unselected",
 ]
 
 

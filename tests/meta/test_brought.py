@@ -26,6 +26,7 @@ from engines.formats.tensorrt import build as tensorrt_build
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import versions as tensorrt_versions
 from engines.formats.tflite.runner import TFLiteRunner
+from engines.model import selection
 from engines.model.brought import TESTED, brought_engine, make_samples, read_samples
 from engines.model.bundled import find_model
 from engines.model.datasets import locate
@@ -812,3 +813,14 @@ model.export({str(tmp_path / "mine")!r}, format="tf_saved_model", verbose=False)
         "tflite-int8",
     ):
         assert re.search(rf"mine-{variant} .* passed", output)
+
+
+def test_words_that_select_nothing_are_told_with_the_variants(pytestconfig):
+    """Who selects a brought file by a precision that it is not judged as reads what it is judged as, and no bare 5."""
+    (chain,) = selection.chains(Store(artifact_folder(pytestconfig)), models=["digits_vgg"]).values()
+    sound = chain.file(Variant("onnx", "fp32"))
+    words = ("--model=digits_vgg", f"--onnx={sound}", f"--artifacts={artifact_folder(pytestconfig)}")
+    code, output = suite("-m", "consistency", "-k", "onnx-int8", *words)
+    assert code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "no test is selected by -k 'onnx-int8' and -m 'consistency'; the variants are:" in output
+    assert "  digits_vgg: savedmodel-fp32, onnx-fp32 (the file of --onnx, judged as fp32 for what is in it), " in output
