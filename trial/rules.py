@@ -153,8 +153,12 @@ MOST: Mapping[str, float] = {"max": HEADROOM, "mean": HEADROOM, "kl": HEADROOM**
 
 
 def _converted(chain: Chain, variant: Variant) -> bool:
-    """Whether an engine was made from the SavedModel by the chain, and is fed by its runner: no C++ program is."""
-    return registry.find(variant.format).fed_here and not chain.from_brought(variant)
+    """Whether an engine was made from the SavedModel by the chain, and is fed by its runner.
+
+    No C++ program is fed so, and what a server runs was made and put there by others.
+    """
+    format_ = registry.find(variant.format)
+    return format_.fed_here and not format_.elsewhere and not chain.from_brought(variant)
 
 
 def other_windows(chain: Chain, variant: Variant) -> str:

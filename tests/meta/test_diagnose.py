@@ -505,11 +505,12 @@ def test_a_value_that_rounding_hides_is_not_said_to_be_another_column(hidden):
         (Variant("tensorrt", "fp16"), ("onnx",), False),
         (Variant("tensorrt-vc", "fp16"), ("onnx",), False),
         (Variant("cpp8", "fp16"), (), False),
+        (Variant("served", "fp32", instance="there"), (), False),
     ],
     ids=str,
 )
 def test_an_engine_counts_as_converted_where_nothing_of_it_was_brought(digits, variant, brought, converted):
-    """A plan comes from the ONNX; and a C++ program feeds its plan itself, so that it may do so wrongly."""
+    """A plan comes from the ONNX; a C++ program feeds its plan itself, maybe wrongly; a server may have any weights."""
     chain = replace(digits, brought={name: Path(name) for name in brought})
     assert rule_of(chain, variant, "samples").converted == converted
 
