@@ -232,11 +232,13 @@ def brought_engine(format_: str, path: Path, spec: ModelSpec) -> ModelSpec:
 
     Its precision is read off the file. Of the engines that are built from that format, those are left that are built
     from that precision: from this file.
-    Raises EngineError where the file is missing, damaged, or has other names, ranks or dtypes.
+    Raises EngineError where the file is missing, damaged, or has other names, ranks or dtypes, or cannot be run here.
     """
     what, format_object = f"--{format_} {path}", registry.find(format_)
     if not is_file(path):
         raise EngineError(f"{what}: no such file; expected the path of an {format_} file")
+    if reason := format_object.unavailable():
+        raise EngineError(f"{what}: it is run before anything is made from it, which this machine cannot: {reason}")
     try:
         precision = format_object.inspect(path, spec)
     except (ConversionError, RunnerError) as error:

@@ -18,6 +18,7 @@ import pytest
 from conformance.compare import ANY
 from engines.chain import Chain
 from engines.errors import DataError, EngineError, SpecError
+from engines.formats import registry
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.savedmodel.packages import tensorflow
 from engines.formats.savedmodel.reference import reference_outputs
@@ -813,6 +814,16 @@ model.export({str(tmp_path / "mine")!r}, format="tf_saved_model", verbose=False)
         "tflite-int8",
     ):
         assert re.search(rf"mine-{variant} .* passed", output)
+
+
+@pytest.mark.parametrize("format_", ["onnx", "tflite"])
+def test_a_file_whose_engine_is_not_installed_is_refused_in_a_line(spec, tmp_path, monkeypatch, format_):
+    """Where nothing can run it, as ONNX Runtime beside TensorRT alone, the reason is told, and not a stack trace."""
+    path = tmp_path / f"mine.{format_}"
+    path.write_bytes(b"x")
+    monkeypatch.setattr(type(registry.find(format_)), "unavailable", lambda self, precision=None: "it is not installed")
+    with pytest.raises(EngineError, match=rf"--{format_} .*: it is run before .* cannot: it is not installed"):
+        brought_engine(format_, path, spec)
 
 
 def test_words_that_select_nothing_are_told_with_the_variants(pytestconfig):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from commands import device
-from commands.device_measure import Meter, measure_onnxruntime
+from commands import device, device_measure
+from commands.device_measure import Meter, measure_onnxruntime, measure_tensorrt
 from commands.device_page import floor_rows, page, write_floors
 from conformance.device_floors import TABLE, read_rows
 from engines.chain import Chain
@@ -49,6 +50,44 @@ def test_every_variant_is_measured_at_a_batch_of_its_own(kind):
     profiles = tuple(BatchProfile(*p) for p in profiles)
     spec = replace(load_model(find_model("cifar10_vgg")), profiles=profiles)
     assert batches_of(spec, Variant("tensorrt", "fp32", profiles[which])) == expected
+
+
+def test_a_plan_is_judged_by_the_row_of_its_precision(monkeypatch, digits):
+    """A batch profile has no tolerances of its own: `commands device` judges each plan before it is timed."""
+
+    class Sound:
+        """A plan's runner that gives the reference's answers; no GPU is asked."""
+
+        def __init__(self, *given):
+            self.settings = {"streams": "1"}
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *raised):
+            pass
+
+        def __call__(self, inputs):
+            return digits.reference("samples", inputs)
+
+        def close(self):
+            pass
+
+    samples = digits.samples
+    chain = SimpleNamespace(
+        spec=digits.spec,
+        artifact=lambda variant: SimpleNamespace(seconds=1.0, details={"layers": {}, "convolutions": {}}),
+        file=lambda variant: RESULTS,
+        runner=Sound,
+        dataset=SimpleNamespace(test=lambda: samples),
+        reference=lambda name, inputs: digits.reference("samples", inputs),
+    )
+    monkeypatch.setattr(device_measure, "TensorRTRunner", Sound)
+    monkeypatch.setattr(device_measure, "_timed", lambda *given: {})
+    monkeypatch.setattr(device_measure, "_against_yardsticks", lambda *given: {})
+    variant = Variant("tensorrt", "fp16", digits.spec.profiles[1])
+    (row,) = measure_tensorrt(chain, variant, Meter(lambda: None, lambda: 0))
+    assert (row["variant"], row["tolerances"], "failed" in row) == (str(variant), "tensorrt-fp16", False)
 
 
 @pytest.mark.parametrize(
