@@ -269,7 +269,7 @@ def _by_influence(
     if count < FEWEST or not all(array.ndim > 1 for array in inputs.values()):
         return ""
     if _changed(run(inputs), actual):
-        again = f"the same samples get other answers each time: {UNRELATED}, such as random numbers"
+        again = f"the same samples get other answers each time: those of calls before, or {UNRELATED}, such as noise"
         return again if fed_elsewhere else ""
 
     def moved(which: int, part: slice) -> set[int]:

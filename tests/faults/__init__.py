@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from faults import files, flatbuffer_edits, graph_edits, programs, quantization, sound_changes
+from faults import files, flatbuffer_edits, graph_edits, plans, programs, quantization, served, sound_changes
 from faults.change import Change
 from faults.unnoticed import UNNOTICED
 
@@ -21,6 +21,8 @@ ALL: tuple[Change, ...] = (
     *flatbuffer_edits.CHANGES,
     *programs.CHANGES,
     *files.CHANGES,
+    *plans.CHANGES,
+    *served.CHANGES,
     *sound_changes.CHANGES,
 )
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engines.formats import registry
+from engines.variant import Variant
+
 if TYPE_CHECKING:
     from faults.made import Made
 
@@ -29,12 +32,12 @@ ON_SAMPLES = "builds or signature or same_scale or sum_to_one or reference_on_sa
 class Change:
     """One change, to one file of one model.
 
-    ``kind`` is what it is made to, and ``variant`` the file that is changed and judged. ``plant(made, folder)`` makes
-    it, and returns the words of the command that bring it. ``right`` are words of which a likely cause has to hold one,
-    if it names any. ``alone`` is a change that is no file of a format, so that no other may stand in the same command.
-    One of ``data`` is to samples or labels.
+    ``kind`` is what it is made to, and ``variant`` the format and precision of what is changed and judged.
+    ``plant(made, folder)`` makes it, and returns the words of the command that bring it. ``right`` are words of which
+    a likely cause has to hold one, if it names any. ``alone`` is a change that is no file of a format, so that no
+    other may stand in the same command. One of ``data`` is to samples or labels.
     ``why`` tells, of a change that is within the noise, why it is none that matters. ``quick`` ones are among the few
-    that every change of the suite is checked with.
+    that every change of the suite is checked with. ``needs`` tells why what else it takes is not there.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Change:
     data: bool = False
     quick: bool = False
     why: str = ""
+    needs: Callable[[], str | None] | None = None
 
     @property
     def on_samples(self) -> bool:
@@ -57,12 +61,17 @@ class Change:
     @property
     def format(self) -> str:
         """Format of the file that is changed."""
-        return self.variant.rpartition("-")[0]
+        return self.variant.partition("-")[0]
 
     @property
     def precision(self) -> str:
         """Precision of the file that is changed."""
-        return self.variant.rpartition("-")[2]
+        return self.variant.partition("-")[2]
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why what is changed cannot be run on this machine; None where it can."""
+        return registry.unavailable(Variant(self.format, self.precision)) or (self.needs() if self.needs else None)
 
     @property
     def id(self) -> str:

@@ -18,6 +18,7 @@ from conformance.noise import leeway
 from engines.tools import last_lines
 from faults.change import CAUGHT, CHECKS, MISSED, ON_SAMPLES, PASSES, WITHIN_FACTOR, WITHIN_NOISE, Change
 from faults.made import ROOT, Made
+from faults.serving import TOLD
 from tests.meta.apart import environment_apart
 
 REFUSED = "refused at once"
@@ -103,7 +104,10 @@ def _run(made: Made, changes: Sequence[Change], tests: str) -> dict[str, Outcome
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         words = [word for change in changes for word in change.plant(made, folder)]
-        precisions = " ".join(f"{c.format}={c.precision}" for c in changes)
+        chosen = [f"{c.format}={c.precision}" for c in changes if c.format != "served"]
+        # A plan that is built now is built from a file of these.
+        beside = ["onnx=fp32,int8"] if any(c.format in {"tensorrt", "served"} for c in changes) else []
+        precisions = " ".join([*beside, *chosen])
         given = {word.partition("=")[0] for word in words}
         # Other samples are described anew; all else is as it was described once, by the command that does so.
         named = made.saved_model if "--samples" in given else made.described
@@ -111,14 +115,15 @@ def _run(made: Made, changes: Sequence[Change], tests: str) -> dict[str, Outcome
         words += [f"--precisions={precisions}", f"--report={folder / 'report'}"]
         if "--artifacts" not in given:
             words.append(f"--artifacts={made.store_in(folder)}")
-        chosen = "(" + " or ".join(c.variant for c in changes) + ")" + (f" and ({tests})" if tests else "")
+        selected = "(" + " or ".join(c.variant for c in changes) + ")" + (f" and ({tests})" if tests else "")
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--ignore=tests/meta"]
         done = subprocess.run(
-            [*command, "-m", CHECKS, "-k", chosen, *words],
+            [*command, "-m", CHECKS, "-k", selected, *words],
             cwd=ROOT,
-            env=environment_apart(PLANTED=changes[0].name),
+            env=environment_apart(PLANTED=changes[0].name, SERVED=str(folder / TOLD)),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=900,
             check=False,
         )
@@ -135,6 +140,8 @@ def _run(made: Made, changes: Sequence[Change], tests: str) -> dict[str, Outcome
 
 def refused(change: Change, changes: Sequence[Change], said: str) -> Outcome:
     """What became of a change where the command ends at once with one line."""
+    if "unrecognized arguments" in said:
+        raise ValueError(f"{change.id}: the command itself is wrong: {last_lines(said)}")
     (line,) = [line for line in said.splitlines() if line.startswith("ERROR")]
     message = line.removeprefix("ERROR: ")
     mine = f"--{change.format} " in message or len(changes) == 1
@@ -143,9 +150,14 @@ def refused(change: Change, changes: Sequence[Change], said: str) -> Outcome:
 
 def outcome(change: Change, document: dict[str, Any], made: Made) -> Outcome:
     """What became of a change, as the report's document says."""
-    failures = [f for f in document["failures"] if f["variant"] in {change.variant, None}]
-    compared = [c for c in document["comparisons"] if c["variant"] == change.variant]
-    usages = [v["usage"] for v in document["variants"] if v["variant"] == change.variant]
+
+    def mine(variant: str) -> bool:
+        """Whether it is the change's: a plan's id has its batch profile behind that, a served model's its name."""
+        return variant == change.variant or variant.startswith(f"{change.variant}-")
+
+    failures = [f for f in document["failures"] if f["variant"] is None or mine(f["variant"])]
+    compared = [c for c in document["comparisons"] if mine(c["variant"])]
+    usages = [v["usage"] for v in document["variants"] if mine(v["variant"])]
     needed = max((u for u in usages if u is not None), default=None)
     flips = max((c["flips"] or 0 for c in compared if c["inputs"] in ON_REAL_SAMPLES), default=0)
     if not failures:
@@ -184,7 +196,7 @@ def _judged(tests: tuple[str, ...], message: str, figure: str, likely: str) -> O
     return Outcome(CAUGHT, tests, figure, message.splitlines()[0], likely, "agree with the reference" in likely)
 
 
-TWINS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-symmetric"}
+TWINS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8-symmetric", "int8-qdq": "int8-symmetric"}
 """A twin's precision for each precision: all of one have the same leeway."""
 
 

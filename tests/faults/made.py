@@ -12,6 +12,8 @@ from zoo import ZOO
 from zoo.chains import chain_of
 
 from engines.chain import Chain
+from engines.model import selection
+from engines.store import Store
 from engines.variant import Variant
 from faults import graph
 from faults.change import CHECKS
@@ -35,8 +37,16 @@ class Made:
 
     @classmethod
     def of(cls, name: str, folder: Path) -> Made:
-        """Model of the zoo by its name; made in ``folder`` where it is not there."""
-        return cls(name, folder, chain_of(ZOO[name], folder))
+        """Model of the zoo by its name; made in ``folder`` where it is not there.
+
+        One that is described already is taken by its description, for which no TensorFlow has to be there.
+        """
+        described = folder / name / f"{name}.toml"
+        if not described.is_file():
+            return cls(name, folder, chain_of(ZOO[name], folder))
+        samples = folder / name / "samples.npz"
+        (chain,) = selection.chains(Store(folder / BUILD), models=[str(described)], samples=samples).values()
+        return cls(name, folder, chain)
 
     @property
     def saved_model(self) -> list[str]:
@@ -80,16 +90,18 @@ class Made:
         return self.folder / self.name / "samples.npz"
 
     def file(self, variant: str) -> Path:
-        """Sound file of a variant, by its id; converted now where it is missing."""
-        format_, _, precision = variant.rpartition("-")
-        return self.chain.file(Variant(format_, precision))
+        """Sound file of a variant, by its format and precision; made now where it is missing."""
+        return self.chain.file(self.variant(variant))
+
+    def variant(self, name: str) -> Variant:
+        """The first variant of a format and precision, as ``tensorrt-fp16``: that of the first batch profile."""
+        return next(v for v in self.chain.variants if v.row_name == name)
 
     def flips(self, variant: str) -> int:
         """Samples to which the sound file of a variant gives another class than the reference does."""
-        format_, _, precision = variant.rpartition("-")
         samples = self.chain.dataset.test()
         reference = self.chain.reference(f"accuracy-{len(samples)}", samples.inputs)
-        with self.chain.runner(Variant(format_, precision)) as runner:
+        with self.chain.runner(self.variant(variant)) as runner:
             given = Outputs(samples.inputs, runner(samples.inputs), reference)
             return sum(output.flipped for output in compared(self.chain, runner, "samples", given)[1].outputs)
 

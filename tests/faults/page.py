@@ -18,6 +18,7 @@ from typing import Any
 
 from zoo.pages import folder_of_page
 
+from engines.formats.tensorrt import driver
 from engines.progress import Lines, live
 from engines.tools import installed_version
 from faults import CATALOGUE
@@ -34,8 +35,10 @@ LONGEST = 260
 
 
 def record(change: Change, outcome: Outcome) -> dict[str, Any]:
-    """A change and what became of it, for the JSON file."""
+    """A change and what became of it, for the JSON file; of a plan with the device that it ran on."""
     what = {name: getattr(change, name) for name in ("name", "kind", "model", "variant")}
+    if change.format == "tensorrt":
+        what["device"] = f"{driver.device()['GPU']}, TensorRT {installed_version('tensorrt')}"
     return what | {name: _short(value) for name, value in outcome.told().items()}
 
 
@@ -110,6 +113,13 @@ def main() -> int:
     if options.page:
         write(options.output, results | {"changes": judged(known)})
         return 0
+    elsewhere = [c for c in chosen if c.unavailable]
+    for format_ in sorted({c.format for c in elsewhere}):
+        left_out = [c for c in elsewhere if c.format == format_]
+        logging.getLogger("engines").warning(
+            "%d changes of %s are left out, and stay as they were: %s", len(left_out), format_, left_out[0].unavailable
+        )
+    chosen = [c for c in chosen if not c.unavailable]
     results["made_with"] = {name: installed_version(name) for name in MADE_WITH}
     results["machine"] = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     options.artifacts.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,9 @@ def page(results: Mapping[str, Any]) -> str:
             f"- All of it took {results['cpu_seconds'] / 60:.0f} CPU minutes, {results['seconds'] / 60:.0f} minutes by "
             f"the clock. Made with {versions}; {results['machine']}."
         )
+    for device in dict.fromkeys(c["device"] for c in changes if "device" in c):
+        count = sum(c.get("device") == device for c in changes)
+        lines.append(f"- {count} of these changes are to TensorRT plans, and ran on one {device}.")
     lines += [
         "",
         "## Faults",

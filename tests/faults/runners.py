@@ -1,7 +1,7 @@
 """Faults of a program that runs an engine: what it feeds, how it cuts batches, and what it hands back.
 
-As a plugin (``-p tests.faults.runners``) it plants the one that ``PLANTED`` names into the runners of ONNX and TFLite,
-in the process of the command. The reference is asked in another way, and is none of its concern.
+As a plugin (``-p tests.faults.runners``) it plants the one that ``PLANTED`` names into the runners of ONNX, TFLite
+and TensorRT, in the process of the command. The reference is asked in another way, and is none of its concern.
 """
 
 from __future__ import annotations
@@ -182,10 +182,10 @@ RUNNERS: dict[str, tuple[Callable[[Run], Run], tuple[str, ...]]] = {
     "the last answer of a full batch never written": (answering(_last_lost), ("batch", "never written")),
     "the last answer of a full batch NaN": (answering(_not_a_number), ("NaN", "does not write all")),
     "the first answer given again for the last": (answering(_first_again), ("batch", "one by one")),
-    "wrong only in batches above 100": (answering(_above_100), ("batch",)),
+    "wrong only in batches above 100": (answering(_above_100), ("batch", "on the whole call")),
     "answers rounded to FP16": (answering(_float16), ("lower precision", "converted wrongly")),
     "answers rounded to hundredths": (answering(_hundredths), ("lower precision", "rounded")),
-    "the previous batch's answers": (previous, ("run to run", "once more", "order", "shifted")),
+    "the previous batch's answers": (previous, ("run to run", "once more", "order", "shifted", "calls before")),
     "answers remembered by the first value": (remembered, ("order", "sample", "batch")),
     "one buffer for all batches": (one_buffer, ("batch", "run to run", "order")),
     "inputs written into": (written_into, ("batch", "whole call")),
@@ -202,6 +202,7 @@ BATCHES = "the remainder dropped"
 def pytest_configure() -> None:
     """Plant the fault that is named."""
     from engines.formats.onnx.runner import OnnxRunner
+    from engines.formats.tensorrt.runner import TensorRTRunner
     from engines.formats.tflite.runner import TFLiteRunner
 
     name = os.environ["PLANTED"]
@@ -211,3 +212,6 @@ def pytest_configure() -> None:
             kind._batches = lambda self, inputs, count, cut=batches: cut(self, inputs, max(1, count // 32) * 32)
         else:
             kind._run = RUNNERS[name][0](kind._run)
+    if name != BATCHES:
+        # Cuts its batches itself, on the GPU: what is planted is in its whole call.
+        TensorRTRunner.__call__ = RUNNERS[name][0](TensorRTRunner.__call__)

@@ -27,13 +27,19 @@ RUNTIME = Path(__file__).with_name("mlserver_onnx.py")
 """What MLServer runs a model with."""
 
 
+def missing(name, word):
+    """Why this machine has no program of a server; None where it has it."""
+    folder = os.environ.get(ENVIRONMENTS)
+    if folder and Path(folder, name, "bin", word).is_file():
+        return None
+    return f"no {word}: ${ENVIRONMENTS} is {folder or 'not set'}; containers/servers DIR makes one"
+
+
 def program(name, word):
     """Path of a server's program; skips where this machine has none."""
-    folder = os.environ.get(ENVIRONMENTS)
-    path = Path(folder or "", name, "bin", word)
-    if not folder or not path.is_file():
-        pytest.skip(f"no {word}: ${ENVIRONMENTS} is {folder or 'not set'}; containers/servers DIR makes one")
-    return path
+    if reason := missing(name, word):
+        pytest.skip(reason)
+    return Path(os.environ[ENVIRONMENTS], name, "bin", word)
 
 
 def free_ports(count):
@@ -51,7 +57,7 @@ class Server:
     def __init__(self, words, ports, log, environment=None, shared=None):
         self.words, self.log = [str(word) for word in words], log
         self.http, self.grpc = ports[:2]
-        self.environment = {**os.environ, **(environment or {})}
+        self.ports, self.added = ports, environment or {}
         self.process, self.shared = None, shared
 
     def url(self, model, scheme="grpc"):
@@ -67,7 +73,7 @@ class Server:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env=self.environment,
+                env={**os.environ, **self.added},
             )
         deadline = time.monotonic() + START_S
         while not self._ready():
@@ -124,7 +130,7 @@ def triton(repository, folder):
     return Server(words, ports, folder / "triton.log", shared=shared)
 
 
-def mlserver(spec, engine, folder):
+def mlserver(spec, engine, folder, runtime=f"{RUNTIME.stem}.OnnxModel"):
     """MLServer on an ONNX file of a model, batching as it likes; skips where there is none."""
     from engines.formats.served.dtypes import PROTOCOL
 
@@ -145,7 +151,7 @@ def mlserver(spec, engine, folder):
 
     described = {
         "name": spec.name,
-        "implementation": f"{RUNTIME.stem}.OnnxModel",
+        "implementation": runtime,
         "platform": "onnxruntime_onnx",
         "max_batch_size": spec.profiles[0].max,
         "max_batch_time": 0.0005,

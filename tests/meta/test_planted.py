@@ -18,12 +18,19 @@ from fixtures.parallel import asks_for
 pytestmark = pytest.mark.meta
 
 
+def without(group):
+    """Mark that skips what this machine lacks the engine of, and says so."""
+    reason = group[0].unavailable
+    return pytest.mark.skip(reason=reason) if reason else ()
+
+
 def pytest_generate_tests(metafunc):
     """Parametrize over what one command is given: files of one model."""
     if "planted" in metafunc.fixturenames:
         whole = asks_for("meta", metafunc.config.getoption("-m") or "")
         chosen = together(change for change in CATALOGUE if whole or change.quick)
-        metafunc.parametrize("planted", chosen, ids=[" + ".join(change.id for change in group) for group in chosen])
+        cases = [pytest.param(group, marks=without(group)) for group in chosen]
+        metafunc.parametrize("planted", cases, ids=[" + ".join(change.id for change in group) for group in chosen])
 
 
 @pytest.fixture(scope="module")
