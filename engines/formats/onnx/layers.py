@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def _found(graph: Any, known: Mapping[str, Any]) -> Iterator[tuple[Any, Layer]]:
         if any(part in node.op_type for part in WEIGHTED_OPERATORS):
             found = [weights for name in node.input if (weights := _weights(name, known))]
             if found:
-                yield node, max(found, key=lambda layer: layer.weights)
+                yield node, replace(max(found, key=lambda layer: layer.weights), name=node.name or node.output[0])
 
 
 def _layers(graph: Any, outside: Mapping[str, Any]) -> Iterator[Layer]:
