@@ -68,7 +68,8 @@ def _scope(operation: str, layer: str) -> str:
 
 def _others(found: Mapping[str, str], scopes: set[str]) -> Iterator[tuple[str, str]]:
     """Scopes and layers of those that have no variables, next to those that have."""
-    beside = Counter(scope.rpartition("/")[0] for scope in found)
+    # What a layer or a model that has a name itself computes between its layers is its own.
+    beside = Counter(parent for scope in found if (parent := scope.rpartition("/")[0]) not in found)
     numbered = all(
         NUMBER.sub("", scope.rpartition("/")[2]) == layer.rpartition("/")[2] for scope, layer in found.items()
     )
