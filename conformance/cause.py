@@ -13,12 +13,13 @@ class Cause:
     """What most likely is wrong, in one sentence.
 
     ``proved`` is a cause that was tried, and is the whole trouble. ``found`` is False where ``text`` names no cause,
-    but says why there is none.
+    but says why there is none. ``located`` is True where it names the part of the file that is wrong.
     """
 
     text: str
     proved: bool = False
     found: bool = True
+    located: bool = False
 
     @classmethod
     def unknown(cls, why: str) -> Cause:

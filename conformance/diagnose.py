@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conformance.cause import Cause
-from conformance.input_mistakes import input_mistakes
+from conformance.input_mistakes import by_steps, input_mistakes
 from conformance.output_mistakes import FEWEST, LEFT, SAME_WEIGHTS_AGREEMENT, order_mistakes, output_mistakes
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def diagnose(
     converted: str | None = None,
     windows: Callable[[], str] = str,
     parts: Callable[[], str] = str,
+    swamped: Callable[[], str] = str,
     integers: bool = False,
 ) -> Cause:
     """What most likely is wrong, or that nothing explains it.
@@ -54,7 +55,8 @@ def diagnose(
       None for one whose weights, or whose feeding, are somebody else's.
     - ``integers`` says that the engine computes in integers, whose rounding hides what a single value does.
     - ``windows`` says which convolutions and poolings of a file are others than those of the model's own, if any, and
-      ``parts`` which operators, options and constants are.
+      ``parts`` which operators, options and constants are. ``swamped`` names an operator whose step in INT8 is larger
+      than all that one of its inputs can hold.
     """
     # Engines that are fed rubbish answer with NaN and infinity, which must not get in the way of finding out.
     with np.errstate(all="ignore"):
@@ -62,10 +64,10 @@ def diagnose(
         for sentence, outputs in _tried(inputs, actual, reference, run, scores):
             if found := _explained(sentence, count, agrees(outputs), _left_of(outputs, actual, reference)):
                 return found
-        if lost := _by_steps(inputs, steps or {}, ask, agrees):
+        if lost := by_steps(inputs, steps or {}, ask, agrees):
             return lost
         if told := windows():
-            return Cause(f"its windows are not those of the model's own file: {told}")
+            return Cause(f"its windows are not those of the model's own file: {told}", located=True)
         sentence = _stuck(actual, reference, scores)
         if not sentence:
             single = alone(inputs)
@@ -83,7 +85,9 @@ def diagnose(
             sentence = f"{influenced}{_commonest(actual, scores)}" if influenced else ONE_BY_ONE * right
         sentence = sentence or _not_finite(actual)
         if not sentence and (told := parts()):
-            sentence = f"it is not the model's own file: {told}"
+            return Cause(f"it is not the model's own file: {told}", located=True)
+        if not sentence and (told := swamped()):
+            return Cause(told, located=True)
         return Cause(sentence) if sentence else _left(actual, reference, agrees, scores, converted)
 
 
@@ -208,37 +212,6 @@ def _wrong_at_the_end(actual: Arrays, reference: Arrays, agrees: Callable[[Array
         low, high = (middle, high) if sound(middle) else (low, middle)
     same = actual[scores][low:].argmax(axis=1) == reference[scores][low:].argmax(axis=1)
     return count - low if same.mean() < SAME_WEIGHTS_AGREEMENT else 0
-
-
-def _by_steps(
-    inputs: Arrays,
-    steps: Mapping[str, float],
-    ask: Callable[[Arrays], Arrays | None] | None,
-    agrees: Callable[[Arrays], bool],
-) -> Cause | None:
-    """Columns of an integer input that vanish in its step, where the reference fails on them rounded so.
-
-    Rounding is all that is done to the reference's inputs, and to these columns only, so that it is cause enough.
-    """
-    for name, step in steps.items():
-        array = inputs[name]
-        if ask is None or array.ndim < 2 or array.shape[-1] < 2 or len(array) < FEWEST:
-            continue
-        columns = array.reshape(-1, array.shape[-1])
-        spread = np.ptp(columns, axis=0)
-        # A column that is the same in all samples has nothing to lose.
-        lost = (spread > 0) & (spread < step)
-        rounded = np.where(lost, np.rint(array / step) * step, array).astype(array.dtype)
-        if not lost.any() or (outputs := ask({**inputs, name: rounded})) is None or agrees(outputs):
-            continue
-        what = "columns" if array.ndim == 2 else "channels"
-        return Cause(
-            f"the integer input {name!r} has one step for all {what} ({step:.3g}), and {int(lost.sum())} of "
-            f"{len(lost)} {what} differ by less: they vanish, and the SavedModel fails too with these rounded so; "
-            "normalize before the model, or leave int8 out",
-            proved=True,
-        )
-    return None
 
 
 ONE_BY_ONE = (

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conformance.cause import Cause
+from conformance.output_mistakes import FEWEST
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -102,3 +105,34 @@ def _scale_sentence(own: Range, engines: Range, models: Range) -> str:
     if models == own:
         return f"the engine scales inputs from {mine} to {its} once too often: with that undone"
     return f"the engine scales inputs to {its} instead of {right}: with that undone"
+
+
+def by_steps(
+    inputs: Arrays,
+    steps: Mapping[str, float],
+    ask: Callable[[Arrays], Arrays | None] | None,
+    agrees: Callable[[Arrays], bool],
+) -> Cause | None:
+    """Columns of an integer input that vanish in its step, where the reference fails on them rounded so.
+
+    Rounding is all that is done to the reference's inputs, and to these columns only, so that it is cause enough.
+    """
+    for name, step in steps.items():
+        array = inputs[name]
+        if ask is None or array.ndim < 2 or array.shape[-1] < 2 or len(array) < FEWEST:
+            continue
+        columns = array.reshape(-1, array.shape[-1])
+        spread = np.ptp(columns, axis=0)
+        # A column that is the same in all samples has nothing to lose.
+        lost = (spread > 0) & (spread < step)
+        rounded = np.where(lost, np.rint(array / step) * step, array).astype(array.dtype)
+        if not lost.any() or (outputs := ask({**inputs, name: rounded})) is None or agrees(outputs):
+            continue
+        what = "columns" if array.ndim == 2 else "channels"
+        return Cause(
+            f"the integer input {name!r} has one step for all {what} ({step:.3g}), and {int(lost.sum())} of "
+            f"{len(lost)} {what} differ by less: they vanish, and the SavedModel fails too with these rounded so; "
+            "normalize before the model, or leave int8 out",
+            proved=True,
+        )
+    return None

@@ -83,9 +83,12 @@ class Location:
         steps = ", ".join(f"{f.layer} ({_short(f.error)} alone; {_short(f.kept or 0.0)} left)" for f in asked)
         return f"in FP16 or FP32, the worst first: {steps}; with none answers are off by {_short(self.whole)}"
 
-    def lines(self) -> list[str]:
-        """Lines for the message of a failure."""
-        found = [f"  located    {self.sentence}"]
+    def lines(self, named: bool = False) -> list[str]:
+        """Lines for the message of a failure; ``named`` says that its cause names a layer already.
+
+        That no layer is beyond its noise would deny such a cause. It does not: the noise knows what INT8 cannot hold.
+        """
+        found = [] if named and not self.first else [f"  located    {self.sentence}"]
         found += [f"             {note}" for note in self.notes]
         return found + ([f"  keep       {self.advice}"] if self.advice else [])
 

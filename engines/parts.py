@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.inside import operation
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -44,8 +46,8 @@ class Part:
     scale: bool = False
 
     def __str__(self) -> str:
-        """Operator and place, such as ``Conv 'conv2d_1/Conv2D'``."""
-        place = "/".join(self.name.split("/")[-2:])
+        """Operator and place, such as ``Conv 'functional_1/conv2d_1/Conv2D'``: all of it, as the end may be alike."""
+        place = operation(self.name)
         return f"{self.operator} '{place}'" if place else self.operator
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 REDUCED = ("int8", "fp16")
 """The precisions below fp32, the coarsest first."""
@@ -11,10 +11,11 @@ REDUCED = ("int8", "fp16")
 
 @dataclass(frozen=True)
 class Layer:
-    """What is known of a layer that has weights: their precision, and how many there are."""
+    """What is known of a layer that has weights: their precision, how many there are, and its name in the file."""
 
     precision: str
     weights: int
+    name: str = field(default="", compare=False)
 
 
 def precision_of(layers: Sequence[Layer]) -> str:

@@ -75,6 +75,7 @@ def _of_samples(runner: Runner, given: Outputs, rule: Rule, run: Callable[[Array
             converted=runner.variant.precision if rule.converted else None,
             windows=rule.windows,
             parts=rule.parts,
+            swamped=rule.swamped,
             integers=runner.variant.precision.startswith("int8"),
         )
     except EngineError as error:

@@ -15,7 +15,7 @@ from conformance.noise import Noise, noise_of
 from engines.errors import EngineError, StoreUnusableError
 from engines.formats import registry
 from engines.formats.code import code
-from engines.formats.onnx import packages
+from engines.formats.onnx import left_in_fp32, packages
 from engines.model.samples import content_hash
 from engines.outputs import taken
 from engines.store import Artifact, Recipe
@@ -211,6 +211,8 @@ def _recipe(
         made_from |= code(f"twin {path.stem}", path)
     if PRECISIONS[precision].bits:
         made_from |= {"calibration": content_hash(chain.calibration.inputs)}
+    if not PRECISIONS[precision].first:
+        made_from |= code("engines.onnx.left_in_fp32", Path(str(left_in_fp32.__file__)))
     parameters = {"precision": precision, "runs": runs, "seed": seed, "outputs": list(outputs)}
     return Recipe(made_from, parameters, {name: installed_version(name) for name in ("onnxruntime", "numpy")})
 

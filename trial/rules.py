@@ -48,10 +48,10 @@ class Rule:
     ``first`` are the samples that the noise is told on, ``spared`` the numbers of made-up inputs that the model itself
     answers by rounding, by which nothing was judged.
 
-    ``converted``, ``ask``, ``windows`` and ``parts`` are for the cause of a failure. The first is whether the engine
-    was made from the SavedModel and is fed by its runner here. The second returns the SavedModel's outputs on other
-    inputs, or None where it cannot. The others say which convolutions and poolings of a brought file, and which
-    operators and constants, are not those of the model's own.
+    ``converted``, ``ask``, ``windows``, ``parts`` and ``swamped`` are for the cause of a failure. The first is whether
+    the engine was made from the SavedModel and is fed by its runner here. The second returns the SavedModel's outputs
+    on other inputs, or None where it cannot. Two say which convolutions and poolings of a brought file, and which
+    operators and constants, are not those of the model's own; the last what vanishes in a step of INT8.
     """
 
     tolerance: Tolerance
@@ -60,6 +60,7 @@ class Rule:
     ask: Callable[[Arrays], Arrays | None] = lambda _: None
     windows: Callable[[], str] = str
     parts: Callable[[], str] = str
+    swamped: Callable[[], str] = str
     noise: Noise | None = None
     why: str = ""
     first: Arrays = field(default_factory=dict)
@@ -100,6 +101,7 @@ def rule_of(chain: Chain, variant: Variant, kind: str, count: int = 0) -> Rule:
         lambda inputs: _asked(chain, inputs),
         lambda: other_windows(chain, variant),
         lambda: other_parts(chain, variant),
+        lambda: swamped(chain, variant),
     )
     if kind in chain.spec.tolerances.get(variant.row_name, {}):
         why = f"{tolerance.why} ({chain.spec.source}: an own tolerance, which wins over what the model's twin tells)"
@@ -176,6 +178,13 @@ def other_parts(chain: Chain, variant: Variant) -> str:
     format_ = registry.find(variant.format)
     brought, own = chain.brought_file(variant), _own(chain, variant)
     return parts.differing(format_.parts(brought), format_.parts(own)) if brought and own else ""
+
+
+def swamped(chain: Chain, variant: Variant) -> str:
+    """The first operator of a file in INT8 in whose step an input vanishes, in words; empty where there is none."""
+    found = registry.find(variant.format).swamped(chain.file(variant)) if variant.precision.startswith("int8") else ()
+    more = f" ({len(found) - 1} more such)" if len(found) > 1 else ""
+    return f"{found[0]}{more}" if found else ""
 
 
 def _own(chain: Chain, variant: Variant, precisions: Iterable[str] = ()) -> Path | None:

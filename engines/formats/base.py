@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engines.parts import Part
     from engines.runner import Arrays, Runner
     from engines.store import Artifact
+    from engines.swamped import Swamped
     from engines.windows import Window
 
     Keep = Callable[[str, Recipe, Callable[[Path], Mapping[str, Any]]], Artifact]
@@ -223,6 +224,10 @@ class Format(abc.ABC):
 
     def parts(self, path: Path) -> Sequence[Part]:
         """Operators of a file with their constants; none where that is not known."""
+        return ()
+
+    def swamped(self, path: Path) -> Sequence[Swamped]:
+        """Operators of an INT8 file with an input that is less than a step; none where that is not known."""
         return ()
 
     def mismatched_scales(self, path: Path) -> Sequence[str]:

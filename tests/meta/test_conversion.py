@@ -12,6 +12,7 @@ import pytest
 from engines.errors import ConversionError
 from engines.formats.onnx.build import FILE, build_fp32, build_int8
 from engines.formats.onnx.build_fp16 import build_fp16
+from engines.formats.onnx.layers import layers as onnx_layers
 from engines.formats.onnx.runner import OnnxRunner
 from engines.formats.savedmodel.build import FILE as SAVED_MODEL
 from engines.formats.savedmodel.packages import tensorflow
@@ -59,7 +60,31 @@ def matrices(tf, x):
     return tf.reshape(parts @ tf.constant(np.stack([WIDE[:3], WIDE[3:]])), (-1, 6)) @ WIDE
 
 
+def embedded(tf, x):
+    """Take two layers and their residuals behind a table, under a mask that the inputs make."""
+    table = tf.constant(WIDE @ WIDE.T)
+    chosen = tf.gather(table, tf.cast(x * 5, tf.int32))
+    scores = chosen @ tf.transpose(chosen, (0, 2, 1)) + (tf.cast(x > 0.5, tf.float32)[:, None, :] - 1) * 1e9
+    mixed = chosen + tf.nn.softmax(scores) @ (chosen @ tf.constant(WIDE @ WIDE.T * 0.5))
+    return tf.reduce_mean(mixed + tf.tanh(mixed @ tf.constant(WIDE @ WIDE.T * 0.2)), axis=1) @ WIDE
+
+
+def residual(tf, x):
+    """Add two layers to the inputs, and take a third of that."""
+    x = x + tf.tanh(x @ tf.constant(WIDE @ WIDE.T * 0.5))
+    return (x + tf.tanh(x @ tf.constant(WIDE @ WIDE.T * 0.2))) @ WIDE
+
+
+def products(tf, x):
+    """Multiply by weights inside of a loop alone, and activations by each other."""
+    y = tf.tanh(recurrent(tf, x))[:, :, None]
+    return tf.reduce_sum(y @ tf.transpose(y, (0, 2, 1)), axis=1)
+
+
 MODELS = {
+    "embedded": embedded,
+    "residual": residual,
+    "products": products,
     "compiled": compiled,
     "matrices": matrices,
     "a large value": lambda tf, x: 25_000 * tf.tanh(x @ WIDE) + 300_000,
@@ -217,9 +242,19 @@ def test_int8_leaves_a_batch_of_matrices_in_fp32(onnx_fp32, tmp_path):
         assert runner(INPUTS)["scores"].shape == (32, 3)
 
 
-@pytest.mark.parametrize("name", ["recurrent", "no weights"])
+@pytest.mark.parametrize("name, left", [("embedded", 0), ("residual", 1)])
+def test_int8_quantizes_what_the_inputs_reach_beside_a_layer(onnx_fp32, tmp_path, name, left):
+    """A residual, a table or a mask makes no first layer of those behind: their weights are INT8."""
+    path, spec = onnx_fp32(name)
+    details = build_int8(path, spec, INPUTS, CALIBRATION, tmp_path)
+    found = [layer.precision for layer in onnx_layers(tmp_path / FILE)]
+    assert sorted(found) == ["fp32"] * left + ["int8"] * (3 - left)
+    assert [*details["left_in_fp32"].values()] == ["takes the inputs before any layer with weights"] * left
+
+
+@pytest.mark.parametrize("name", ["recurrent", "no weights", "products"])
 def test_int8_that_would_quantize_nothing_is_refused(onnx_fp32, tmp_path, name):
-    """An FP32 graph is never called INT8: the quantizer leaves alone what is inside of loops."""
+    """A graph whose weights are all FP32 is never called INT8: the quantizer leaves alone what is inside of loops."""
     path, spec = onnx_fp32(name)
     with pytest.raises(ConversionError, match=r"found nothing to quantize: .* leave int8 out"):
         build_int8(path, spec, INPUTS, CALIBRATION, tmp_path)

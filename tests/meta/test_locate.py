@@ -232,3 +232,25 @@ def test_locate_tells_of_what_passes_too(digits, suite):
     assert "digits_vgg-onnx-fp32 on samples: no layer is beyond its own noise (" in text, text
     assert [row["first"] for row in document["locations"]] == [None]
     validate(document)
+
+
+def test_layers_of_a_model_that_is_first_called_as_a_whole_have_their_names(tmp_path):
+    """Keras calls the variables of such a model's layers by the model: the scopes tell the layers apart."""
+    import keras
+
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__(name="two")
+            self.one, self.other = (keras.layers.Dense(3, name=name) for name in ("one", "other"))
+
+        def call(self, x):
+            return self.other(self.one(x))
+
+    model = Two()
+    model(np.zeros((1, 3), np.float32))
+    model.export(str(tmp_path), verbose=False, input_signature=[keras.InputSpec(shape=(None, 3), dtype="float32")])
+    found = registry.find("savedmodel").layer_names(tmp_path)
+    assert {scope.rpartition("/")[2].partition("_")[0]: name for scope, name in found.items()} == {
+        "one": "one",
+        "other": "other",
+    }

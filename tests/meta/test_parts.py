@@ -31,22 +31,29 @@ def changed(place, **what):
     return found
 
 
+def test_parts_of_two_layers_are_told_apart():
+    """Layers of which each ends in the same operations have other names in a message: only calls around them go."""
+    names = [f"StatefulPartitionedCall/net/block_0/{layer}/Tensordot/MatMul" for layer in ("query", "key")]
+    told = [str(Part("MatMul", name)) for name in names]
+    assert told == ["MatMul 'net/block_0/query/Tensordot/MatMul'", "MatMul 'net/block_0/key/Tensordot/MatMul'"]
+
+
 @pytest.mark.parametrize(
     ("brought", "words"),
     [
         (own(), ""),
         ([], ""),
-        (changed(1, operator="LeakyRelu", options={"alpha": "0.01"}), "LeakyRelu for Relu 'conv_1/Relu'"),
-        (changed(0, options={"strides": "[1, 1]"}), "Conv 'conv_1/Conv2D': strides [1, 1] for [2, 2]"),
-        (changed(3, options={}), "Softmax 'dense_1/Softmax': axis by default for -1"),
-        ([*own()[:1], *own()[2:]], "Relu 'conv_1/Relu' left out"),
+        (changed(1, operator="LeakyRelu", options={"alpha": "0.01"}), "LeakyRelu for Relu 'net/conv_1/Relu'"),
+        (changed(0, options={"strides": "[1, 1]"}), "Conv 'net/conv_1/Conv2D': strides [1, 1] for [2, 2]"),
+        (changed(3, options={}), "Softmax 'net/dense_1/Softmax': axis by default for -1"),
+        ([*own()[:1], *own()[2:]], "Relu 'net/conv_1/Relu' left out"),
         ([*own(), Part("Mul", "")], "Mul in addition at the end"),
-        ([*own()[:3], Part("Dropout", ""), *own()[3:]], "Dropout in addition before Softmax 'dense_1/Softmax'"),
+        ([*own()[:3], Part("Dropout", ""), *own()[3:]], "Dropout in addition before Softmax 'net/dense_1/Softmax'"),
         (
             changed(2, constants=(WEIGHTS[0] + 1, np.arange(1.0, 7) * 1.5)),
-            "Gemm 'dense_1/MatMul': all 6 numbers are 1.5 times as large",
+            "Gemm 'net/dense_1/MatMul': all 6 numbers are 1.5 times as large",
         ),
-        (changed(2, constants=()), "Gemm 'dense_1/MatMul': 0 constants for 2"),
+        (changed(2, constants=()), "Gemm 'net/dense_1/MatMul': 0 constants for 2"),
         ([Part("Add", str(n)) for n in range(9)], ""),
     ],
 )

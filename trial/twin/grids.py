@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engines.formats.onnx.left_in_fp32 import first_layers
 from trial.twin.errors import TwinError
 from trial.twin.graph import exact, first_line, session
 from trial.twin.operators import MOVING
@@ -160,16 +161,9 @@ def _around_products(graph: Graph, precision: Precision) -> list[str]:
 
 
 def _first_products(graph: Graph) -> set[str]:
-    """Results of the products that an input reaches without passing another one; empty where there are no others."""
-    reached, names = set(graph.inputs), set()
+    """Results of the products that stay in FP32 where ONNX is quantized; empty where there are no others."""
     quantized = [node for node in products(graph) if node.op_type != "ConvTranspose"]
-    for node in graph.nodes:
-        if reached.intersection(node.input):
-            if node in quantized:
-                names.add(node.output[0])
-            else:
-                reached.update(node.output)
-    return names if len(names) < len(quantized) else set()
+    return {node.output[0] for node in first_layers(graph.model.graph, quantized)}
 
 
 def _weights(graph: Graph, precision: Precision) -> Channels:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError, RunnerError
 from engines.formats.onnx.constants import stored_type
+from engines.formats.onnx.layers import layers
+from engines.formats.onnx.left_in_fp32 import left_in_fp32
 from engines.runner import check_signature
 from engines.tools import last_lines
 
@@ -79,7 +81,7 @@ def build_int8(
     activations, and biases left in FP32, because that is the only form that TensorRT's parser also builds. The first
     layer stays in FP32, unless there is no other. Symmetric INT8 has 127 steps for pixels in [0, 1], half of what an
     8-bit image has. On the bundled classifier that alone made the flips 2.5 times as many. Raises ConversionError where
-    nothing was quantized.
+    no weights were quantized.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -103,12 +105,12 @@ def build_int8(
         # tf2onnx' shapes are complete; the symbolic pass would only add a dependency.
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
         _name_nodes(prepared)
-        excluded = _left_in_fp32(prepared)
+        left = left_in_fp32(prepared, QUANTIZED_OPERATORS)
         quantization.quantize_static(
             str(prepared),
             str(folder / FILE),
             reader,
-            nodes_to_exclude=excluded,
+            nodes_to_exclude=list(left),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED_OPERATORS),
             per_channel=True,
@@ -123,12 +125,14 @@ def build_int8(
             f"{spec.name}: the quantizer took {reader.taken} calibration samples; expected {calibration.samples}"
         )
     described = check_model(folder / FILE, spec)
-    if "QuantizeLinear" not in described["operators"]:
+    # Products of activations alone are no INT8 of a model whose weights all stay as they were.
+    if not any(layer.precision == "int8" for layer in layers(folder / FILE)):
         raise ConversionError(
-            f"{spec.name}: the quantizer found nothing to quantize: {', '.join(QUANTIZED_OPERATORS)} are, outside of "
-            "loops and branches; leave int8 out of this model's precisions for onnx (docs/models.md)"
+            f"{spec.name}: the quantizer found nothing to quantize: layers with weights are, by "
+            f"{', '.join(QUANTIZED_OPERATORS)} of one matrix, outside of loops and branches; leave int8 out of this "
+            "model's precisions for onnx (docs/models.md)"
         )
-    return {**described, "calibration_samples": reader.taken, "left_in_fp32": excluded}
+    return {**described, "calibration_samples": reader.taken, "left_in_fp32": left}
 
 
 def _name_nodes(path: Path) -> None:
@@ -140,29 +144,6 @@ def _name_nodes(path: Path) -> None:
         for number, node in enumerate(unnamed):
             node.name = f"unnamed_{node.op_type}_{number}"
         onnx.save(model, str(path))
-
-
-def _left_in_fp32(path: Path) -> list[str]:
-    """Names of the quantizable nodes that stay in FP32: those of several matrices of weights, and the first ones.
-
-    The first are those that an input reaches without passing another one; they are quantized where there are no others.
-    """
-    import onnx
-
-    graph = onnx.load(str(path)).graph
-    # ONNX Runtime's kernel takes a scale for each column of one matrix, and raises at a batch of matrices.
-    batched = {t.name for t in graph.initializer if len(t.dims) > 2}
-    apart = [n.name for n in graph.node if n.op_type == "MatMul" and batched.intersection(n.input)]
-    count = sum(node.op_type in QUANTIZED_OPERATORS and node.name not in apart for node in graph.node)
-    reached, names = {value.name for value in graph.input}, []
-    # The nodes of an ONNX graph are sorted topologically.
-    for node in graph.node:
-        if node.input and reached.intersection(node.input):
-            if node.op_type in QUANTIZED_OPERATORS and node.name not in apart:
-                names.append(node.name)
-            else:
-                reached.update(node.output)
-    return [*apart, *(names if len(names) < count else [])]
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engines.precision import Layer
     from engines.runner import Runner
     from engines.store import Recipe
+    from engines.swamped import Swamped
     from engines.windows import Window
 
 
@@ -95,6 +96,12 @@ class OnnxFormat(Format):
         from engines.formats.onnx.parts import parts
 
         return parts(path)
+
+    def swamped(self, path: Path) -> Sequence[Swamped]:
+        """Operators with an input that is less than a step of INT8 in the result."""
+        from engines.formats.onnx.swamped import swamped_by
+
+        return swamped_by(path)
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers that have weights, inside of loops and functions too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,29 @@ def bodies(node: Any) -> list[Any]:
     return [graph for a in node.attribute for graph in ([a.g] if a.HasField("g") else a.graphs)]
 
 
-def _layers(graph: Any, outside: Mapping[str, Any]) -> Iterator[Layer]:
-    """Go through a graph; ``outside`` gives the nodes and stored tensors that it sees of the graphs around it."""
+def weights_of(graph: Any) -> dict[str, Layer]:
+    """The layers of a graph itself that have weights, by the name of what each gives."""
+    return {node.output[0]: layer for node, layer in _found(graph, _known(graph, {}))}
+
+
+def _known(graph: Any, outside: Mapping[str, Any]) -> dict[str, Any]:
+    """Nodes and stored tensors that a graph sees, by name: its own, and those ``outside`` of it."""
     known = {**outside, **{t.name: t for t in graph.initializer}}
-    known |= {name: node for node in graph.node for name in node.output}
+    return known | {name: node for node in graph.node for name in node.output}
+
+
+def _found(graph: Any, known: Mapping[str, Any]) -> Iterator[tuple[Any, Layer]]:
     for node in graph.node:
         if any(part in node.op_type for part in WEIGHTED_OPERATORS):
             found = [weights for name in node.input if (weights := _weights(name, known))]
             if found:
-                yield max(found, key=lambda layer: layer.weights)
+                yield node, replace(max(found, key=lambda layer: layer.weights), name=node.name or node.output[0])
+
+
+def _layers(graph: Any, outside: Mapping[str, Any]) -> Iterator[Layer]:
+    known = _known(graph, outside)
+    yield from (layer for _, layer in _found(graph, known))
+    for node in graph.node:
         for body in bodies(node):
             yield from _layers(body, known)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.formats.code import code
 from engines.formats.onnx import build as building
-from engines.formats.onnx import build_fp16, fp32_parts, packages, to_fp16
+from engines.formats.onnx import build_fp16, fp32_parts, left_in_fp32, packages, to_fp16
 from engines.formats.savedmodel import packages as tensorflow
 from engines.formats.savedmodel.build import FILE as SAVED_MODEL
 from engines.model.samples import content_hash
@@ -37,6 +37,7 @@ def recipe(job: Job) -> Recipe:
         for module in (build_fp16, to_fp16, fp32_parts):
             made_from |= code(module.__name__.replace(".formats", ""), Path(str(module.__file__)))
         return Recipe(made_from, {}, _onnx({}))
+    made_from |= code("engines.onnx.left_in_fp32", Path(str(left_in_fp32.__file__)))
     made_from["calibration"] = content_hash(job.calibration)
     parameters = {**vars(job.spec.calibration), "operators": list(building.QUANTIZED_OPERATORS)}
     return Recipe(made_from, parameters, _onnx({"onnxruntime": packages.version()}))

@@ -14,6 +14,9 @@ from typing import Any
 
 NUMBER = re.compile(r"_\d+$")
 
+INNER = 3
+"""An operation with more parts in its name is inside of a layer of the model: ``model/layer/Cast/ReadVariableOp``."""
+
 
 def layer_names(folder: Path) -> dict[str, str]:
     """Names of layers by the scope of their operations: ``functional_1/conv2d_1`` is ``conv2d``.
@@ -45,9 +48,13 @@ def _read(function: Any, variables: list[str]) -> Iterator[tuple[str, str]]:
     """Scopes and layers of the operations of a function that read variables."""
     arguments = [a.name for a in function.signature.input_arg]
     captured = dict(zip(arguments[len(arguments) - len(variables) :], variables, strict=True)) if variables else {}
+    # Keras calls all variables by the model that is made of layers as it is first called: those have one name then.
+    shared = {name.rpartition("/")[0] for name, count in Counter(variables).items() if count > 1}
     for node in function.node_def:
         layer = captured.get(node.input[0], "").rpartition("/")[0] if node.input else ""
-        if layer and (scope := _scope(node.name, layer.rpartition("/")[2])):
+        if layer in shared and len(parts := node.name.split("/")) > INNER:
+            yield "/".join(parts[:-2]), NUMBER.sub("", parts[-3])
+        elif layer and (scope := _scope(node.name, layer.rpartition("/")[2])):
             yield scope, layer
 
 
@@ -61,7 +68,8 @@ def _scope(operation: str, layer: str) -> str:
 
 def _others(found: Mapping[str, str], scopes: set[str]) -> Iterator[tuple[str, str]]:
     """Scopes and layers of those that have no variables, next to those that have."""
-    beside = Counter(scope.rpartition("/")[0] for scope in found)
+    # What a layer or a model that has a name itself computes between its layers is its own.
+    beside = Counter(parent for scope in found if (parent := scope.rpartition("/")[0]) not in found)
     numbered = all(
         NUMBER.sub("", scope.rpartition("/")[2]) == layer.rpartition("/")[2] for scope, layer in found.items()
     )

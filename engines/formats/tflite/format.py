@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engines.precision import Layer
     from engines.runner import Runner
     from engines.store import Recipe
+    from engines.swamped import Swamped
     from engines.variant import Variant
     from engines.windows import Window
 
@@ -65,6 +66,12 @@ class TFLiteFormat(Format):
         from engines.formats.tflite.parts import parts
 
         return parts(path)
+
+    def swamped(self, path: Path) -> Sequence[Swamped]:
+        """Operators with an input that is less than a step of INT8 in the result."""
+        from engines.formats.tflite.swamped import swamped_by
+
+        return swamped_by(path)
 
     def layers(self, path: Path) -> Sequence[Layer]:
         """Layers that have weights."""

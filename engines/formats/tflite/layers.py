@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def layers(path: Path) -> list[Layer]:
 
     Weights that an FP32 graph takes from 8 bits (TFLite's dynamic range) or FP16 are INT8 or FP16.
     """
-    return [layer for graph in _graphs(path.read_bytes()) for layer in _weighted(graph)]
+    return [layer for graph in graphs_of(path.read_bytes()) for layer in _weighted(graph)]
 
 
 def dequantized(path: Path) -> dict[int, tuple[str, float, int]]:
@@ -46,7 +47,7 @@ def dequantized(path: Path) -> dict[int, tuple[str, float, int]]:
     So the converter makes them where it is not told to make the outputs integers, too. What only moves values behind
     is looked through.
     """
-    main = next(iter(_graphs(path.read_bytes())))
+    main = next(iter(graphs_of(path.read_bytes())))
     makers = {made: (name, inputs) for name, inputs, outputs in main.operators for made in outputs}
     found = {}
     for output in main.outputs:
@@ -67,7 +68,7 @@ def computed(path: Path) -> list[tuple[int, str, str]]:
 
     They are in the order in which they are computed, without those that are made of constants alone.
     """
-    main = next(iter(_graphs(path.read_bytes())))
+    main = next(iter(graphs_of(path.read_bytes())))
     known = {number for number, _ in main.stored()}
     found = []
     for operator, inputs, outputs in main.operators:
@@ -95,7 +96,7 @@ TAKE_CLAMPED = frozenset({"SOFTMAX", "MINIMUM", "MAXIMUM"})
 
 def unset(content: bytes) -> bool:
     """Whether a file reads variables that nothing in it gives a value: LiteRT then answers with memory of anybody."""
-    operators = {operator for graph in _graphs(content) for operator, _, _ in graph.operators}
+    operators = {operator for graph in graphs_of(content) for operator, _, _ in graph.operators}
     return "READ_VARIABLE" in operators and "ASSIGN_VARIABLE" not in operators
 
 
@@ -104,10 +105,10 @@ def clamped(content: bytes) -> list[str]:
 
     Each comes with the operator that takes it: ``'head/kernel' of FULLY_CONNECTED``.
     """
-    return [f"{name!r} of {operator}" for graph in _graphs(content) for name, operator in _of_clamped(graph)]
+    return [f"{name!r} of {operator}" for graph in graphs_of(content) for name, operator in _of_clamped(graph)]
 
 
-def _of_clamped(graph: _Graph) -> Iterator[tuple[str, str]]:
+def _of_clamped(graph: Graph) -> Iterator[tuple[str, str]]:
     """Clamped constants of one graph, each with the first operator to which it matters that they are."""
     limit = np.finfo(np.float16).max
     for number, tensor in graph.stored():
@@ -118,13 +119,13 @@ def _of_clamped(graph: _Graph) -> Iterator[tuple[str, str]]:
             yield tensor.Name().decode(), next(iter(_reached(graph, number, PASSED_ON_BY)[0]), "the graph itself")
 
 
-def _matters(graph: _Graph, constant: int) -> bool:
+def _matters(graph: Graph, constant: int) -> bool:
     """Whether anything takes a constant otherwise than as a mask or a bound."""
     operators, tensors = _reached(graph, constant, PUSHED_BY, biases=True)
     return bool(operators - TAKE_CLAMPED) or not graph.outputs.isdisjoint(tensors)
 
 
-def _reached(graph: _Graph, constant: int, through: frozenset[str], biases: bool = False) -> tuple[set[str], list[int]]:
+def _reached(graph: Graph, constant: int, through: frozenset[str], biases: bool = False) -> tuple[set[str], list[int]]:
     """Operators that a constant reaches through others, those not among them, and the tensors on the way.
 
     ``biases`` says whether it goes through those that add it to what they compute, too.
@@ -140,7 +141,7 @@ def _reached(graph: _Graph, constant: int, through: frozenset[str], biases: bool
     return operators, tensors
 
 
-class _Graph:
+class Graph:
     """One graph of a file: its tensors, and its operators in the order in which they run."""
 
     def __init__(self, model: Any, graph: Any, names: Mapping[int, str], types: Mapping[int, str]) -> None:
@@ -170,13 +171,14 @@ class _Graph:
         return buffer.DataAsNumpy() if buffer.DataLength() else np.empty(0, np.uint8)
 
 
-def _graphs(content: bytes) -> Iterator[_Graph]:
+def graphs_of(content: bytes) -> Iterator[Graph]:
+    """The graphs of a file, the main one first."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content, 0)
     operators, types = names_of(schema.BuiltinOperator), names_of(schema.TensorType)
     for number in range(model.SubgraphsLength()):
-        yield _Graph(model, model.Subgraphs(number), operators, types)
+        yield Graph(model, model.Subgraphs(number), operators, types)
 
 
 def names_of(numbers: type) -> dict[int, str]:
@@ -184,7 +186,7 @@ def names_of(numbers: type) -> dict[int, str]:
     return {value: name for name, value in vars(numbers).items() if isinstance(value, int)}
 
 
-def _weighted(graph: _Graph) -> Iterator[Layer]:
+def _weighted(graph: Graph) -> Iterator[Layer]:
     """Layers of one graph that have weights."""
     constants: dict[int, Layer] = {}
     for number, tensor in graph.stored():
@@ -196,4 +198,5 @@ def _weighted(graph: _Graph) -> Iterator[Layer]:
         if name in PASSED_ON_BY and inputs[0] in constants:
             constants[outputs[0]] = constants[inputs[0]]
         if weights and any(part in name for part in WEIGHTED_OPERATORS):
-            yield max(weights, key=lambda one: one.weights)
+            made = graph.graph.Tensors(outputs[0]).Name().decode(errors="replace")
+            yield replace(max(weights, key=lambda one: one.weights), name=made.partition(";")[0])
