@@ -6,12 +6,14 @@ import stat
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines.errors import EngineError
+from engines.errors import ConversionError, EngineError
 from engines.formats.onnx.constants import stored_type
+from engines.formats.tflite import recipe as tflite_recipe
 from engines.formats.tflite import tried
 from engines.model.brought import brought_engine
 from engines.model.derive import derive_onnx
@@ -102,6 +104,23 @@ def test_a_library_that_ends_its_process_is_a_line(digits, tmp_path, ends):
         f"--tflite {path}: LiteRT ends the process that loads and runs it (SIGSEGV): the file is damaged, or LiteRT "
         "has a fault; expected one that LiteRT runs: convert it again"
     )
+
+
+def test_an_int8_file_that_ends_the_process_is_not_built(digits, ends):
+    """A file of the suite's own is run on samples in another process: ours goes on, and the signal is told."""
+    path = digits.file(Variant("tflite", "int8"))
+    samples = {name: rows[:2] for name, rows in digits.samples.inputs.items()}
+    tflite_recipe.check_it_runs(path, digits.spec, samples)
+    ends("kill -ABRT $$")
+    with pytest.raises(ConversionError, match=r"LiteRT ends the process .* \(SIGABRT\): .* leave int8 out"):
+        tflite_recipe.check_it_runs(path, digits.spec, samples)
+
+
+def test_an_int8_file_that_cannot_be_run_on_samples_is_not_built(digits):
+    """What LiteRT or the runner says of samples is told as the conversion's error."""
+    path = digits.file(Variant("tflite", "int8"))
+    with pytest.raises(ConversionError, match=r"LiteRT cannot run its INT8 file .*: tflite-int8 of digits_vgg: given"):
+        tflite_recipe.check_it_runs(path, digits.spec, {"other": np.zeros((2, 1), np.float32)})
 
 
 def test_a_process_that_fails_otherwise_is_no_verdict_on_the_file(digits, tmp_path, ends):

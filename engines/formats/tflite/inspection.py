@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from engines.formats.tflite.layers import layers
 from engines.formats.tflite.runner import TFLiteRunner
@@ -12,6 +13,8 @@ from engines.variant import Variant
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from engines.model.spec import ModelSpec
 
@@ -24,3 +27,10 @@ def inspect(path: Path, spec: ModelSpec) -> str:
     with TFLiteRunner(spec, Variant("tflite", "fp32"), path) as runner:
         probe(runner)
     return precision_of(layers(path))
+
+
+def run(path: Path, spec: ModelSpec, precision: str, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Run a file on samples by LiteRT's default delegate and by its built-in kernels; raises RunnerError as they do."""
+    for built_in in (False, True):
+        with TFLiteRunner(spec, Variant("tflite", precision), path, built_in=built_in) as runner:
+            runner(inputs)

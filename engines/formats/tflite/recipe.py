@@ -6,17 +6,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.errors import ConversionError, RunnerError
 from engines.formats.code import code
 from engines.formats.savedmodel import packages as tensorflow
 from engines.formats.savedmodel.build import FILE as SAVED_MODEL
 from engines.formats.tflite import apart
 from engines.formats.tflite import build as building
+from engines.formats.tflite.swamped import swamped_by
+from engines.formats.tflite.tried import EndedError, tried
 from engines.model.samples import content_hash
 from engines.model.spec import SIGNATURE
 from engines.store import Recipe
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from engines.formats.base import Job
+    from engines.model.spec import ModelSpec
 
 
 def recipe(job: Job) -> Recipe:
@@ -40,7 +46,7 @@ def build(job: Job, folder: Path) -> Mapping[str, Any]:
         f"infinite or NaN on a calibration sample: see what tflite-fp32 answers, or leave {precision} out of this "
         "model's precisions (docs/models.md)"
     )
-    return dict(
+    details = dict(
         apart.call(
             building.build_tflite,
             path,
@@ -52,3 +58,27 @@ def build(job: Job, folder: Path) -> Mapping[str, Any]:
             crashed=crashed,
         )
     )
+    if samples:
+        check_it_runs(folder / building.FILE, spec, {name: rows[:TRIED] for name, rows in samples.items()})
+    return details
+
+
+TRIED = 32
+"""Calibration samples that an INT8 file is run on once, so that one which ends the process does not end a test's."""
+
+
+def check_it_runs(path: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Raise ConversionError where LiteRT ends the process that runs a file on samples that it was calibrated with."""
+    try:
+        tried(path, spec, inputs)
+    except EndedError as error:
+        signal = str(error).partition("(")[2].partition(")")[0]
+        why = "; ".join(str(one) for one in swamped_by(path)[:1]) or "see what tflite-fp32 answers"
+        raise ConversionError(
+            f"{spec.name}: LiteRT ends the process that runs its INT8 file on calibration samples ({signal}): {why}; "
+            "or leave int8 out of this model's precisions (docs/models.md)"
+        ) from error
+    except RunnerError as error:
+        raise ConversionError(
+            f"{spec.name}: LiteRT cannot run its INT8 file on calibration samples: {error}"
+        ) from error

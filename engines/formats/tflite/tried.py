@@ -1,6 +1,6 @@
-"""A TFLite file that was made elsewhere, tried in a process of its own: a damaged one can end the process.
+"""A TFLite file, tried in a process of its own, which a damaged one, or a fault of LiteRT's, can end.
 
-``python -m`` of this module is that process: it takes the spec on its input, and answers with a line of JSON.
+``python -m`` of this module is that process: it takes spec and samples on its input, and answers with a line of JSON.
 """
 
 from __future__ import annotations
@@ -10,27 +10,37 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engines.errors import RunnerError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from engines.model.spec import ModelSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def tried(path: Path, spec: ModelSpec) -> str:
+class EndedError(RunnerError):
+    """LiteRT ends the process that loads and runs a file, by the signal of this name."""
+
+
+def tried(path: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]] | None = None) -> str:
     """Precision that a file is judged as: int8, fp16 or fp32; the file is loaded and run to find it.
 
-    Raises RunnerError where LiteRT cannot load or run it, its signature is not the spec's, or LiteRT ends the process.
+    It is run on two made-up samples, and on ``inputs`` by both sets of kernels.
+    Raises RunnerError where LiteRT cannot load or run it or its signature is not the spec's, and EndedError where
+    LiteRT ends the process.
     """
     command = [sys.executable, "-m", __name__, str(path.resolve())]
-    done = subprocess.run(command, input=pickle.dumps(spec), capture_output=True, cwd=ROOT, check=False)
+    given = pickle.dumps((spec, dict(inputs or {})))
+    done = subprocess.run(command, input=given, capture_output=True, cwd=ROOT, check=False)
     if done.returncode < 0:
         name = signal.Signals(-done.returncode).name
-        raise RunnerError(
+        raise EndedError(
             f"{path}: LiteRT ends the process that loads and runs it ({name}): the file is damaged, or LiteRT has a "
             "fault; expected one that LiteRT runs: convert it again"
         )
@@ -44,11 +54,14 @@ def tried(path: Path, spec: ModelSpec) -> str:
 
 def main() -> None:
     """Try the file that is named, and print what came of it."""
-    from engines.formats.tflite.inspection import inspect
+    from engines.formats.tflite.inspection import inspect, run
 
-    spec: ModelSpec = pickle.load(sys.stdin.buffer)  # of the process that started this one
+    path = Path(sys.argv[1])
+    spec, inputs = pickle.load(sys.stdin.buffer)  # of the process that started this one
     try:
-        answer = {"precision": inspect(Path(sys.argv[1]), spec)}
+        answer = {"precision": inspect(path, spec)}
+        if inputs:
+            run(path, spec, answer["precision"], inputs)
     except RunnerError as error:
         answer = {"refused": str(error)}
     print(json.dumps(answer))
