@@ -239,3 +239,27 @@ def order_mistakes(actual: Arrays, reference: Arrays, scores: str) -> Iterator[t
                 {scores: p[mine]},
                 {scores: q[its]},
             )
+
+
+FEWEST_OFF = 0.1
+"""The least share of a reference's numbers that are none of a rounding's, where answers are taken for rounded."""
+
+
+def rounded(actual: Arrays, reference: Arrays) -> str:
+    """Sentence that all answers are the reference's with few decimals, as a program or a server that prints them has.
+
+    Empty where they are not, or where the reference's own have no more.
+    """
+    floats = [name for name, q in reference.items() if q.dtype.kind == "f" and q.size and actual[name].shape == q.shape]
+    for decimals in range(1, 7):
+        step, off, apart = 10.0**-decimals, [], []
+        for name in floats:
+            p, q = actual[name].astype(np.float64), reference[name].astype(np.float64)
+            # What the nearest number of FP32 may be off by; beyond that grid nothing can be told.
+            least = float(np.finfo(np.float32).eps * np.abs(q).max())
+            on = np.abs(p - np.round(p, decimals)) <= least
+            apart.append(bool(on.all() and least < step / 8 and np.abs(p - q).max() <= 0.6 * step))
+            off.append(float(np.mean(np.abs(q - np.round(q, decimals)) > least)))
+        if floats and all(apart) and max(off) > FEWEST_OFF:
+            return f"the answers are rounded to {decimals} decimals: they are the reference's, but for less than that"
+    return ""

@@ -491,6 +491,25 @@ def test_a_value_that_rounding_hides_is_not_said_to_be_another_column(hidden):
     assert "changes no answer" not in engine.likely()
 
 
+@pytest.mark.parametrize("decimals", [1, 2, 4])
+def test_answers_with_few_decimals_are_told(decimals):
+    """A program or a server that prints scores rounds them: that is named, and other answers as coarse are not."""
+    model = scores()
+    likely = Engine(lambda x: np.round(model(x), decimals), model, PIXELS).likely()
+    assert likely == (
+        f"the answers are rounded to {decimals} decimals: they are the reference's, but for less than that"
+    )
+    other = Engine(lambda x: np.round(np.clip(model(x) + 2 * 10.0**-decimals, 0, 1), decimals), model, PIXELS).likely()
+    assert "decimals" not in other
+
+
+def test_an_engine_of_ones_own_that_answers_anew_each_time_is_told():
+    """Noise in each call is no layer that was converted wrongly, though the weights are the SavedModel's own."""
+    generator, model = np.random.default_rng(0), scores()
+    engine = Engine(lambda x: model(x) + 1e-3 * generator.standard_normal((len(x), 1)), model, PIXELS)
+    assert engine.likely(converted="fp32").startswith("the same samples get other answers each time: ")
+
+
 # What the suite knows of its own engines.
 
 
