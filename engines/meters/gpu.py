@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engines.errors import UnavailableError
 from engines.meters.meter import Count, MeterError, Quantity
+from engines.meters.nvml import opened
 
 SOFTWARE_HEAT, HARDWARE_HEAT, POWER_BRAKE, SLOWDOWN = 0x20, 0x40, 0x80, 0x08
 """NVML's names: nvmlClocksEventReason and SwThermalSlowdown, HwThermalSlowdown, HwPowerBrakeSlowdown, HwSlowdown."""
@@ -48,25 +48,15 @@ class GpuMeter:
     """
 
     def __init__(self, name: str, uuid: str) -> None:
-        try:
-            import pynvml
-        except ModuleNotFoundError as error:
-            raise UnavailableError("nvidia-ml-py is not installed (pip install -r requirements-gpu.txt)") from error
         self.name, self.uuid = name, uuid
-        self._nvml: Any = pynvml
-        try:
-            pynvml.nvmlInit()
-        except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded) as error:
-            raise UnavailableError(f"NVIDIA's management library is missing: {error}") from error
-        except pynvml.NVMLError as error:
-            raise MeterError(f"{name} cannot be read: {error}") from error
-        self._handle = self._asked(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+        self._nvml: Any = opened()
+        self._handle = self._asked(self._nvml.nvmlDeviceGetHandleByUUID, uuid)
         self.quantities: Sequence[Quantity] = [Quantity(what, unit, name) for what, unit in QUANTITIES]
         self._looks = 0
         self._seen = dict.fromkeys(THROTTLED, 0)
-        limit = self._told(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(self._handle))
+        limit = self._told(lambda: self._nvml.nvmlDeviceGetEnforcedPowerLimit(self._handle))
         self.power_limit_watts = None if limit is None else limit / 1e3
-        memory = self._told(lambda: pynvml.nvmlDeviceGetMemoryInfo(self._handle).total)
+        memory = self._told(lambda: self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total)
         self.memory_bytes = None if memory is None else int(memory)
 
     def read(self) -> Sequence[float | None]:
