@@ -274,6 +274,7 @@ def accepted(*_, **__):
     """Compare nothing but accuracy."""
 
 
+@pytest.mark.slow
 def test_a_total_loss_fails_on_labels_of_one_class(pytestconfig):
     """A variant that has all wrong fails although its labels are of one class; a sound one is skipped, and says why."""
     found = importlib.util.spec_from_file_location("accuracy_under_test", ACCURACY)

@@ -534,6 +534,7 @@ def test_everything_holds_over_all_gpus(suite, tmp_path, precision):
     assert "same bits on every GPU" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_other_bits_of_one_gpu_fail(suite, tmp_path):
     """A GPU whose answers are off by a bit is found, and told of by number and size."""
     code, output = suite(*SAME, "--devices=0,1", f"--report={tmp_path}", STAND_IN_GPU_FAULT="other bits")

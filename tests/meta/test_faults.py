@@ -189,6 +189,7 @@ def test_a_sound_onnx_of_another_opset_passes(cifar, other_opsets, opset):
     assert comparison.passed, comparison.describe()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [ONNX, TFLITE], ids=str)
 def test_another_training_run_is_caught_as_other_weights(digits, other_training, variant):
     """The same architecture and data from another seed has the same classes mostly, and other values."""

@@ -134,7 +134,7 @@ def broken():
     return page(with_meters(document(models=("cifar10_vgg", "a_model_with_a_rather_long_name_of_its_own"))))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_the_page_is_whole_at_every_width(broken, tmp_path, scheme):
     """Everything opened: no message, nothing fetched, no sideways scrolling, no pale, cut or tiny text or marks."""
     found, console = look(tmp_path, broken, scheme)
