@@ -41,7 +41,7 @@ CAUSES = {
     ),
     "other random data each time": (
         r"it was fed other data, such as random numbers",
-        r"other answers each time: those of calls before, .*; or as if fed data that has nothing to do with the samples",
+        r"other answers each time: those of calls before, .* fed data that has nothing to do with the samples",
     ),
     "npy header": (
         r"the \.npy header \(128 bytes\) was read as pixels",
