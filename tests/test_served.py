@@ -86,10 +86,12 @@ def test_many_clients_get_what_one_gets(spec, runner, samples, ways, batched):
         parts = [crowd({n: a[i : i + size] for n, a in inputs.items()}) for i in range(0, count, size)]
         return order, joined(spec, parts)
 
-    with ServedRunner(spec, runner.variant, runner.address, in_flight=CLIENTS) as crowd:
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            answers = list(pool.map(ask, range(CLIENTS)))
-        assert crowd.retried == 0
+    # A connection that a busy machine refuses is asked for once more, and told in the log: no answer is lost by it.
+    with (
+        ServedRunner(spec, runner.variant, runner.address, in_flight=CLIENTS) as crowd,
+        ThreadPoolExecutor(CLIENTS) as pool,
+    ):
+        answers = list(pool.map(ask, range(CLIENTS)))
     for number, (order, outputs) in enumerate(answers):
         batched(outputs, taken(spec, alone, order), f"client {number} of {CLIENTS}")
 
