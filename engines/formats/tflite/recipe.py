@@ -72,11 +72,10 @@ def check_it_runs(path: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]
     try:
         tried(path, spec, inputs)
     except EndedError as error:
-        signal = str(error).partition("(")[2].partition(")")[0]
         why = "; ".join(str(one) for one in swamped_by(path)[:1]) or "see what tflite-fp32 answers"
         raise ConversionError(
-            f"{spec.name}: LiteRT ends the process that runs its INT8 file on calibration samples ({signal}): {why}; "
-            "or leave int8 out of this model's precisions (docs/models.md)"
+            f"{spec.name}: LiteRT ends the process that runs its INT8 file on calibration samples ({error.signal}): "
+            f"{why}; or leave int8 out of this model's precisions (docs/models.md)"
         ) from error
     except RunnerError as error:
         raise ConversionError(

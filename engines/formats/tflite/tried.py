@@ -25,7 +25,14 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 class EndedError(RunnerError):
-    """LiteRT ends the process that loads and runs a file, by the signal of this name."""
+    """LiteRT ends the process that loads and runs a file; ``signal`` is the name of what it ends by."""
+
+    def __init__(self, path: Path, signal: str) -> None:
+        super().__init__(
+            f"{path}: LiteRT ends the process that loads and runs it ({signal}): the file is damaged, or LiteRT has a "
+            "fault; expected one that LiteRT runs: convert it again"
+        )
+        self.signal = signal
 
 
 def tried(path: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]] | None = None) -> str:
@@ -39,11 +46,7 @@ def tried(path: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]] | None
     given = pickle.dumps((spec, dict(inputs or {})))
     done = subprocess.run(command, input=given, capture_output=True, cwd=ROOT, check=False)
     if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise EndedError(
-            f"{path}: LiteRT ends the process that loads and runs it ({name}): the file is damaged, or LiteRT has a "
-            "fault; expected one that LiteRT runs: convert it again"
-        )
+        raise EndedError(path, signal.Signals(-done.returncode).name)
     if done.returncode:
         raise RuntimeError(f"{path}: it could not be tried: {done.stderr.decode(errors='replace')}")
     answer = json.loads(done.stdout.splitlines()[-1])
