@@ -147,6 +147,7 @@ def test_files_that_services_name_exist(name):
         assert (ROOT / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
 
 
+@pytest.mark.slow
 def test_the_entrypoint_makes_an_environment_and_runs_in_it(tmp_path):
     """`containers/enter` makes the virtual environment once, and the command gets its own words and exit code."""
     settings = {"ENVIRONMENT": "x", "PACKAGES": "pip", "VENV_OPTIONS": "--system-site-packages"}
@@ -228,6 +229,7 @@ def pytest_words(line):
 PYTEST_LINES = [(where, line) for where, line in COMMANDS if re.match(r"(\S*/)?pytest\b", line)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where, line", PYTEST_LINES, ids=[where for where, _ in PYTEST_LINES])
 def test_pytest_lines_select_tests(where, line):
     """Options, markers and globs of each pytest line are known, and it selects tests."""

@@ -390,6 +390,7 @@ def copied(digits, tmp_path):
     return Copied(digits, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_only_export_is_what_is_judged_by(copied, judge):
     """With one export there is nothing to say; with several, and with another number, the command asks which."""
     code, text = judge(copied.words())

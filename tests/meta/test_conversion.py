@@ -24,6 +24,7 @@ from engines.model.derive import derive_spec
 from engines.model.spec import Calibration
 from engines.precision import described
 from engines.variant import Variant
+from tests.meta.few import few
 
 WIDE = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 CALIBRATION = Calibration(samples=32, batch=8)
@@ -223,7 +224,7 @@ def test_a_tflite_file_whose_variables_hold_nothing_is_refused(tmp_path, kept):
             )
 
 
-@pytest.mark.parametrize("name, left", [("one layer", 0), ("two layers", 1)])
+@pytest.mark.parametrize("name, left", [pytest.param("one layer", 0, marks=pytest.mark.slow), ("two layers", 1)])
 def test_int8_quantizes_the_first_layer_where_there_is_no_other(onnx_fp32, tmp_path, name, left):
     """What is called INT8 has a layer that is so."""
     path, spec = onnx_fp32(name)
@@ -252,7 +253,7 @@ def test_int8_quantizes_what_the_inputs_reach_beside_a_layer(onnx_fp32, tmp_path
     assert [*details["left_in_fp32"].values()] == ["takes the inputs before any layer with weights"] * left
 
 
-@pytest.mark.parametrize("name", ["recurrent", "no weights", "products"])
+@pytest.mark.parametrize("name", few(["recurrent", "no weights", "products"], "products"))
 def test_int8_that_would_quantize_nothing_is_refused(onnx_fp32, tmp_path, name):
     """A graph whose weights are all FP32 is never called INT8: the quantizer leaves alone what is inside of loops."""
     path, spec = onnx_fp32(name)
@@ -295,7 +296,7 @@ def test_layers_inside_of_a_loop_of_a_tflite_are_found(saved, tmp_path):
     assert described(layers(tmp_path / "model.tflite")) == "layers with weights: 1 FP32"
 
 
-@pytest.mark.parametrize("name", ["large weights", "a large value"])
+@pytest.mark.parametrize("name", few(["large weights", "a large value"], "a large value"))
 def test_constants_that_tflite_moves_to_fp16s_ends_are_refused(saved, tmp_path, name):
     """Weights and others beyond 65504 are named with their operator: the converter clamps them without a word."""
     folder, spec = saved(name)

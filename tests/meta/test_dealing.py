@@ -551,11 +551,8 @@ FAULTY = {
 }
 
 
-@pytest.mark.parametrize(
-    # A run each: one in every check of a change.
-    "fault",
-    [f if f == "falls out" else pytest.param(f, marks=pytest.mark.slow) for f in FAULTY],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTY)
 def test_a_faulty_gpu_fails_the_run_by_name(suite, fault):
     """A GPU that is full, falls out in the middle or leaves out an answer fails the run, and is named."""
     code, output = suite(*MAIN, *FP32, "--devices=all", STAND_IN_GPU_FAULT=fault)

@@ -156,6 +156,7 @@ class Verdict:
         return cause(self.runner, self.outputs, self.rule).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_onnx_fails_and_the_kind_of_trouble_is_named(cifar, sound, tmp_path, fault):
     """Its signature is sound, so that it gets as far as the comparison, which fails and is diagnosed."""

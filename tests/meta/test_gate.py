@@ -13,6 +13,7 @@ from conformance.gate import globs, required, unmatched
 from engines.formats.tensorrt import packages as tensorrt_packages
 from fixtures.chain import artifact_folder
 from tests.meta.apart import environment_apart
+from tests.meta.few import few
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -58,7 +59,7 @@ def test_a_glob_that_matches_nothing_is_a_usage_error():
 @pytest.mark.skipif(
     tensorrt_packages.unavailable() is None, reason="TensorRT can run here, so nothing would be skipped"
 )
-@pytest.mark.parametrize("environment", [False, True])
+@pytest.mark.parametrize("environment", few([False, True], True))
 def test_a_required_variant_that_cannot_run_fails(environment):
     """What is skipped without --require fails with it, and says why it cannot run; the environment does the same."""
     assert run().returncode == 0
@@ -76,7 +77,7 @@ BUILDS = ["tests/test_consistency.py", "-k", "test_builds and onnx-fp32"]
     "processes, glob, untested",
     [
         ("0", "digits_vgg-onnx-fp32", None),
-        ("2", "onnx-fp32", None),
+        pytest.param("2", "onnx-fp32", None, marks=pytest.mark.slow),
         ("0", "onnx-*", "digits_vgg-onnx-fp16, digits_vgg-onnx-int8"),
         ("2", "tflite-int8", "digits_vgg-tflite-int8"),
     ],
@@ -144,7 +145,7 @@ CUT_SHORT = {
 """What ends a run with exit code 0 before all of its tests: a hook that calls ``pytest.exit``, or options."""
 
 
-@pytest.mark.parametrize("where", CUT_SHORT)
+@pytest.mark.parametrize("where", few(CUT_SHORT, "in a test", "a plan, in two processes"))
 def test_a_run_that_ends_before_its_tests_fails(request, tmp_path, where):
     """Whatever cut it short with exit code 0, the run fails, in its report too, and says how many tests did not run."""
     words = [f"--artifacts={artifact_folder(request.config)}", f"--report={tmp_path}"]

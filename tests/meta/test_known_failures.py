@@ -13,6 +13,7 @@ import pytest
 from conformance.known_failures import KnownFailureError, load
 from fixtures.chain import artifact_folder
 from tests.meta.apart import environment_apart
+from tests.meta.few import few
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -201,7 +202,7 @@ EXPECTED = {
 """Tests that fail in the way that their entry says."""
 
 
-@pytest.mark.parametrize("processes", ["0", "2"])
+@pytest.mark.parametrize("processes", few(["0", "2"], "2"))
 def test_listed_failures_let_the_run_pass(project, processes):
     """Each is expected, counted as such, and the summary gives its reason and link; with and without xdist."""
     known = "".join(entry(test, **keys) for test, keys in EXPECTED.items())
@@ -260,7 +261,7 @@ def test_xfail_is_no_way_around_the_list(project, known, test, said):
     assert re.search(r"= 1 (failed|error) in", output)
 
 
-@pytest.mark.parametrize("processes", ["0", "2"])
+@pytest.mark.parametrize("processes", few(["0", "2"], "0"))
 def test_a_listed_test_that_passes_fails_the_run(project, processes):
     """The entry is stale; the error names it and what to do."""
     code, output = project(entry("test_right"), "-n", processes, "test_kinds.py::test_right")
@@ -302,14 +303,14 @@ def test_a_skipped_test_stays_skipped(project):
     "words, looked_for",
     [
         ([], True),
-        (["test_kinds.py"], True),
-        (["."], True),
+        pytest.param(["test_kinds.py"], True, marks=pytest.mark.slow),
+        pytest.param(["."], True, marks=pytest.mark.slow),
         (["-k", "test_other"], True),
-        (["--ignore=test_other.py"], True),
+        pytest.param(["--ignore=test_other.py"], True, marks=pytest.mark.slow),
         (["-n", "2", "-k", "test_other"], True),
         (["--collect-only"], True),
         (["test_other.py"], False),
-        (["test_kinds.py::test_skipped"], False),
+        pytest.param(["test_kinds.py::test_skipped"], False, marks=pytest.mark.slow),
         (["--ignore=test_kinds.py"], False),
     ],
 )
@@ -369,7 +370,7 @@ def suite(narrow, request, tmp_path):
 SAMPLES_TEST = "test_agrees_with_the_reference_on_samples"
 
 
-@pytest.mark.parametrize("processes", ["0", "2"])
+@pytest.mark.parametrize("processes", few(["0", "2"], "2"))
 def test_a_known_disagreement_of_a_variant_is_named_in_the_table(suite, processes):
     """The row of a variant that is known to disagree says so, and the run passes."""
     known = MODEL_ENTRY.format(test=SAMPLES_TEST, model="digits_vgg", variant="onnx-fp16")

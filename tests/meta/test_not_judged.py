@@ -329,6 +329,7 @@ def test_a_variant_that_cannot_be_opened_fails_once(run, tmp_path):
     assert re.search(r"^NOT JUDGED 5 tests of 2 variants: the file cannot be loaded$", output, re.M)
 
 
+@pytest.mark.slow
 def test_a_sound_model_is_judged_as_ever(run):
     """The reference passes its examination, and nothing is left unjudged."""
     selected = "reference_on_samples or trusted or test_builds and savedmodel"

@@ -19,6 +19,7 @@ from fixtures.chain import artifact_folder
 from fixtures.environment import environment
 from fixtures.parallel import REFUSED, Gpus, asks_for, shared_out
 from tests.meta.apart import environment_apart
+from tests.meta.few import few
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 H200 = [Device(f"GPU-{i}", "NVIDIA H200") for i in range(8)]
@@ -181,6 +182,7 @@ def test_a_crashed_worker_is_told_of_with_its_gpu_and_replaced_on_it(seen):
     assert found["gw3"] == found[crashed] == gpu
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_find_its_gpu_fails_the_run(seen):
     """One GPU of several that is lost is no missing capability, whose tests would only be skipped in that worker."""
     code, output, _ = seen("-p", "fake_gpus", "-n", "2", LOST="GPU-1")
@@ -195,7 +197,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", few(ENDS, "dies"))
 def test_a_worker_that_breaks_outside_the_tests_fails_the_run(seen, tmp_path, end):
     """What one process would end with an error for is one of several too, though every test passed."""
     statement, said = ENDS[end]
@@ -300,7 +302,7 @@ def test_excluding_benchmarks_runs_in_parallel(digits):
     assert "1 passed in" in output
 
 
-@pytest.mark.parametrize("words", [["--dist=loadfile"], ["--tx=2*popen"]])
+@pytest.mark.parametrize("words", few([["--dist=loadfile"], ["--tx=2*popen"]], ["--dist=loadfile"]))
 def test_options_of_xdist_that_start_no_process_do_not_refuse_benchmarks(words, digits):
     """A way to distribute without workers, as in addopts, is one process; so are workers without a way."""
     code, output = run(ROOT, *digits, "-m", "benchmark", "-k", "onnx-fp32", "--benchmark-disable", *words)

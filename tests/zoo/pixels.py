@@ -206,7 +206,6 @@ ENTRIES = (
         expected=dict.fromkeys(
             ("tflite-fp32", "tflite-fp16"), Fails("XNNPACK gives NaN on a black picture, TensorFlow zeros", "NaN")
         ),
-        quick=True,
     ),
     Entry("reading", "a class id and a count", reading, {"place": "integers", "bright": "integers"}),
     Entry(
