@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from engines.far import FarArray, copy
 
-CHUNK_BYTES = 1 << 20
-"""The least that one copier copies at a time; what is more than that for each is shared out evenly among all."""
+CHUNK_BYTES = 3 << 18
+"""What one copier copies at a time, about; what is more than that for each is shared out evenly among all."""
 
 Source = NDArray[Any] | FarArray
 """What is copied: an array of this process, or of another one."""
@@ -67,7 +67,8 @@ class Copiers:
             pieces.expected += 1
             return
         tasks = self._start() if self._tasks is None else self._tasks
-        chunk = max(1, CHUNK_BYTES * len(target) // max(1, target.nbytes), -(-rows // self.count))
+        shares = max(1, min(self.count, target[:rows].nbytes // CHUNK_BYTES))
+        chunk = max(1, -(-rows // shares))
         for low in range(0, rows, chunk):
             high = min(low + chunk, rows)
             tasks.put((target[low:high], source[start + low : start + high], pieces.arrived, (key, low, high)))

@@ -28,7 +28,7 @@ from engines.formats.tensorrt import context, cuda
 from engines.formats.tensorrt import packages as tensorrt_packages
 from engines.formats.tensorrt import runner as runner_module
 from engines.formats.tensorrt import versions as tensorrt_versions
-from engines.formats.tensorrt.runner import TensorRTRunner
+from engines.formats.tensorrt.runner import PIECES_BYTES, TensorRTRunner
 from engines.formats.tensorrt.slots import checked
 from engines.formats.tensorrt_rtx.runner import RTXRunner
 from engines.model.samples import content_hash
@@ -192,7 +192,7 @@ def batch_sizes(spec, variant, usual):
     """``usual`` or the profile's largest batch, if that is less, and the largest too where it goes in pieces."""
     most = variant.profile.max
     sample_bytes = sum(np.dtype(i.dtype).itemsize * math.prod(spec.concrete_shape(i, 1)) for i in spec.inputs)
-    return sorted({min(usual, most), *([most] if most * sample_bytes > CHUNK_BYTES else [])})
+    return sorted({min(usual, most), *([most] if most * sample_bytes > PIECES_BYTES else [])})
 
 
 def bearable(runner, streams):
@@ -217,7 +217,7 @@ def test_every_batch_crosses_once(open_runner, spec, variant):
         batches = -(-len(next(iter(sent.values()))) // batch)
         runner(sent)
         assert runner.copies.device_to_host == batches * outputs
-        if runner.batch_bytes <= CHUNK_BYTES:
+        if runner.batch_bytes <= PIECES_BYTES:
             assert runner.copies.host_to_device == batches * inputs
         else:
             sizes = [t.sample_bytes for t in runner.tensors[:inputs]]

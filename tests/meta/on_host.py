@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from engines.copiers import CHUNK_BYTES, Copiers, Pieces
+from engines.copiers import Copiers, Pieces
 from engines.errors import DeviceError
 from engines.formats.tensorrt import slots
-from engines.formats.tensorrt.runner import TensorRTRunner
+from engines.formats.tensorrt.runner import PIECES_BYTES, TensorRTRunner
 from engines.formats.tensorrt.slots import Tensor
 from engines.model.spec import InputSpec, OutputSpec
 from engines.runner import Runner
@@ -99,7 +99,7 @@ class OnHost(TensorRTRunner):
         self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
         self._outputs = [t for t in self.tensors if isinstance(t.item, OutputSpec)]
         self.batch_bytes = batch * 320
-        self.in_pieces = self.batch_bytes > CHUNK_BYTES
+        self.in_pieces = self.batch_bytes > PIECES_BYTES
         self.configure(streams=streams, graphs=False, copiers=copiers)
 
     def new_group(self, size, batch):

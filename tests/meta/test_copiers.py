@@ -80,9 +80,9 @@ def test_every_row_is_copied_once(make, count, rows):
         spans = sorted((low, high) for key, low, high in found if key == name)
         assert [low for low, _ in spans] == [0, *(high for _, high in spans[:-1])]
         assert spans[-1][1] == rows
-        least = min(rows, max(1, 64 // source[0].nbytes, -(-rows // max(count, 1))))
-        assert {high - low for low, high in spans[:-1]} <= {least}
-        assert spans[-1][1] - spans[-1][0] <= least
+        share = -(-rows // max(1, min(count, rows * source[0].nbytes // 64)))
+        assert {high - low for low, high in spans[:-1]} <= {share}
+        assert spans[-1][1] - spans[-1][0] <= share
 
 
 def test_the_first_asked_for_is_copied_first(make):

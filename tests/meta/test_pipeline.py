@@ -15,10 +15,10 @@ from engines.process.runner import ProcessRunner
 from engines.variant import Variant
 from tests.meta.on_host import OnHost
 
-SETTINGS = [(4, 8, 2), (4, 1, 0), (3, 16, 1), (4096, 4, 2)]
-"""Batch, streams and copiers; a batch of 4,096 is sent in pieces."""
+SETTINGS = [(4, 8, 2), (4, 1, 0), (3, 16, 1), (16384, 4, 2)]
+"""Batch, streams and copiers; a batch of 16,384 is sent in pieces."""
 
-COUNTS = (1, 3, 4, 8, 9, 31, 33, 500, 1003, 9001)
+COUNTS = (1, 3, 4, 8, 9, 31, 33, 500, 1003, 40001)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engines.copiers import CHUNK_BYTES, Copiers, Source
+from engines.copiers import Copiers, Source
 from engines.errors import DeviceError, RunnerError
 from engines.far import FarArray, copy
 from engines.formats.tensorrt import context, header, signature, versions
@@ -51,6 +51,12 @@ GROUP_BYTES = 3 << 19
 
 Of larger ones there are fewer, and on two GPUs they gave less.
 """
+
+LEAST_GROUP = 2
+"""Slots of a group, however large a batch is: what a launch costs the interpreter, two of them share."""
+
+PIECES_BYTES = 4 << 20
+"""A first batch of more than this is sent piece by piece: its copying takes long against a transfer's start."""
 
 INLINE_BYTES = 1 << 19
 """Up to this much in all the calling thread copies itself: that is done before another thread would have started."""
@@ -104,7 +110,7 @@ class TensorRTRunner(Runner):
         self._inputs = [t for t in self.tensors if isinstance(t.item, InputSpec)]
         self._outputs = [t for t in self.tensors if isinstance(t.item, OutputSpec)]
         self.batch_bytes = self.batch_size * sum(t.sample_bytes for t in self._inputs)
-        self.in_pieces = self.batch_bytes > CHUNK_BYTES
+        self.in_pieces = self.batch_bytes > PIECES_BYTES
         self.configure(streams=streams, graphs=graphs, copiers=copiers)
 
     def _library(self) -> Any:
@@ -152,7 +158,7 @@ class TensorRTRunner(Runner):
             self.streams, self.graphs, self.copier_count = streams, graphs and self._fixed, copiers
             self._copiers = Copiers(copiers, str(self.variant))
             # Batches that are sent in pieces have a group each: the pieces say which samples, not which slot.
-            largest = 1 if self.in_pieces else GROUP_BYTES // max(self.batch_bytes, 1)
+            largest = 1 if self.in_pieces else max(LEAST_GROUP, GROUP_BYTES // max(self.batch_bytes, 1))
             self._group_size = max(1, min(streams // 4, largest))
             self._group_count = max(1, streams // self._group_size)
         self.settings = {
