@@ -177,7 +177,8 @@ class Chain(References):
         if not is_file(path):
             raise DataError(f"{self.spec.source}: {path}: no such file; expected an {format_.suffix} file")
         recipe = Recipe({"file": file_hash(path), **format_.brought_by()})
-        return self.keep(self.artifact_name(variant), recipe, lambda folder: format_.bring(path, self.spec, folder))
+        inputs = self.samples.inputs
+        return self.keep(self.artifact_name(variant), recipe, lambda f: format_.bring(path, self.spec, f, inputs))
 
     def keep(
         self,

@@ -247,8 +247,11 @@ class Format(abc.ABC):
         found = precision_of(self.layers(path))
         return found if found in self.precisions else self.precisions[0]
 
-    def bring(self, path: Path, spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
-        """Copy a brought file into an artifact's folder; returns details for its record."""
+    def bring(self, path: Path, spec: ModelSpec, folder: Path, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:
+        """Copy a brought file into an artifact's folder; returns details for its record.
+
+        ``inputs`` are the first test samples, for a format whose library may end the process that runs a file on them.
+        """
         shutil.copyfile(path, folder / self.file)
         return {}
 

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engines.chain import Chain
 from engines.errors import ConversionError, EngineError
 from engines.formats.onnx.constants import stored_type
 from engines.formats.tflite import recipe as tflite_recipe
 from engines.formats.tflite import tried
 from engines.model.brought import brought_engine
 from engines.model.derive import derive_onnx
+from engines.store import Store
 from engines.variant import Variant
 from tests.meta.fuzzed_models import edited_onnx, edited_tflite
 from tests.meta.fuzzing import FUZZED, mutated, refusal
@@ -114,6 +116,16 @@ def test_an_int8_file_that_ends_the_process_is_not_built(digits, ends):
     ends("kill -ABRT $$")
     with pytest.raises(ConversionError, match=r"LiteRT ends the process .* \(SIGABRT\): .* leave int8 out"):
         tflite_recipe.check_it_runs(path, digits.spec, samples)
+
+
+def test_a_brought_file_that_ends_the_process_on_samples_is_a_line(digits, tmp_path, ends):
+    """A file made elsewhere is run on the model's samples in another process, before any test runs it in this one."""
+    path = digits.file(Variant("tflite", "fp32"))
+    chain = Chain(digits.spec, digits.dataset, Store(tmp_path / "build"), {"tflite": path})
+    ends("kill -ABRT $$")
+    with pytest.raises(ConversionError, match=r"model\.tflite: LiteRT ends the process .* samples \(SIGABRT\): LiteRT"):
+        chain.file(Variant("tflite", "fp32"))
+    assert chain.brought_file(Variant("tflite", "fp32")) == path
 
 
 def test_an_int8_file_that_cannot_be_run_on_samples_is_not_built(digits):

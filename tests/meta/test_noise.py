@@ -330,6 +330,16 @@ def test_an_input_tips_as_far_as_runs_reach_and_not_only_as_far_as_they_went():
     settled = found.where_settled(~found.tipping)
     assert settled.limits["p"]["max"].allowed == pytest.approx(0.5)
     assert settled.limits["p"]["max"].typical < 0.21
+    # Beside an output that moves by as much in every run it tips all the same.
+    beside = [{**run, "q": reference + np.array([-0.15, 0.15])} for run in runs]
+    both = noise_of(
+        {"p": reference, "q": reference},
+        beside,
+        {"p": "probabilities", "q": "probabilities"},
+        "int8-symmetric",
+        single=True,
+    )
+    assert both.tipping.tolist() == [False, True, True]
 
 
 def test_runs_that_cannot_be_compared_are_refused():

@@ -128,5 +128,6 @@ def _other_answers(inside: Inside, given: Outputs, few: NDArray[np.intp]) -> lis
             for a in (array, reference[few])
         )
         if ours > theirs / 2 and theirs > 0:
-            found.append(f"{inside.way} answers {name!r} otherwise, by up to {ours:.2g}: the fault may be in the other")
+            told = f"by {inside.way}, in which layers are compared, {name!r} differs by up to {ours:.2g}"
+            found.append(f"{told}: the fault may be in the kernels that fail")
     return found

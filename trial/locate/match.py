@@ -67,6 +67,7 @@ def matched(
         values = shown[tensor.name]
         # A number by itself is one of all samples, and has no row for each.
         names = [n for n in candidates(tensor, graph) if n in graph.floats and expected[n].ndim]
+        names = [n for n in names if not _in_blocks(values, expected[n])]
         fitting = [n for n in names if expected[n].size == values.size]
         if fitting:
             found[fitting[0]] = _laid(fitting[0], tensor, values, expected[fitting[0]])
@@ -75,6 +76,12 @@ def matched(
             shapes = f"shape {_words(values)} where the model has {_words(expected[names[0]])}"
             found.setdefault(names[0], Match(names[0], tensor, shapes=shapes))
     return sorted(found.values(), key=lambda match: graph.floats[match.own])
+
+
+def _in_blocks(values: NDArray[Any], expected: NDArray[Any]) -> bool:
+    """Whether a file has places of a sample as samples, in another order, as TFLite does around what is dilated."""
+    ranks = values.ndim, expected.ndim
+    return values.size == expected.size and min(ranks) > 2 and ranks[0] == ranks[1] and len(values) != len(expected)
 
 
 def _words(values: NDArray[Any]) -> str:

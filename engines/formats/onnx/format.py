@@ -115,7 +115,7 @@ class OnnxFormat(Format):
 
         return inspect(path, spec)
 
-    def bring(self, path: Path, spec: ModelSpec, folder: Path) -> Mapping[str, Any]:
+    def bring(self, path: Path, spec: ModelSpec, folder: Path, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:
         """Copy a brought file, its external data inside."""
         return build.import_model(path, spec, folder)
 

@@ -12,6 +12,8 @@ from engines.formats.tflite import build, packages, recipe
 from engines.variant import REFERENCE
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from engines.formats.base import Job, Keep
     from engines.inside import Inside
     from engines.model.spec import ModelSpec
@@ -84,6 +86,11 @@ class TFLiteFormat(Format):
         from engines.formats.tflite.tried import tried
 
         return tried(path, spec)
+
+    def bring(self, path: Path, spec: ModelSpec, folder: Path, inputs: Mapping[str, NDArray[Any]]) -> Mapping[str, Any]:
+        """Copy a brought file, once it has been run on samples in a process of its own."""
+        recipe.check_a_brought_one_runs(path, spec, inputs)
+        return super().bring(path, spec, folder, inputs)
 
     def open(
         self, spec: ModelSpec, variant: Variant, path: Path, batch_size: int | None = None, keep: Keep | None = None
