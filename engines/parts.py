@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +34,16 @@ ALIKE = 1e-4
 """Numbers whose ratios or differences spread by less than this share were changed by one factor, or one sum."""
 
 
+EITHER_WAY = frozenset({"ADD", "MUL", "MAX", "MIN", "MAXIMUM", "MINIMUM", "SUM", "EQUAL", "AND", "OR"})
+"""Operators whose inputs may stand in any order."""
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """One operator of a file: its ``name`` there, its options in words, and the constants that it is given.
 
-    ``scale`` says that the constants tell which numbers integers stand for.
+    ``scale`` says that the constants tell which numbers integers stand for. ``takes`` names the parts whose results it
+    takes, in order, or the model's inputs.
     """
 
     operator: str
@@ -44,6 +51,7 @@ class Part:
     options: Mapping[str, str] = field(default_factory=dict)
     constants: Sequence[Array] = ()
     scale: bool = False
+    takes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Operator and place, such as ``Conv 'functional_1/conv2d_1/Conv2D'``: all of it, as the end may be alike."""
@@ -58,6 +66,10 @@ def differing(brought: Sequence[Part], own: Sequence[Part]) -> str:
     pairs, found = _aligned(brought, own)
     if found is None:
         return ""
+    found += _wired_otherwise(brought, own)
+    for one, two in _exchanged(pairs):
+        found.append(f"{one[1]} and {two[1]} have each other's numbers")
+        pairs = [pair for pair in pairs if pair not in (one, two)]
     weights = [_weights(ours) for _, ours in pairs]
     others = [pair for pair, held in zip(pairs, weights, strict=True) if held and _other_weights(*pair)]
     if len(others) > 1 and 2 * len(others) > sum(map(bool, weights)):
@@ -100,6 +112,50 @@ def _aligned(brought: Sequence[Part], own: Sequence[Part]) -> tuple[list[tuple[P
         else:
             told.append(f"{', '.join(p.operator for p in more)} in addition{_before(own, o_start)}")
     return pairs, told if count <= MOST else None
+
+
+def _wired_otherwise(brought: Sequence[Part], own: Sequence[Part]) -> list[str]:
+    """Parts that take the results of others than those of their names in the model's own file do, in words.
+
+    Only names tell what belongs together here: where a file has others, it was written in another way. What takes
+    another result since a part was left out is told by that.
+    """
+    times = Counter(part.name for part in own)
+    known = {part.name: part for part in own if times[part.name] == 1}
+    inputs = {name for part in own for name in part.takes} - {*times}
+    places, kept = {*known, *inputs}, {part.name for part in brought} | inputs
+    found = []
+    for theirs in brought:
+        ours = known.get(theirs.name)
+        if ours is None or ours.operator != theirs.operator or not theirs.takes or theirs.takes == ours.takes:
+            continue
+        either = ours.operator.upper() in EITHER_WAY and sorted(theirs.takes) == sorted(ours.takes)
+        if either or not {*theirs.takes} <= places or not {*ours.takes} <= kept:
+            continue
+        if sorted(theirs.takes) == sorted(ours.takes):
+            found.append(f"{ours} takes the same in another order: {_places(theirs.takes)}")
+        else:
+            lacking, more = _places(set(ours.takes) - {*theirs.takes}), _places(set(theirs.takes) - {*ours.takes})
+            found.append(f"{ours} takes {more or 'one twice'}" + (f" in place of {lacking}" if lacking else ""))
+    return found if len(found) <= MOST else []
+
+
+def _places(names: Collection[str]) -> str:
+    return ", ".join(f"'{operation(name)}'" for name in (names if isinstance(names, tuple) else sorted(names)))
+
+
+def _exchanged(pairs: Sequence[tuple[Part, Part]]) -> list[tuple[tuple[Part, Part], tuple[Part, Part]]]:
+    """Two layers each that have the other's weights."""
+    others = [pair for pair in pairs if _weights(pair[1]) and not _same(*map(_weights, pair))]
+    return [
+        (one, two)
+        for one, two in (combinations(others, 2) if len(others) <= MOST else ())
+        if _same(_weights(one[0]), _weights(two[1])) and _same(_weights(two[0]), _weights(one[1]))
+    ]
+
+
+def _same(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    return len(some) == len(others) and all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def _before(own: Sequence[Part], place: int) -> str:

@@ -133,6 +133,6 @@ class Sampler:
         return self.counted
 
     def _lose(self, what: object, error: MeterError) -> None:
-        """Give up a meter or brake, or what is both, and say so once."""
+        """Drop a meter or brake, or what is both, and tell it once."""
         self._lost.add(id(what))
         self.problems.append(f"{error} (not read any more after {self.seconds():.0f} s)")

@@ -88,7 +88,7 @@ def together(changes: Iterable[Change]) -> list[tuple[Change, ...]]:
 
 
 def run(made: Made, changes: Sequence[Change]) -> dict[str, Outcome]:
-    """Give changes to the command; what became of each, by its id.
+    """What became of each change that the command was given, by its id.
 
     What is to be caught has the tests on samples first. What these do not catch, and what is to pass, has all.
     """

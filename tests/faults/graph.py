@@ -179,7 +179,7 @@ def sort(model: Any) -> None:
 
 
 def rename_outputs(model: Any, names: dict[str, str]) -> None:
-    """Give outputs the names of each other, wherever they are read."""
+    """Exchange the names of outputs, wherever they are read."""
     for other in model.graph.node:
         other.output[:] = [names.get(o, o) for o in other.output]
         other.input[:] = [names.get(i, i) for i in other.input]

@@ -31,7 +31,7 @@ def quantizers(model: Any) -> list[Any]:
 
 
 def own(model: Any, node: Any, place: int, function: Callable[[Any], Any]) -> None:
-    """Give one node a constant of its own in place of one that others may share."""
+    """Constant of its own for one node, in place of one that others may share."""
     name = f"{node.input[place]}/planted/{graph.place(model, node)}"
     graph.add_constant(model, name, function(graph.array(model, node.input[place])))
     node.input[place] = name

@@ -31,6 +31,59 @@ def changed(place, **what):
     return found
 
 
+def wired(*takes):
+    """Parts of a network of two branches, the last of which takes these results."""
+    return [
+        Part("Gemm", "net/left/MatMul", {}, (WEIGHTS[0],), takes=("input",)),
+        Part("Gemm", "net/right/MatMul", {}, (WEIGHTS[1],), takes=("input",)),
+        Part("Add", "net/sum/add", takes=("net/left/MatMul", "net/right/MatMul")),
+        Part("Concat", "net/both/concat", takes=takes),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("takes", "words"),
+    [
+        (("net/left/MatMul", "net/right/MatMul"), ""),
+        (
+            ("net/right/MatMul", "net/left/MatMul"),
+            "Concat 'net/both/concat' takes the same in another order: 'net/right/MatMul', 'net/left/MatMul'",
+        ),
+        (
+            ("net/left/MatMul", "net/sum/add"),
+            "Concat 'net/both/concat' takes 'net/sum/add' in place of 'net/right/MatMul'",
+        ),
+        (("input", "net/right/MatMul"), "Concat 'net/both/concat' takes 'input' in place of 'net/left/MatMul'"),
+        (
+            ("net/left/MatMul", "net/left/MatMul"),
+            "Concat 'net/both/concat' takes one twice in place of 'net/right/MatMul'",
+        ),
+        (("net/left/MatMul", "another/name"), ""),
+    ],
+)
+def test_parts_that_take_other_results_are_told(takes, words):
+    """The same operators and numbers, wired otherwise: what takes what in place of what; other names tell nothing."""
+    assert differing(wired(*takes), wired("net/left/MatMul", "net/right/MatMul")) == words
+
+
+def test_either_order_of_a_sum_is_the_same():
+    """An addition whose inputs are exchanged is no other one."""
+    added = wired()
+    added[2] = Part("Add", "net/sum/add", takes=added[2].takes[::-1])
+    assert differing(added, wired()) == ""
+
+
+def test_layers_that_have_each_others_numbers_are_told():
+    """Two layers whose weights were exchanged are no two of another training."""
+    exchanged = wired()
+    exchanged[0], exchanged[1] = (
+        Part("Gemm", p.name, {}, q.constants, takes=p.takes) for p, q in (exchanged[:2], exchanged[1::-1])
+    )
+    assert (
+        differing(exchanged, wired()) == "Gemm 'net/left/MatMul' and Gemm 'net/right/MatMul' have each other's numbers"
+    )
+
+
 def test_parts_of_two_layers_are_told_apart():
     """Layers of which each ends in the same operations have other names in a message: only calls around them go."""
     names = [f"StatefulPartitionedCall/net/block_0/{layer}/Tensordot/MatMul" for layer in ("query", "key")]

@@ -87,7 +87,7 @@ def unshared(path: Path) -> bytes | None:
 
 
 def _unshare(graph: Any) -> bool:
-    """Give each node its own copy of what it takes of such constants; whether there was anything to copy."""
+    """Whether there was anything to copy: each node gets its own of what it takes of such constants."""
     import onnx
 
     constants = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.INT8}

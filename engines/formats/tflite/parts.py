@@ -28,6 +28,7 @@ def parts(path: Path) -> list[Part]:
     named = {"fusedActivationFunction": names_of(schema.ActivationFunctionType), "padding": names_of(schema.Padding)}
     dtypes = {number: name.lower() for number, name in names_of(schema.TensorType).items() if name in HELD}
     graph, found = model.subgraphs[0], []
+    made = {number: _text(graph.tensors[number].name) for number in graph.inputs}
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         operator_name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "an unknown operator")
@@ -36,7 +37,10 @@ def parts(path: Path) -> list[Part]:
         constants = tuple(a for t in given if (a := _constant(model, t, dtypes)) is not None)
         place = _text(graph.tensors[operator.outputs[0]].name) if len(operator.outputs) else ""
         words = {name: named.get(name, {}).get(value, str(value)) for name, value in options.items()}
-        found.append(Part(operator_name, place.partition(";")[0], words, constants))
+        place = place.partition(";")[0]
+        takes = tuple(made[i] for i in operator.inputs if i in made)
+        made |= dict.fromkeys(operator.outputs, place)
+        found.append(Part(operator_name, place, words, constants, takes=takes))
     for tensor in graph.tensors:
         if (quantized := tensor.quantization) is not None and quantized.scale is not None and len(quantized.scale):
             zero = quantized.zeroPoint if quantized.zeroPoint is not None else []
