@@ -235,7 +235,6 @@ PLANTED: tuple[tuple[str, str, Callable[[Any], None], tuple[str, ...], tuple[str
 
 QUICK = {
     ("two_heads", "the last bias left out"),
-    ("two_heads", "a ReLU behind the last layer"),
     ("two_heads", "3 bits in the last layer"),
     ("two_heads", "the input's scale 255 times as large"),
 }

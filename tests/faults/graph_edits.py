@@ -619,10 +619,8 @@ PLANTED: tuple[tuple[str, Edit, tuple[str, ...], tuple[str, ...]], ...] = (
 
 QUICK = {
     ("two_heads", "the last bias left out"),
-    ("two_heads", "input channels reversed in the weights"),
     ("two_heads", "softmax over the batch"),
     ("two_heads", "two outputs swapped"),
-    ("two_heads", "images mirrored"),
 }
 
 CHANGES: tuple[Change, ...] = (

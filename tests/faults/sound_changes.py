@@ -418,8 +418,6 @@ BUFFERS: tuple[tuple[str, str, Callable[[Any], None], tuple[str, ...]], ...] = (
 QUICK = {
     ("two_heads", "opset 21"),
     ("two_heads", "calibrated by entropy"),
-    ("two_heads", "a BatchNormalization that is not fused"),
-    ("two_heads", "buffers apart"),
     ("two_heads", "other names inside"),
 }
 

@@ -564,6 +564,7 @@ def test_a_faulty_gpu_fails_the_run_by_name(suite, fault):
         assert "1 error" in output.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_fails_the_run_once(suite):
     """The plan that cannot be opened on GPU 2 is one failure, which names it and those there are."""
     code, output = suite(*MAIN, *FP32, "--devices=0,2")

@@ -278,6 +278,7 @@ fails = "conversion"
 """
 
 
+@pytest.mark.slow
 def test_a_known_failure_of_a_build_is_one_and_a_required_variant_has_to_be_judged(run, tmp_path):
     """The tests that hang on a listed failure need no entries of their own; --require fails the run for them, once."""
     (tmp_path / "known.toml").write_text(KNOWN)

@@ -233,6 +233,7 @@ def test_both_converters_take_the_signature_that_was_chosen(saved, tmp_path):
         np.testing.assert_allclose(found, SAMPLES["features"] @ WIDE, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_names_of_any_form_are_taken(tmp_path):
     """A TF1 SavedModel with names like a/b:0 is described, fed and converted by them."""
     code = f"""

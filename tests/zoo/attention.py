@@ -138,7 +138,6 @@ ENTRIES = (
         "a matrix a head",
         experts,
         {"place": "probabilities"},
-        quick=True,
     ),
     Entry(
         "grouped_queries",

@@ -220,7 +220,6 @@ ENTRIES = (
         "NaN on an even picture",
         contrast,
         {"place": "probabilities"},
-        quick=True,
     ),
     Entry(
         "adaptive",
