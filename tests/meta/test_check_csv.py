@@ -228,6 +228,7 @@ def test_a_dropped_last_batch_is_named_without_a_report(digits, judge):
     assert "96 of 100 samples have results; missing are 4, from 96 to 99: the last batch, of 4, was dropped" in text
 
 
+@pytest.mark.slow
 def test_every_sample_the_same_class_is_named(exchanged, judge):
     """A program fed random numbers calls every sample a frog: the message shows the class, and what that looks like."""
     cifar = exchanged("cifar10_vgg")

@@ -136,6 +136,7 @@ def onnx_fp32(saved, tmp_path_factory):
     return call
 
 
+@pytest.mark.slow
 def test_an_exact_gelu_is_converted(saved, onnx_fp32):
     """TensorFlow's Erfc, which neither tf2onnx nor ONNX has, gives the SavedModel's answers."""
     folder, spec = saved("gelu")
@@ -233,6 +234,7 @@ def test_int8_quantizes_the_first_layer_where_there_is_no_other(onnx_fp32, tmp_p
     assert details["operators"]["DequantizeLinear"] >= 2
 
 
+@pytest.mark.slow
 def test_int8_leaves_a_batch_of_matrices_in_fp32(onnx_fp32, tmp_path):
     """ONNX Runtime raises at such weights on every run: the file that is built runs, and has other layers in INT8."""
     path, spec = onnx_fp32("matrices")

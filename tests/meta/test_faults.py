@@ -169,6 +169,7 @@ def test_a_faulty_onnx_fails_and_the_kind_of_trouble_is_named(cifar, sound, tmp_
         assert FAULTS[fault][1] in verdict.likely()
 
 
+@pytest.mark.slow
 def test_a_sound_onnx_passes_the_same_comparison(cifar, sound):
     """What the faulty ones are made from agrees: it is the fault that fails them."""
     with OnnxRunner(cifar.spec, ONNX, sound) as runner:

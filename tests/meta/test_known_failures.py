@@ -370,7 +370,8 @@ def suite(narrow, request, tmp_path):
 SAMPLES_TEST = "test_agrees_with_the_reference_on_samples"
 
 
-@pytest.mark.parametrize("processes", few(["0", "2"], "2"))
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["0", "2"])
 def test_a_known_disagreement_of_a_variant_is_named_in_the_table(suite, processes):
     """The row of a variant that is known to disagree says so, and the run passes."""
     known = MODEL_ENTRY.format(test=SAMPLES_TEST, model="digits_vgg", variant="onnx-fp16")

@@ -90,6 +90,7 @@ def test_the_folder_is_used(installed, tmp_path, pytestconfig):
     assert (report / "conformance.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_folder_inside_is_taken(installed):
     """A path in the clone, also from a folder of it, leaves the selection as it is."""
     expected = listing("-m", "accuracy", packages=[installed])

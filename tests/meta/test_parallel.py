@@ -197,7 +197,8 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", few(ENDS, "dies"))
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS)
 def test_a_worker_that_breaks_outside_the_tests_fails_the_run(seen, tmp_path, end):
     """What one process would end with an error for is one of several too, though every test passed."""
     statement, said = ENDS[end]

@@ -221,6 +221,7 @@ def test_a_signature_that_is_not_there_is_answered_with_those_that_are(saved, tm
         chains(Store(tmp_path), models=["digits_vgg"], signature="serve")
 
 
+@pytest.mark.slow
 def test_both_converters_take_the_signature_that_was_chosen(saved, tmp_path):
     """ONNX and TFLite are made from the chosen signature, not from serving_default."""
     samples = npz(tmp_path / "mine.npz", x=SAMPLES["features"])
