@@ -573,6 +573,7 @@ def test_a_gpu_that_is_not_there_fails_the_run_once(suite):
     assert "1 failed" in output.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_without_a_second_gpu_the_check_is_skipped_with_the_reason(suite):
     """On one GPU, or where one is under test, what needs two says so, and the rest of the suite runs."""
     code, output = suite(*SAME, "-rs", STAND_IN_GPUS="NVIDIA H200")

@@ -215,7 +215,6 @@ ENTRIES = (
         lookup,
         {"shelf": "probabilities"},
         expected=dict.fromkeys(ONNX, Cannot("lookup table")) | dict.fromkeys(TFLITE, Cannot("LookupTableFindV2")),
-        quick=True,
     ),
     Entry(
         "next_token",
