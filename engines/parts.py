@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from itertools import combinations
@@ -129,19 +129,19 @@ def _wired_otherwise(brought: Sequence[Part], own: Sequence[Part]) -> list[str]:
         ours = known.get(theirs.name)
         if ours is None or ours.operator != theirs.operator or not theirs.takes or theirs.takes == ours.takes:
             continue
-        either = ours.operator.upper() in EITHER_WAY and sorted(theirs.takes) == sorted(ours.takes)
-        if either or not {*theirs.takes} <= places or not {*ours.takes} <= kept:
+        if not {*theirs.takes} <= places or not {*ours.takes} <= kept:
             continue
-        if sorted(theirs.takes) == sorted(ours.takes):
-            found.append(f"{ours} takes the same in another order: {_places(theirs.takes)}")
-        else:
-            lacking, more = _places(set(ours.takes) - {*theirs.takes}), _places(set(theirs.takes) - {*ours.takes})
+        if sorted(theirs.takes) != sorted(ours.takes):
+            lacking = _places(sorted({*ours.takes} - {*theirs.takes}))
+            more = _places(sorted({*theirs.takes} - {*ours.takes}))
             found.append(f"{ours} takes {more or 'one twice'}" + (f" in place of {lacking}" if lacking else ""))
+        elif ours.operator.upper() not in EITHER_WAY:
+            found.append(f"{ours} takes the same in another order: {_places(theirs.takes)}")
     return found if len(found) <= MOST else []
 
 
-def _places(names: Collection[str]) -> str:
-    return ", ".join(f"'{operation(name)}'" for name in (names if isinstance(names, tuple) else sorted(names)))
+def _places(names: Sequence[str]) -> str:
+    return ", ".join(f"'{operation(name)}'" for name in names)
 
 
 def _exchanged(pairs: Sequence[tuple[Part, Part]]) -> list[tuple[tuple[Part, Part], tuple[Part, Part]]]:

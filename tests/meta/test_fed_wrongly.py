@@ -132,10 +132,10 @@ def test_what_was_fed_is_told_by_its_hash(runner, inputs, fault, kind):
 @pytest.mark.parametrize("kind", few((kind for kind in CAUSES if kind != "dropped remainder"), "random data"))
 def test_what_was_fed_is_told_by_the_answers(cifar, inputs, kind):
     """An engine that says nothing of it fails the comparison, and how its answers react names the mistake."""
-    few = {INPUT: inputs[INPUT][:FEW]}
-    reference = cifar.reference("fed-wrongly", few)
+    some = {INPUT: inputs[INPUT][:FEW]}
+    reference = cifar.reference("fed-wrongly", some)
     with FedWrongly(kind, cifar) as runner:
-        given, rule = Outputs(few, runner(few), reference), rule_of(cifar, VARIANT, "samples")
+        given, rule = Outputs(some, runner(some), reference), rule_of(cifar, VARIANT, "samples")
         assert not compare_of(runner, given, rule).passed
         likely = cause(runner, given, rule).text
     assert re.search(CAUSES[kind][1], likely), likely

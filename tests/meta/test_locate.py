@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from zoo.chains import chain_of
 from conformance.location import Alone, Layer, Location
 from engines.errors import EngineError
 from engines.formats import registry
+from engines.inside import Tensor
 from engines.variant import Variant
 from tests.meta.apart import environment_apart
 from tests.meta.planted import changed_onnx, faults
@@ -24,6 +26,7 @@ from tests.meta.valid import validate
 from trial.judged import compared
 from trial.locate import comparison, located
 from trial.locate.layers import layer_names, layer_of
+from trial.locate.match import matched
 from trial.outputs import Outputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +67,15 @@ def planted(chain, variant, folder, of_each):
         if failed:
             seen[fault.kind] = seen.get(fault.kind, 0) + 1
             yield fault.kind, {layer_of(o, names) for o in fault.operations}, found
+
+
+def test_places_that_stand_as_samples_are_not_compared():
+    """Around a dilated convolution TFLite has parts of a sample as samples: as many numbers, in another order."""
+    graph = SimpleNamespace(floats={"conv": 0}, by_operation={}, outputs={})
+    tensor, expected = Tensor("conv", "EXPAND_DIMS conv", ()), np.zeros((3, 1, 8, 4))
+    for shape, names in (((6, 1, 4, 4), []), ((3, 1, 8, 4), ["conv"]), ((24, 4), ["conv"])):
+        found = matched([tensor], graph, {"conv": np.zeros(shape)}, {"conv": expected})
+        assert [match.own for match in found] == names, shape
 
 
 def is_right(layers, found):
