@@ -53,6 +53,12 @@ def log_shares(flat: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(logs - logs.mean(axis=1, keepdims=True), np.float64)
 
 
+def pulls(actual: Array, reference: Array) -> NDArray[np.float64]:
+    """What each sample of shares (N, classes) adds to :attr:`Pairs.slope`, up to a factor: its size, (N,)."""
+    base = log_shares(columns(reference))
+    return np.asarray(np.abs(((log_shares(columns(actual)) - base) * base).sum(axis=1)), np.float64)
+
+
 PARTS = 720_720
 """Parts of a sample that are counted for its classes: as many for each of up to 16 classes that are equal."""
 

@@ -16,11 +16,12 @@ from engines.formats import registry
 from engines.formats.onnx.fp16 import InFp16, kept_in_fp16
 from trial.alone import no_scores
 from trial.batching import by_sample, distances, moved_by_batching
-from trial.outputs import FURTHEST, Outputs, furthest
+from trial.furthest import FURTHEST, furthest, slope_alone
+from trial.outputs import Outputs
 from trial.overflow import lost_in_fp16
-from trial.own_noise import noise_at
+from trial.own_noise import DOUBTED_RUNS, RUNS, noise_at
 from trial.rules import allowed_sum, compare_by, rule_of
-from trial.scales import magnitude
+from trial.scales import magnitude, output_kinds
 from trial.sets import RESIZED
 
 if TYPE_CHECKING:
@@ -41,10 +42,6 @@ PASSES, CANNOT, BEYOND, FAILS = "passes", "cannot", "beyond", "fails"
 
 SETTLED = "half of the largest answer, where 99 % of 64 runs of the model's twin move it by less than a third"
 """What made-up inputs of INT8 are judged by, each by itself, beside what all of them need."""
-
-
-DOUBTED_RUNS = 64
-"""The runs of the twin on made-up inputs that would fail a variant of INT8: those that decide are to be many."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +83,18 @@ def _where_furthest(
     """Rule and comparison by runs of the twin on those inputs where the engine is furthest off.
 
     The twin was run on few of the samples, or on other made-up inputs. Made-up inputs that it answers otherwise itself
-    are spared, and it is asked where the engine is furthest off then.
+    are spared, and it is asked where the engine is furthest off then. Where the slope alone is beyond, few samples may
+    make it what it is, which need not be those: it is asked more often, and at these, too.
     """
     assert rule.noise
     spared = np.zeros(0, np.intp)
+    doubted = slope_alone(comparison)
     for turn in itertools.count():
         rest = given.without(chain.spec.constants)
-        at = furthest(rest)
+        at = furthest(rest, output_kinds(chain.spec), of_slope=doubted)
+        runs = DOUBTED_RUNS if doubted else RUNS
         try:
-            others = noise_at(chain, rule.noise, rest.part(at), place and f"{place}.furthest-{turn}")
+            others = noise_at(chain, rule.noise, rest.part(at), place and f"{place}.furthest-{turn}", runs)
         except EngineError as error:
             unasked = f"where it is furthest off a twin might allow more, but {str(error).splitlines()[0]}"
             return replace(rule, why=f"{rule.why}; {unasked}"), comparison
@@ -103,8 +103,9 @@ def _where_furthest(
         given, spared = given.spared(more), np.union1d(spared, more)
         rule = replace(rule, spared=tuple(spared.tolist()))
         comparison = compare_by(chain.spec, given, rule, grids)
-        if comparison.passed or not len(more):
+        if comparison.passed or not (len(more) or doubted < slope_alone(comparison)):
             break
+        doubted = slope_alone(comparison)
     return rule, comparison
 
 

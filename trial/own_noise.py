@@ -49,6 +49,9 @@ RUNS = 8
 So it is :func:`conformance.bounds.runs_needed` and one more; working that out takes as long as importing all of this.
 """
 
+DOUBTED_RUNS = 64
+"""The runs of a twin at few inputs that would fail a variant by themselves: those that decide are to be many."""
+
 MADE_UP, LEAST_DRAWN = 32, 8
 """Made-up inputs that a twin is run on: the contrast set, and textures up to so many; and the fewest of those."""
 

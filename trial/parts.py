@@ -13,9 +13,11 @@ from conformance.measures import Grid
 from engines.errors import EngineError
 from engines.progress import live
 from trial.evidence import Asked, Evidence, asked_of
-from trial.outputs import Furthest, Outputs, without
-from trial.own_noise import noise_at
+from trial.furthest import Furthest, slope_alone
+from trial.outputs import Outputs, without
+from trial.own_noise import DOUBTED_RUNS, RUNS, noise_at
 from trial.rules import rule_of
+from trial.scales import output_kinds
 
 if TYPE_CHECKING:
     from conformance.compare import Comparison
@@ -90,14 +92,14 @@ def tally(chain: Chain, runner: Runner, part: Part, asked: Asked) -> Tally:
     spec = chain.spec
     samples = chain.dataset.part(*part)
     reference = chain.reference(f"part-{part.start}-{part.stop}", samples.inputs)
-    ways, furthest, right = {}, {}, 0
+    ways, furthest, right, kinds = {}, {}, 0, output_kinds(spec)
     scores = spec.probabilities if samples.labels is not None else None
     for one in (runner, *runner.beside):
         actual = one(samples.inputs)
         grids = {name: Grid(*found) for name, found in one.grids.items()}
         ways[one.way] = found = Evidence.of(spec, actual, reference, asked, grids, part.start)
-        rest = (without(arrays, spec.constants) for arrays in (actual, reference))
-        furthest[one.way] = None if found.sums.problems else Furthest.of(*rest, start=part.start)
+        ours, theirs = (without(arrays, spec.constants) for arrays in (actual, reference))
+        furthest[one.way] = None if found.sums.problems else Furthest.of(ours, theirs, kinds, start=part.start)
         if not one.way and scores is not None and scores.name in found.sums.sound:
             right = int((actual[scores.name].argmax(axis=1) == samples.labels).sum())
     if scores is None or samples.labels is None:
@@ -164,23 +166,30 @@ def compared_in_parts(chain: Chain, variant: Variant, count: int, tallied: Calla
     for way, evidence in found.ways.items():
         comparison, by = evidence.judged(spec, rule, aligned=aligned), rule
         far = found.furthest[way]
-        if far is not None and not comparison.passed and (more := _further(chain, rule, far)) is not None:
+        doubted = slope_alone(comparison)
+        while far is not None and not comparison.passed:
+            if (more := _further(chain, rule, far, of_slope=doubted)) is None:
+                break
             by, again = more, asked_of(spec, more, count)
             told = evidence if again.undecided == asked.undecided else tallied(again).ways[way]
             comparison = told.judged(spec, by, aligned=aligned)
+            if doubted or not slope_alone(comparison):
+                break
+            doubted = True
         rules[way], comparisons[way] = by, comparison
     return Verdicts(found, rules, comparisons)
 
 
-def _further(chain: Chain, rule: Rule, furthest: Furthest) -> Rule | None:
+def _further(chain: Chain, rule: Rule, furthest: Furthest, *, of_slope: bool) -> Rule | None:
     """Rule that knows the noise where the engine is furthest off; None where there is none, or it cannot be told."""
     if rule.noise is None:
         return None
-    at = furthest.samples
+    at = furthest.samples(of_slope=of_slope)
     parts = [chain.dataset.part(int(i), int(i) + 1).inputs for i in at]
     inputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     try:
-        others = noise_at(chain, rule.noise, Outputs(inputs, {}, furthest.answers))
+        worst = Outputs(inputs, {}, furthest.answers(at))
+        others = noise_at(chain, rule.noise, worst, runs=DOUBTED_RUNS if of_slope else RUNS)
     except EngineError:
         return None
     return replace(rule, noise=replace(rule.noise, others=others))

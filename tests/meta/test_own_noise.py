@@ -33,7 +33,7 @@ from trial.batching import Steady, steady
 from trial.bearable import Bearable
 from trial.judged import compared
 from trial.outputs import Outputs
-from trial.own_noise import RUNS, noise_at, noise_in, own_noise
+from trial.own_noise import DOUBTED_RUNS, RUNS, noise_at, noise_in, own_noise
 from trial.rows import row
 from trial.rules import rule_of
 from trial.scales import output_kinds
@@ -89,6 +89,25 @@ def test_a_temperature_that_the_row_allows_fails_with_its_ratio_to_the_noise(dig
     _, comparison = compared(digits, runner, "samples", given)
     assert "slope" in failed(comparison)
     assert "times what FP16 does to this model (" in comparison.outputs[0].figure("slope").beside
+
+
+def test_a_slope_that_is_beyond_alone_is_asked_for_by_many_runs(digits, monkeypatch):
+    """Few samples may make it what it is: the twin is run more often, and on those; a wrong slope still fails."""
+    runner, given = answered(digits, FP16)
+    (name,) = given.actual
+    sure = given.reference[name].astype(np.float64) ** 1.0015
+    given = replace(given, actual={name: (sure / sure.sum(axis=1, keepdims=True)).astype(np.float32)})
+    asked, run = [], judged.noise_at
+
+    def counted(*words):
+        asked.append(words[-1])
+        return run(*words)
+
+    monkeypatch.setattr(judged, "noise_at", counted)
+    _, comparison = compared(digits, runner, "samples", given)
+    assert failed(comparison) == {"slope"}
+    assert asked[-1] == DOUBTED_RUNS
+    assert set(asked[:-1]) <= {RUNS}
 
 
 def test_runs_are_made_once_and_kept_in_the_store(digits, monkeypatch):

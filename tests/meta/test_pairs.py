@@ -15,7 +15,8 @@ from conformance.noise import Noise, noise_of, pairs_of
 from conformance.paired import OF_CLASSES, Known, shift, slope, unrelated
 from conformance.pairs import COLUMNS, Pairs, columns, log_shares
 from conformance.summing import measure
-from trial.outputs import FURTHEST, Furthest, Outputs, furthest
+from trial.furthest import FURTHEST, Furthest, furthest
+from trial.outputs import Outputs
 
 KINDS = {"p": "probabilities", "l": "logits", "v": "values", "w": "values", "m": "logits"}
 FEW = 12
@@ -81,7 +82,7 @@ def test_limits_of_the_twin_judge_merged_parts_as_the_whole(known, data):
         ours, theirs = part(actual, start, stop), part(reference, start, stop)
         sums = measure(ours, theirs, KINDS, start=start)
         pairs = pairs_of(ours, theirs, told.paired_kinds, told.samples, start)
-        parts.append((sums, pairs, Furthest.of(ours, theirs, start=start)))
+        parts.append((sums, pairs, Furthest.of(ours, theirs, KINDS, start=start)))
     while len(parts) > 1:
         one, two = (parts.pop(data.draw(st.integers(0, len(parts) - 1))) for _ in range(2))
         merged = {name: pairs.merged(two[1][name]) for name, pairs in one[1].items()}
@@ -96,8 +97,10 @@ def test_limits_of_the_twin_judge_merged_parts_as_the_whole(known, data):
     if count >= FEW:
         assert {f.name for o in whole.outputs for f in o.figures} >= {"shift", "slope", "net", "unrelated"}
     same = Outputs({"x": np.zeros(count)}, actual, reference)
-    assert far.samples.tolist() == furthest(same).tolist()
-    assert all(np.array_equal(far.answers[name], array[far.samples]) for name, array in reference.items())
+    for of_slope in (False, True):
+        at = far.samples(of_slope=of_slope)
+        assert at.tolist() == furthest(same, KINDS, of_slope=of_slope).tolist()
+        assert all(np.array_equal(far.answers(at)[name], array[at]) for name, array in reference.items())
 
 
 def test_the_furthest_samples_are_kept_by_number():
@@ -106,11 +109,29 @@ def test_the_furthest_samples_are_kept_by_number():
     expected = np.zeros((count, 2), np.float32)
     actual = expected.copy()
     actual[3 * FURTHEST :] = 1
-    parts = [Furthest.of({"v": actual[i : i + 7]}, {"v": expected[i : i + 7]}, start=i) for i in range(0, count, 7)]
+    parts = [
+        Furthest.of({"v": actual[i : i + 7]}, {"v": expected[i : i + 7]}, {"v": "values"}, start=i)
+        for i in range(0, count, 7)
+    ]
     for order in (parts, parts[::-1]):
         merged = reduce(lambda one, two: one.merged(two), order)
-        assert merged.samples.tolist() == list(range(3 * FURTHEST, 4 * FURTHEST))
-        assert set(merged.reference) == set(merged.samples.tolist())
+        assert merged.samples().tolist() == list(range(3 * FURTHEST, 4 * FURTHEST))
+        assert set(merged.reference) == set(merged.samples().tolist())
+
+
+def test_samples_that_make_the_slope_are_found_where_no_difference_shows_them():
+    """Shares smaller than any difference of others count by their logarithms: the slope asks for those samples."""
+    rng = np.random.default_rng(0)
+    sure = np.tile(np.float32([1, 0, 0]), (3 * FURTHEST, 1))
+    few = np.arange(FURTHEST, FURTHEST + 3)
+    sure[few, 1] = 1e-5
+    actual = sure.copy()
+    actual[few, 1] *= 1.01
+    actual[:, 0] -= rng.uniform(1e-4, 2e-4, len(actual)).astype(np.float32)
+    actual[few, 0] = 1
+    told = Outputs({"x": np.zeros(len(sure))}, {"p": actual}, {"p": sure})
+    assert not set(few) & set(furthest(told, {"p": "probabilities"}))
+    assert set(few) <= set(furthest(told, {"p": "probabilities"}, of_slope=True))
 
 
 def test_sums_are_the_formulas_that_they_stand_for():
