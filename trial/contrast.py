@@ -16,6 +16,26 @@ if TYPE_CHECKING:
 
 SEED = 20
 
+IMAGE = (
+    "black",
+    "white",
+    "mid-grey",
+    "checkerboard",
+    "inverse checkerboard",
+    "coarse checkerboard",
+    "single bright pixel",
+)
+NUMBERS = (
+    "all lowest",
+    "all highest",
+    "all in the middle",
+    "lowest and highest by turns",
+    "highest and lowest by turns",
+    "lowest and highest in fours",
+    "one highest",
+)
+"""What the first patterns are called, of images (height, width, channels) and of other inputs."""
+
 
 def contrast_set(spec: ModelSpec, ranges: Ranges) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
     """Make the contrast set of a model: a name for each sample, and the arrays (N, …) by input name.
@@ -45,17 +65,14 @@ def _patterns(ends: Ends, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[
     places = shape[:-1] if len(shape) > 1 else shape
     parity = np.indices(places).sum(axis=0) % 2 if places else np.zeros(())
     extra = (1,) * (len(shape) - len(places))
-    yield "black", filled(0.0)
-    yield "white", filled(1.0)
-    yield "mid-grey", filled(0.5)
-    yield "checkerboard", filled(parity.reshape(places + extra))
-    yield "inverse checkerboard", filled(1 - parity.reshape(places + extra))
     coarse = (np.indices(places) // 4).sum(axis=0) % 2 if places else np.zeros(())
-    yield "coarse checkerboard", filled(coarse.reshape(places + extra))
+    *names, single = IMAGE if len(shape) == 3 else NUMBERS
+    boards = (board.reshape(places + extra) for board in (parity, 1 - parity, coarse))
+    yield from zip(names, map(filled, (0.0, 1.0, 0.5, *boards)), strict=True)
     for name, share in (("first", 0.0), ("middle", 0.5), ("last", 1.0)):
         pixel = np.zeros(places)
         pixel.flat[round(share * (pixel.size - 1))] = 1.0
-        yield f"single bright pixel, {name}", filled(pixel.reshape(places + extra))
+        yield f"{single}, {name}", filled(pixel.reshape(places + extra))
     for i in range(4):
         yield f"uniform noise {i}", filled(generator.random(shape))
     for i in range(2):

@@ -33,7 +33,7 @@ INPUTS = {
     "samples": "real samples",
     "more samples": "real samples, the first hundred and what is behind them",
     "timed samples": "those of the real samples that fill up the last batch that is timed",
-    "contrast": "contrast inputs (black, white, checkerboards, single pixels, noise)",
+    "contrast": "contrast inputs (black, white, checkerboards, single pixels, noise, or the like of numbers)",
     "drawn": "drawn inputs (random, within the model's range)",
 }
 

@@ -75,7 +75,8 @@ def onnx_faults(path: Path) -> Iterator[Planted]:
                 yield fault("bias", node, lambda m, b=node.input[2]: _change(m, b, _shifted))
         elif node.op_type == "Add" and any(_is_bias(constants.get(i)) for i in node.input):
             (bias,) = [i for i in node.input if _is_bias(constants.get(i))]
-            yield fault("bias", node, lambda m, b=bias: _change(m, b, _shifted))
+            # Of two layers that were not trained tf2onnx keeps the same zeros once.
+            yield fault("bias", node, lambda m, n=node.name, b=bias: _own_constant(m, n, b, _shifted))
         elif node.op_type == "BatchNormalization":
             yield fault(
                 "epsilon", node, lambda m, n=node.name: _attribute(m, n, "epsilon", lambda e: max(e, 1e-3) * STEEPER)
@@ -150,7 +151,8 @@ def _large(values):
     return np.full_like(values, 0.1)
 
 
-def _shifted(values, _):
+def _shifted(values, _=None):
+    values = values.copy()
     size = np.abs(values.astype(np.float64)).max() or 1.0
     place = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     values[place] += SHIFT * size

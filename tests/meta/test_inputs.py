@@ -77,6 +77,9 @@ def test_inputs_of_any_rank_have_equally_many_samples(tmp_path, names):
             assert array.dtype == np.float32
             assert RANGES[name][0] <= array.min() < array.max() <= RANGES[name][1]
         assert [contrast[name].min(), contrast[name].max()] == RANGES[name]
+    # A row of a table is not black, nor has it pixels.
+    assert ("black" in patterns) == ("single bright pixel, last" in patterns) == ("image" in names)
+    assert ("all lowest" in patterns) == ("one highest, last" in patterns) == ("image" not in names)
 
 
 def test_draws_are_the_same_in_every_script(tmp_path):

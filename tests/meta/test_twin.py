@@ -293,6 +293,34 @@ def test_what_says_how_an_operator_works_is_not_rounded(precision, scale, sample
     assert twin.runs(samples, 1)[0]["p"].shape == (70, 2, 2, int(4 * scale))
 
 
+@pytest.mark.parametrize("size", [1e9, float(np.finfo(np.float32).max)], ids=["1e9", "largest"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16-weights"])
+def test_rows_that_are_masked_as_a_whole_stay_even(precision, size, samples):
+    """A mask swallows what it is added to: of numbers that are all masked none is above the others, in no run."""
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["numbers"]),
+        helper.make_node("Less", ["x", "zero"], ["masked"]),
+        helper.make_node("Slice", ["masked", "from", "to", "axis"], ["first"]),
+        helper.make_node("Cast", ["first"], ["ones"], to=FLOATS),
+        helper.make_node("Mul", ["ones", "large"], ["mask"]),
+        helper.make_node("Add", ["numbers", "mask"], ["sums"]),
+        helper.make_node("Softmax", ["sums"], ["p"], axis=1),
+    ]
+    weights = {
+        "v": np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32),
+        "zero": np.float32(0),
+        "large": np.full((1, 4), -size, np.float32),
+        **{name: np.array([at], np.int64) for name, at in (("from", 0), ("to", 1), ("axis", 1))},
+    }
+    model = model_of(nodes, weights, [("p", ("n", 4))])
+    rows = samples["x"][:, 0] < 0
+    for run in Twin.of(model, precision).runs(samples, 3):
+        assert np.allclose(run["p"][rows], 0.25, atol=1e-5)
+        assert not np.allclose(run["p"][~rows], 0.25, atol=0.1)
+
+
 def test_what_it_does_not_see_into_is_declared(samples):
     """Branch and an operator of another domain's name are named, and the model runs."""
     from onnx import helper, numpy_helper

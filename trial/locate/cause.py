@@ -27,6 +27,12 @@ The least of the planted faults that the rule finds moves them by 0.6 times that
 MOST = 0.25
 """The first layer is the one that is named of those that move the answers by this share of what any of them does."""
 
+FAR = 10.0
+"""Where a comparison failed and no layer matters by its own, the first is named that is so many times beyond its noise.
+
+The answers of a sure classifier hardly move on the few samples that are looked at, whatever is wrong before them.
+"""
+
 LAID_OTHERWISE = 4
 """How many operators in a row a converter computes in another layout."""
 
@@ -53,7 +59,8 @@ class Causes:
         for _ in range(TRIED):
             effects = self._effects([n for n, layer in self.found.items() if layer.usage > 1][:TRIED])
             least = max(1.0, MOST * max(effects.values(), default=0.0))
-            name = next((n for n, effect in effects.items() if effect >= least), None)
+            far = [n for n, effect in effects.items() if effect and self.failed and self.found[n].usage > FAR]
+            name = next((n for n, effect in effects.items() if effect >= least), next(iter(far), None))
             if name is None:
                 return None
             renamed = self._renamed(name)

@@ -25,18 +25,33 @@ rounded once more than what the engine goes on with: by up to half a step at eit
 """
 
 
+MASKS, GAP = 6e4, 1e3
+"""What is as far below zero, and so many times as large as all else in its tensor, masks: it is for minus infinity."""
+
+
 def figures(actual: NDArray[Any], expected: NDArray[Any], size: NDArray[Any]) -> dict[str, float]:
-    """Figures of an error, as shares of a tensor of this ``size``; infinite where it is not finite and should be."""
+    """Figures of an error, as shares of a tensor of this ``size``; infinite where it is not finite and should be.
+
+    What masks is no part of a size, beside which no other error would be any.
+    """
     actual, size, wide = np.atleast_1d(actual), np.atleast_1d(size), np.atleast_1d(expected).astype(np.float64)
     with np.errstate(invalid="ignore"):
         apart = np.abs(actual.astype(np.float64) - wide)
     # What is infinite on both sides is the same: a mask.
     apart[(actual == wide) | (np.isnan(actual) & np.isnan(wide))] = 0.0
-    apart = np.nan_to_num(apart, nan=np.inf)
+    apart[_masking(wide) & (actual <= -MASKS)] = 0.0
+    apart, size = np.nan_to_num(apart, nan=np.inf), size[~_masking(size)]
     finite = size[np.isfinite(size)].astype(np.float64)
     mean = float(np.sqrt(np.square(finite).mean())) if finite.size else 0.0
     found = {MEAN: float(np.sqrt(np.square(apart).mean())), LARGEST: float(apart.max(initial=0.0))}
     return {MEAN: _share(found[MEAN], mean), LARGEST: _share(found[LARGEST], largest(size))}
+
+
+def _masking(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which numbers of a tensor mask others."""
+    masks = np.asarray(values <= -MASKS, np.bool_)
+    rest = largest(values[~masks])
+    return masks & bool(rest and masks.any() and values[masks].max() < -GAP * rest)
 
 
 def largest(values: NDArray[Any]) -> float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trial.twin.graph import exact
-from trial.twin.plan import lengths_of_sums, products, rounded, stored
+from trial.twin.plan import MASK, lengths_of_sums, masked, products, rounded, stored
 from trial.twin.precision import NEAREST, PER_SUM
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ WIDTH = 3.0**0.5
 def add_noise(graph: Graph, precision: Precision) -> None:
     """Let every rounded tensor be off by a random error, anew in each run; of no unit at all nothing is added."""
     after: dict[str, list[Any]] = {}
-    lengths = lengths_of_sums(graph)
+    lengths, masks = lengths_of_sums(graph), masked(graph)
     for name, node in rounded(graph).items():
         of_sum = precision.sums * PER_SUM * lengths.get(name, 0) ** 0.5
         relative, absolute = precision.operators.get(node.op_type, (0.0, 0.0))
         relative = float(np.hypot(precision.values * NEAREST, relative / WIDTH))
-        after[name] = _noisy(graph, name, relative, of_sum, precision, absolute / WIDTH)
+        most = MASK if name in masks else 0.0
+        after[name] = _noisy(graph, name, relative, of_sum, precision, absolute / WIDTH, most)
     if precision.operands:
         for node in products(graph):
             for name in node.input[:2]:
@@ -39,12 +40,18 @@ def add_noise(graph: Graph, precision: Precision) -> None:
 
 
 def _noisy(
-    graph: Graph, name: str, relative: float, of_sum: float, precision: Precision, absolute: float = 0.0
+    graph: Graph,
+    name: str,
+    relative: float,
+    of_sum: float,
+    precision: Precision,
+    absolute: float = 0.0,
+    most: float = 0.0,
 ) -> list[Any]:
     """Nodes that make a tensor x from its exact form: x + u · (relative · |x| + of_sum · its row's size + absolute).
 
     u is uniform, of unit variance, and a row's size its root mean square. What is below the smallest normal number is
-    as coarse as that.
+    as coarse as that, and what is above ``most``, where it is given, no coarser.
     """
     from onnx import helper
 
@@ -53,6 +60,10 @@ def _noisy(
     raw, unit = exact(name), max(relative, of_sum)
     scale = [helper.make_node("Abs", [raw], [f"{name}/size"])]
     size = f"{name}/size"
+    if most:
+        limit = graph.add_constant(f"{name}/most", np.float32(most))
+        scale.append(helper.make_node("Min", [size, limit], [f"{name}/limited"]))
+        size = f"{name}/limited"
     if relative != unit:
         share = graph.add_constant(f"{name}/share", np.float32(relative / unit))
         scale.append(helper.make_node("Mul", [size, share], [f"{name}/part"]))

@@ -28,6 +28,11 @@ STORED = _named(
 PRODUCTS = _named("Conv ConvTranspose MatMul Gemm")
 """Operators whose results are sums of products with weights."""
 
+SOFTMAX = _named("Softmax LogSoftmax")
+
+MASKING = _named("Add Sub Mul Div")
+"""Operators that put a mask on numbers, beside those that move."""
+
 RECURRENT = _named("LSTM GRU RNN")
 """Products and a loop in one: rounded once, at the end."""
 

@@ -13,11 +13,13 @@ from trial.twin.operators import (
     ACTIVATIONS,
     BODIES,
     FOLDED,
+    MASKING,
     MOVING,
     PRODUCTS,
     RANDOM,
     RECURRENT,
     ROUNDING,
+    SOFTMAX,
     STORED,
     SUMS,
 )
@@ -25,6 +27,12 @@ from trial.twin.precision import LONGEST
 
 if TYPE_CHECKING:
     from trial.twin.graph import Graph
+
+MASK = 6e4
+"""What is as large before a softmax masks: a number added to it is lost, and all that are masked are the same.
+
+Were each off by a share of its own, a row that is masked as a whole would have one winner, another in each run.
+"""
 
 
 def rounded(graph: Graph) -> dict[str, Any]:
@@ -59,6 +67,22 @@ def stored(graph: Graph) -> list[str]:
         elif node.op_type in MOVES | ARITHMETIC and floats and raw.issuperset(floats):
             raw.update(n for n in node.output if graph.is_float(n))
     return found
+
+
+def masked(graph: Graph) -> set[str]:
+    """Tensors that a softmax is made of by sums, choices and moves alone, where a constant among them masks."""
+    makers = {name: node for node in graph.nodes for name in node.output}
+    masked: set[str] = set()
+    for softmax in (node for node in graph.nodes if node.op_type in SOFTMAX):
+        left, found, masks = [softmax.input[0]], set(), False
+        while left:
+            name = left.pop()
+            masks |= graph.is_float(name) and bool((np.abs(graph.constants.get(name, 0.0)) >= MASK).any())
+            if name in makers and name not in found:
+                found.add(name)
+                left += makers[name].input if makers[name].op_type in MASKING | MOVING else []
+        masked |= found if masks else set()
+    return masked
 
 
 def declared(graph: Graph) -> tuple[str, ...]:
