@@ -351,11 +351,12 @@ def noise_of(
     precision: str,
     *,
     single: bool = False,
+    confidence: float = CONFIDENCE,
     **options: Any,
 ) -> Noise:
     """Limits of every output, from runs of a twin in ``precision`` on the inputs of ``reference`` (N, …).
 
-    ``single`` inputs are made up, and judged one by one. ``options`` are those of
+    ``single`` inputs are made up, and judged one by one, with this ``confidence``. ``options`` are those of
     :func:`conformance.compare.compare`: scales, grids. Raises ValueError for fewer than FEWEST runs, an unknown
     precision, and runs that lack an output or are not finite.
     """
@@ -370,7 +371,9 @@ def noise_of(
         settled = ~_unsettled(each, precision) | in_int8(precision)
         limits = {
             name: {
-                f: _limit(f, tuple(a[:, settled].max(axis=1)), precision) for f, a in each[name].items() if f in SINGLE
+                f: _limit(f, tuple(a[:, settled].max(axis=1)), precision, confidence)
+                for f, a in each[name].items()
+                if f in SINGLE
             }
             if settled.any()
             else {}
@@ -447,9 +450,9 @@ def _of_counts(name: str, each: NDArray[np.float64], factor: float, count: int |
     return Limit(name, tuple(each.mean(axis=1)), bound, min(1.0, most))
 
 
-def _limit(name: str, seen: tuple[float, ...], precision: str) -> Limit:
+def _limit(name: str, seen: tuple[float, ...], precision: str, confidence: float = CONFIDENCE) -> Limit:
     # A slope is one signed number, over its own spread: its logarithm is far from normal.
-    bound = quantile((1 + CONFIDENCE) / 2, len(seen)) if name == "slope" else reached(seen)
+    bound = quantile((1 + CONFIDENCE) / 2, len(seen)) if name == "slope" else reached(seen, confidence)
     allowed = max(bound * leeway(name, precision), FLOORS.get(name, 0.0))
     if name == "net":
         # Of rare flips few runs see none: what chance may give of ten classes is no finding.

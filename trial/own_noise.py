@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from conformance.bounds import CONFIDENCE
 from conformance.noise import Noise, noise_of
 from engines.errors import EngineError, StoreUnusableError
 from engines.formats import registry
@@ -125,22 +126,25 @@ def _noise(
     *,
     single: bool,
     count: int = RUNS,
+    confidence: float = CONFIDENCE,
 ) -> Noise:
     """Noise of runs by ``run/output``; raises TwinError where they tell nothing."""
     each = [{name: runs[f"{run}/{name}"] for name in kinds} for run in range(count)]
     options: dict[str, Any] = {"scales": output_scales(chain), "thresholds": output_thresholds(chain.spec)}
     try:
-        return noise_of(reference, each, kinds, precision, single=single, **options)
+        return noise_of(reference, each, kinds, precision, single=single, confidence=confidence, **options)
     except ValueError as error:
         raise TwinError(f"{chain.spec.name} in {precision}: {error}") from error
 
 
-def noise_at(chain: Chain, noise: Noise, given: Outputs, place: str = "", runs: int = RUNS) -> Noise:
+def noise_at(
+    chain: Chain, noise: Noise, given: Outputs, place: str = "", runs: int = RUNS, confidence: float = CONFIDENCE
+) -> Noise:
     """Noise of the same precision at some inputs (few): those where an engine is furthest off, or was drawn anew.
 
     ``place`` names where in a run they are asked for: an engine that has not changed is furthest off at the same ones
-    there again, so the runs are kept until others are asked for. Without it they are not. Raises TwinError where the
-    twin cannot be run on them.
+    there again, so the runs are kept until others are asked for. Without it they are not. ``confidence`` is that of the
+    limits of made-up inputs. Raises TwinError where the twin cannot be run on them.
     """
     own = replace(chain, brought={})
     reference = {name: given.reference[name] for name in noise.kinds}
@@ -160,7 +164,8 @@ def noise_at(chain: Chain, noise: Noise, given: Outputs, place: str = "", runs: 
             # A folder that cannot be written takes nothing from the verdict.
             with suppress(StoreUnusableError):
                 own.store.put(own.spec.name, name, recipe, partial(_write, found))
-    return _noise(chain, noise.precision, noise.kinds, reference, found, single=noise.single, count=runs)
+    how: dict[str, Any] = {"single": noise.single, "count": runs, "confidence": confidence}
+    return _noise(chain, noise.precision, noise.kinds, reference, found, **how)
 
 
 def own_inputs(chain: Chain, kind: str) -> tuple[Arrays, Callable[[], Arrays]]:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from commands.__main__ import main
-from conformance.bounds import runs_needed
+from conformance.bounds import CONFIDENCE, runs_needed
 from conformance.compare import ANYTHING, compare
-from conformance.noise import noise_of
+from conformance.noise import SAFE, noise_of
 from engines.chain import Chain
 from engines.formats import registry
 from engines.formats.onnx.build import FILE
@@ -33,7 +33,7 @@ from trial.batching import Steady, steady
 from trial.bearable import Bearable
 from trial.judged import compared
 from trial.outputs import Outputs
-from trial.own_noise import DOUBTED_RUNS, RUNS, noise_at, noise_in, own_noise
+from trial.own_noise import DOUBTED_RUNS, RUNS, noise_at, noise_in, own_inputs, own_noise
 from trial.rows import row
 from trial.rules import rule_of
 from trial.scales import output_kinds
@@ -100,7 +100,7 @@ def test_a_slope_that_is_beyond_alone_is_asked_for_by_many_runs(digits, monkeypa
     asked, run = [], judged.noise_at
 
     def counted(*words):
-        asked.append(words[-1])
+        asked.append(words[-2])
         return run(*words)
 
     monkeypatch.setattr(judged, "noise_at", counted)
@@ -108,6 +108,26 @@ def test_a_slope_that_is_beyond_alone_is_asked_for_by_many_runs(digits, monkeypa
     assert failed(comparison) == {"slope"}
     assert asked[-1] == DOUBTED_RUNS
     assert set(asked[:-1]) <= {RUNS}
+
+
+@pytest.mark.parametrize(("times", "runs"), [(1.6, [RUNS, DOUBTED_RUNS]), (4.0, [RUNS])])
+def test_a_made_up_input_that_is_a_little_beyond_is_asked_for_by_many_runs(digits, monkeypatch, times, runs):
+    """It may then reach what nearly all runs would; one that is far beyond is not doubted, and neither passes so."""
+    noise, asked, run = own_noise(digits, INT8, "stress"), [], judged.noise_at
+    inputs, answers = own_inputs(digits, "stress")
+    (name,) = noise.limits
+    actual, share = answers()[name].copy(), times * noise.limits[name]["max"].allowed
+    actual[3] = (1 - share) * actual[3] + share * np.eye(10)[actual[3].argmin()]
+
+    def counted(*words):
+        asked.append(words[-2:])
+        return run(*words)
+
+    monkeypatch.setattr(judged, "noise_at", counted)
+    with digits.runner(INT8) as runner:
+        compared(digits, runner, "stress", Outputs(inputs, {name: actual}, answers()))
+    assert [asked_runs for asked_runs, _ in asked[: len(runs)]] == runs
+    assert [confidence for _, confidence in asked[: len(runs)]] == [CONFIDENCE, SAFE][: len(runs)]
 
 
 def test_runs_are_made_once_and_kept_in_the_store(digits, monkeypatch):

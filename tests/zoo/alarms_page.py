@@ -12,7 +12,7 @@ from typing import Any
 from zoo.entry import VARIANTS
 from zoo.pages import folder_of_page
 
-COMMAND = "PYTHONPATH=tests python -m zoo.alarms --output docs/runs/alarms.json --seeds 1 2"
+COMMAND = "PYTHONPATH=tests python -m zoo.alarms --output docs/runs/alarms.json --seeds 0 1 2 --trainings 50"
 
 KINDS = {"samples": ("samples", "#06c", -8), "stress": ("made-up inputs", "#e80", 8)}
 """Kinds of inputs: their names, the ink of their dots, and where these are in a row."""
