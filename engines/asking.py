@@ -109,6 +109,11 @@ class AskedRunner(Runner):
         self._copies: list[Runner] = []
         self._remembered, self._differs, self._forget, self._chance = remembered, differs, forget, chance
 
+    @property
+    def anew(self) -> Runner:
+        """The engine itself."""
+        return self.engine
+
     def __call__(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Answer all samples, as every runner does."""
         batches = list(self._batches(inputs, self._check(inputs)))

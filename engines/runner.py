@@ -87,6 +87,11 @@ class Runner(AbstractContextManager["Runner"], abc.ABC):
         parts = self._run_all(self._batches(inputs, count))
         return joined(self.spec, parts, f"{self.variant} of {self.spec.name}")
 
+    @property
+    def anew(self) -> Runner:
+        """Runner of the same engine that runs it in every call; this one, unless it remembers answers."""
+        return self
+
     def lent(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Outputs as a call gives them, in memory that the next call may overwrite."""
         return self(inputs)

@@ -33,8 +33,10 @@ from engines.store import Recipe, Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
 from tests.meta.valid import validate
+from trial.causes import cause
 from trial.judged import compared_by
 from trial.outputs import Outputs
+from trial.rules import rule_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -468,6 +470,29 @@ def test_a_book_that_another_run_replaces_while_it_is_read_is_not_taken(runs, on
     assert "by another run meanwhile" in asked.book.lacking
     assert different(asked(images), onnx(images)) is None
     assert asked.tally.run == 70
+
+
+class Drifts(OnnxRunner):
+    """An engine whose answers are others in each call."""
+
+    calls = 0
+
+    def _run(self, inputs):
+        self.calls += 1
+        return {name: array + np.float32(1e-3 * self.calls) for name, array in super()._run(inputs).items()}
+
+
+def test_the_cause_of_a_failure_is_looked_for_in_the_engine_itself(runs, digits, images):
+    """Remembered answers repeat; an engine that answers otherwise each time is found out all the same."""
+    with digits.runner(ONNX) as sound:
+        reference = sound(images)
+    with Drifts(digits.spec, ONNX, digits.file(ONNX)) as engine:
+        asked = runs.asked(engine)
+        given = Outputs(images, asked(images), reference)
+        assert not different(asked(images), given.actual)
+        found = cause(asked, given, rule_of(digits, ONNX, "samples", len(reference["dense_1"])))
+    assert found is not None
+    assert found.text.startswith("the same samples get other answers each time")
 
 
 class Refuses(OnnxRunner):
