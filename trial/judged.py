@@ -11,7 +11,7 @@ import numpy as np
 
 from conformance.bounds import CONFIDENCE
 from conformance.compare import Grid
-from conformance.noise import SAFE, in_int8
+from conformance.noise import MOST_SETTLED, SAFE, in_int8
 from engines.errors import ConversionError, EngineError, RunnerError
 from engines.formats import registry
 from engines.formats.onnx.fp16 import InFp16, kept_in_fp16
@@ -140,7 +140,7 @@ def _where_settled(
     assert rule.noise
     apart = distances(given.actual, given.reference, chain.spec)
     moved = [by_sample(a) / magnitude(rule.scales, n) for n, a in apart.items() if n in rule.noise.limits]
-    far = np.flatnonzero(np.max(moved, axis=0) > rule.noise.most_settled)
+    far = np.flatnonzero(np.max(moved, axis=0) > MOST_SETTLED)
     rest, unsettled = given.without(chain.spec.constants), far[:0]
     for start in range(0, len(far), FURTHEST):
         at, turn = far[start : start + FURTHEST], start // FURTHEST

@@ -57,6 +57,8 @@ class Entry:
     ``make(folder, seed=0)`` writes ``folder/model``, a SavedModel, and ``folder/samples.npz``: arrays of ``samples``
     rows by input name, and ``labels`` where the model decides between classes. ``kinds`` holds the kind of every output
     of ``signature`` by its name there, ``expected`` an expectation by variant; one that it leaves out passes.
+    ``unsound`` says of variants that pass why a converter makes them worse than their precision would, so that from
+    another seed they may fail.
     ``refused`` says why the SavedModel itself cannot be a reference: then no variant of it is judged. ``layers`` are
     layers that not every supported Keras has. A ``heavy`` model takes more than a few seconds.
     A ``quick`` one is among the few that every change is checked with.
@@ -68,6 +70,7 @@ class Entry:
     kinds: Mapping[str, str]
     samples: int = 400
     expected: Mapping[str, Expectation] = field(default_factory=dict)
+    unsound: Mapping[str, str] = field(default_factory=dict)
     signature: str = "serving_default"
     refused: str | None = None
     layers: tuple[str, ...] = ()
