@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from faults import files, flatbuffer_edits, graph_edits, plans, programs, quantization, served, sound_changes
+from faults import files, flatbuffer_edits, graph_edits, plans, programs, quantization, served, shards, sound_changes
 from faults.change import Change
 from faults.unnoticed import UNNOTICED
 
@@ -23,6 +23,7 @@ ALL: tuple[Change, ...] = (
     *files.CHANGES,
     *plans.CHANGES,
     *served.CHANGES,
+    *shards.CHANGES,
     *sound_changes.CHANGES,
 )
 

@@ -1,0 +1,110 @@
+"""Faults in a folder of shards, and of engines that are judged on one; samples in shards that are sound pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faults import graph
+from faults.change import PASSES, Change
+from faults.files import shuffled
+from faults.graph_edits import noise
+from faults.made import Made
+from faults.programs import plant as program
+
+KIND = "samples in shards"
+SHARDS = 4
+
+Arrays = dict[str, Any]
+
+
+def _unchanged(folder: Path) -> None:
+    """Leave the shards as they are."""
+
+
+def shards(made: Made, folder: Path, each: Callable[[int, Arrays], Arrays] = lambda _, found: found) -> Path:
+    """Folder of a model's samples in SHARDS files, each changed by its number."""
+    target = folder / "shards"
+    target.mkdir()
+    with np.load(made.samples) as archive:
+        found = {name: archive[name] for name in archive.files}
+    parts = {name: np.array_split(array, SHARDS) for name, array in found.items()}
+    for number in range(SHARDS):
+        np.savez(target / f"part-{number}.npz", **each(number, {name: part[number] for name, part in parts.items()}))
+    return target
+
+
+def sharded(
+    bring: Callable[[Made, Path], list[str]],
+    after: Callable[[Path], None] = _unchanged,
+    each: Callable[[int, Arrays], Arrays] = lambda _, found: found,
+) -> Callable[[Made, Path], list[str]]:
+    """What brings a file, and the samples in shards, which ``each`` and ``after`` may change."""
+
+    def plant(made: Made, folder: Path) -> list[str]:
+        target = shards(made, folder, each)
+        after(target)
+        return [*bring(made, folder), f"--samples={target}"]
+
+    return plant
+
+
+def sound(made: Made, folder: Path) -> list[str]:
+    """Words that bring the sound ONNX file."""
+    return [f"--onnx={made.file('onnx-fp32')}"]
+
+
+def wrong_runner(made: Made, folder: Path) -> list[str]:
+    """Words that bring the sound ONNX file and a program that gives the rows of each batch in reverse."""
+    return program(made, folder, "onnx-fp32")
+
+
+def _cut(folder: Path) -> None:
+    last = folder / f"part-{SHARDS - 1}.npz"
+    last.write_bytes(last.read_bytes()[:-1000])
+
+
+def _in_one(number: int, change: Callable[[Any], Any]) -> Callable[[int, Arrays], Arrays]:
+    """Changes the arrays of one shard, but for its labels."""
+    return lambda n, found: {k: a if k == "labels" else change(a) for k, a in found.items()} if n == number else found
+
+
+def _nan(values: Any) -> Any:
+    values.reshape(-1)[7] = np.nan
+    return values
+
+
+PLANTED: tuple[tuple[str, str, Callable[[Made, Path], list[str]], tuple[str, ...]], ...] = (
+    ("a shard missing", "digits", sharded(sound, lambda f: (f / "part-1.npz").unlink()), ("part-1", "missing")),
+    ("the last shard cut short", "digits", sharded(sound, _cut), ("part-3.npz",)),
+    ("a shard in float64", "price", sharded(sound, each=_in_one(2, lambda a: a.astype(np.float64))), ("float64",)),
+    ("a shard of another shape", "price", sharded(sound, each=_in_one(2, lambda a: a[:, :-1])), ("has shape", "shape")),
+    ("a shard with a NaN", "price", sharded(sound, each=_in_one(2, _nan)), ("NaN or infinite",)),
+    (
+        "labels of one shard in another order",
+        "digits",
+        sharded(sound, each=lambda n, found: {**found, "labels": shuffled(found["labels"])} if n else found),
+        ("in another order", "labels"),
+    ),
+    (
+        "noise of 1 % on a layer's weights, on shards",
+        "two_heads",
+        sharded(graph.edited("onnx-fp32", noise(0.01, -1))),
+        (),
+    ),
+    ("rows of a batch reversed", "two_heads", sharded(wrong_runner), ()),
+)
+
+CHANGES: tuple[Change, ...] = (
+    *(
+        Change(name, KIND, model, "onnx-fp32", plant, right, alone=True, data=True)
+        for name, model, plant, right in PLANTED
+    ),
+    *(
+        Change("samples in shards", "sound", model, "onnx-fp32", sharded(sound), expected=PASSES, alone=True)
+        for model in ("digits", "price", "marks")
+    ),
+)
