@@ -110,8 +110,9 @@ class ShardedData:
             shard = self._shards[at]
             before = stops[at] - shard.count
             found.append(self._read(shard).take(max(start - before, 0), min(stop - before, shard.count)))
-        if len(found) == 1:
+        if len(found) == 1 and len(found[0]) == shard.count:
             return found[0]
+        # Copied, where it is one as well: who keeps a sample would keep its shard.
         inputs = {name: np.concatenate([part.inputs[name] for part in found]) for name in found[0].inputs}
         labels = [part.labels for part in found if part.labels is not None]
         return Samples(inputs, np.concatenate(labels) if labels else None, found[0].origin)
