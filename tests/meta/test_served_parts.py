@@ -8,6 +8,7 @@ import socket
 import threading
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from engines.errors import RunnerError, SpecError
 from engines.formats import registry
 from engines.formats.served import runner as running
 from engines.formats.served.address import TOKEN, named, parse
+from engines.formats.served.client import AUTHORITIES, GoneError
 from engines.formats.served.runner import ServedRunner
 from engines.model import selection
 from engines.store import Store
 from engines.variant import Variant
+from tests.meta import tls
 
 pytest.importorskip("tritonclient", reason="tritonclient is not installed")
 
@@ -252,6 +255,54 @@ def test_a_server_without_tls_is_told(digits, scheme):
     with stub("") as url, pytest.raises(RunnerError, match=r"cannot be reached: .*(?i:ssl|tls|handshake)") as told:
         ask(digits, url.replace("http", scheme))
     assert "\n" not in str(told.value)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """Certificates of our own authority, and of another one."""
+    return tls.certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def trusted(authority, monkeypatch):
+    """Our authority is trusted by both protocols."""
+    for name in AUTHORITIES.values():
+        monkeypatch.setenv(name, authority.trusted())
+
+
+CERTIFICATES = {
+    "expired": "certificate has expired",
+    "elsewhere": "(it is not one of this host|Hostname mismatch, certificate is not valid for 'localhost')",
+    "untrusted": "unable to get local issuer certificate",
+}
+
+
+@pytest.mark.parametrize("certificate", CERTIFICATES)
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_a_certificate_that_is_refused_is_told(digits, authority, trusted, scheme, certificate):
+    """A certificate that has expired, is another host's, or is by nobody we know: one line that says which, at once."""
+    with tls.in_front(authority.context(certificate)) as port:
+        line = rf"^{scheme}://localhost:{port}: model 'm': its certificate is refused: {CERTIFICATES[certificate]}; "
+        line += rf"expected one of localhost, .*: \${AUTHORITIES[scheme[:-1]]} names a file of these$"
+        with pytest.raises(RunnerError, match=line) as told:
+            ask(digits, f"{scheme}://localhost:{port}/m")
+    assert not isinstance(told.value, GoneError)
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_an_authority_that_cannot_be_read_is_told(digits, tmp_path, monkeypatch, scheme):
+    """A file of authorities that is not there, or holds none, is named with its variable before anybody is asked."""
+    variable = AUTHORITIES[scheme[:-1]]
+    for path in (tmp_path / "none.pem", tmp_path, Path(__file__)):
+        monkeypatch.setenv(variable, str(path))
+        with pytest.raises(RunnerError, match=rf"\${variable} is {path}; expected a file of certificates in PEM"):
+            ask(digits, f"{scheme}://localhost:1/m")
+
+
+def test_a_server_with_a_certificate_is_asked(digits, authority, trusted):
+    """Over TLS the stub is answered as without, where its certificate is one that we trust."""
+    with stub("") as url, tls.in_front(authority.context("good"), parse(url).port) as port:
+        assert ask(digits, f"https://localhost:{port}/m")["dense_1"].shape == (8, 10)
 
 
 def test_half_a_batch_and_a_refused_token_over_grpc(digits):
