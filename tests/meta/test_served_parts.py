@@ -152,11 +152,16 @@ class Stub(BaseHTTPRequestHandler):
         dtype = "FP64" if self.fault == "dtype" else "FP32"
         given = {"name": "input_1", "datatype": dtype, "shape": [-1, 10, 8, 3 if self.fault == "shape" else 1]}
         answer = {"name": "dense_1", "datatype": "FP32", "shape": [-1, 10]}
-        return self._send(200, {"name": "m", "versions": ["1"], "platform": "", "inputs": [given], "outputs": [answer]})
+        versions = None if self.fault == "kserve" else ["1"]
+        found = {"name": "m", "versions": versions, "platform": "", "inputs": [given], "outputs": [answer]}
+        return self._send(200, found)
 
     def do_POST(self):
         """An answer."""
-        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        content = self.rfile.read(int(self.headers["content-length"]))
+        if self.fault == "kserve" and self.headers.get("content-type") != "application/json":
+            return self._send(400, {"error": "received byte inputs"})
+        request = json.loads(content)
         type(self).answered += 1
         if self.fault == "dies":
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -168,7 +173,7 @@ class Stub(BaseHTTPRequestHandler):
         name = "another" if self.fault == "name" else "dense_1"
         dtype = "INT32" if self.fault == "answer" else "FP32"
         identity = "0" if self.fault == "request" else request["id"]
-        version = str(self.answered) if self.fault == "version" else "1"
+        version = {"version": str(self.answered), "kserve": None}.get(self.fault, "1")
         outputs = [{"name": name, "datatype": dtype, "shape": shape, "data": values}]
         answer = {"id": identity, "model_name": "m", "model_version": version, "outputs": outputs}
         return self._send(200, answer)
@@ -236,6 +241,14 @@ def test_a_sound_server_is_asked_with_a_token(digits, monkeypatch):
         monkeypatch.setenv(TOKEN, "wrong")
         with pytest.raises(RunnerError, match=f"refuses the token of .{TOKEN}: "):
             ask(digits, url)
+
+
+def test_what_kserve_says_is_understood(digits, monkeypatch):
+    """A server that has null for versions, and takes JSON for bytes unless it is told, is asked; with a token, too."""
+    with stub("kserve") as url:
+        assert ask(digits, url)["dense_1"].shape == (8, 10)
+        monkeypatch.setenv(TOKEN, "any")
+        assert ask(digits, url)["dense_1"].shape == (8, 10)
 
 
 @pytest.mark.parametrize("scheme", ["grpc", "http", "grpcs", "https"])

@@ -182,7 +182,7 @@ class Connection:
     def server(self) -> Server:
         """Name, version and extensions of the server."""
         found = self._plain(self.call("get_server_metadata", **self._soon))
-        return Server(str(found["name"]), str(found["version"]), frozenset(map(str, found.get("extensions", ()))))
+        return Server(str(found["name"]), str(found["version"]), frozenset(map(str, found.get("extensions") or ())))
 
     def ready(self) -> bool:
         """Whether the model can be asked."""
@@ -196,13 +196,14 @@ class Connection:
         found = self._plain(self.call("get_model_metadata", *self._asked, **self._soon))
         sides = [
             {
-                str(t["name"]): Tensor(str(t["datatype"]), tuple(int(size) for size in t.get("shape", ())))
-                for t in found.get(side, ())
+                str(t["name"]): Tensor(str(t["datatype"]), tuple(int(size) for size in t.get("shape") or ()))
+                for t in found.get(side) or ()
             }
             for side in ("inputs", "outputs")
         ]
-        versions = tuple(map(str, found.get("versions", ())))
-        return Metadata(versions, str(found.get("platform", "")), sides[0], sides[1], self._largest())
+        # KServe says null of what it has none of.
+        versions = tuple(map(str, found.get("versions") or ()))
+        return Metadata(versions, str(found.get("platform") or ""), sides[0], sides[1], self._largest())
 
     def _largest(self) -> int | None:
         """Largest batch of the model: Triton's extension of the protocol."""
@@ -256,6 +257,13 @@ class Connection:
     def _as(self) -> dict[str, bool]:
         return {"binary_data": self.binary} if self.address.protocol == "http" else {}
 
+    @property
+    def _sent(self) -> dict[str, Any]:
+        """Headers of a request: tritonclient does not say that JSON is JSON, and KServe then takes it for bytes."""
+        if self.address.protocol == "grpc" or self.binary:
+            return self._headers
+        return {"headers": {**self._headers.get("headers", {}), "content-type": "application/json"}}
+
     def infer(
         self, inputs: Sequence[Any], outputs: Sequence[Any], request: str, placed: Collection[str] = ()
     ) -> Answer:
@@ -268,7 +276,7 @@ class Connection:
             outputs=outputs,
             request_id=request,
             **self._deadline,
-            **self._headers,
+            **self._sent,
         )
         response = found.get_response()
         if self.address.protocol == "grpc":
