@@ -24,9 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def kept_apart(monkeypatch):
-    """TensorFlow is kept apart in this test."""
-    monkeypatch.setattr(apart, "_apart", True)
+def ended():
+    """Whatever was kept apart in this test ends with it."""
+    yield
+    apart.keep_apart(False)
 
 
 def told(chain):
@@ -40,11 +41,12 @@ def told(chain):
     return (spec.inputs, spec.outputs, settings), answers
 
 
-def test_what_is_asked_apart_is_what_is_asked_here(digits, monkeypatch):
+def test_what_is_asked_apart_is_what_is_asked_here(digits, ended):
     """Description, reference and runner say the same in a process of its own, to the last bit, and errors come back."""
     here, ours = told(digits)
-    monkeypatch.setattr(apart, "_apart", True)
-    assert apart.ask(os.getpid) != os.getpid()
+    apart.keep_apart()
+    other = apart.ask(os.getpid)
+    assert other != os.getpid()
     there, theirs = told(digits)
     assert there == here
     for one, two in zip(ours, theirs, strict=True):
@@ -52,10 +54,14 @@ def test_what_is_asked_apart_is_what_is_asked_here(digits, monkeypatch):
         assert all(one[name].tobytes() == two[name].tobytes() for name in one)
     with pytest.raises(SpecError, match=r"its signatures are .*; expected 'other' among them"):
         derive_spec(digits.file(REFERENCE), None, "other")
+    apart.keep_apart(False)
+    assert apart.ask(os.getpid) == os.getpid()
+    assert not Path(f"/proc/{other}").exists()
 
 
-def test_a_process_that_dies_is_told_and_replaced(digits, kept_apart):
+def test_a_process_that_dies_is_told_and_replaced(digits, ended):
     """A question that kills the process is one line; the next one is answered, but by nothing that was open there."""
+    apart.keep_apart()
     before = apart.ask(os.getpid)
     runner = FORMAT.open(digits.spec, REFERENCE, digits.file(REFERENCE))
     with pytest.raises(RunnerError, match=r"ended before it answered \(raise_signal\); it may need more memory"):

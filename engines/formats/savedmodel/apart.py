@@ -1,7 +1,7 @@
 """TensorFlow in a process of its own: it takes 500 MB, and who hands work out to a cluster is to stay small.
 
 Where :func:`keep_apart` was called, that process is started with the first question, and answers one after the other
-until this one ends. Without, everything is asked here.
+until this one ends, or does without. Else everything is asked here.
 """
 
 from __future__ import annotations
@@ -34,9 +34,12 @@ _numbers = itertools.count()
 
 
 def keep_apart(wanted: bool = True) -> None:
-    """Have TensorFlow asked in a process of its own from now on, or in this one."""
+    """Have TensorFlow asked in a process of its own from now on, or in this one: then the other one ends."""
     global _apart  # noqa: PLW0603 - a process has TensorFlow in it or does not
     _apart = wanted
+    if not wanted and _process.cache_info().currsize:
+        _process().shutdown()
+        _process.cache_clear()
 
 
 def kept_apart() -> bool:
