@@ -188,7 +188,7 @@ def first_arrays(folder: Path) -> dict[str, NDArray[Any]]:
         kind = "an .npy of one unnamed array" if first.suffix == ".npy" else "a .tar of unnamed arrays, KEY.npy"
         named = "" if first.suffix == ".npy" else "KEY.INPUT.npy, "
         raise DataError(f"{what}: is {kind}; expected .npz shards, {named}or --model FILE.toml")
-    return _loaded(Shard(first, headers, next(iter(headers.values())).shape[0]), what)
+    return _loaded(Shard(first, headers, _count(headers, what)), what)
 
 
 def paths(folder: Path) -> list[Path]:
@@ -222,10 +222,15 @@ def _headed(path: Path, spec: ModelSpec) -> Shard:
     headers = _headers(path, what)
     if UNNAMED in headers:
         headers = {_only_input(path, spec) if name == UNNAMED else name: h for name, h in headers.items()}
+    return Shard(path, headers, _count(headers, what))
+
+
+def _count(headers: Mapping[str, Header], what: str) -> int:
+    """How many samples a file's arrays have; DataError where they have none, or another number each."""
     counts = {name: header.shape[0] if header.shape else 0 for name, header in headers.items()}
     if len(set(counts.values())) != 1 or not min(counts.values()):
         raise DataError(f"{what}: has so many samples: {counts}; expected one or more, as many in each array")
-    return Shard(path, headers, next(iter(counts.values())))
+    return next(iter(counts.values()))
 
 
 def _headers(path: Path, what: str) -> Mapping[str, Header]:

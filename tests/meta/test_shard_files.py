@@ -103,6 +103,9 @@ def test_a_tar_holds_samples_of_several_inputs(tmp_path, pair):
         read_shards(tmp_path, pair)
     with pytest.raises(DataError, match=r"is a \.tar of unnamed arrays, KEY\.npy; expected \.npz shards, KEY\.INPUT"):
         first_arrays(tmp_path)
+    tar(tmp_path / "0.tar", [])
+    with pytest.raises(DataError, match=r"0\.tar: has so many samples: {}; expected one or more"):
+        first_arrays(tmp_path)
 
 
 ONE, OTHER = npy(some(1)["input_1"][0]), npy(np.zeros((10, 8, 1)))
