@@ -152,7 +152,7 @@ def _value(archive: tarfile.TarFile, info: tarfile.TarInfo) -> NDArray[Any]:
 
 
 def _file(archive: tarfile.TarFile, info: tarfile.TarInfo) -> io.BytesIO:
-    """A file's bytes: NumPy asks what tarfile gives for a file number, which that has none of."""
+    """A file's bytes: NumPy cannot read what tarfile gives, which has no file number (numpy/numpy#7989)."""
     found = archive.extractfile(info)
     assert found is not None
     return io.BytesIO(found.read())
