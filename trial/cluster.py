@@ -122,6 +122,8 @@ class Cluster(AbstractContextManager["Cluster"]):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if self.address == AUTO:
+            # Ray's workers give way to all else on a machine; these do the work that this process would do.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             ray.init(address="local", num_cpus=self.cpus or os.cpu_count(), include_dashboard=False, **quiet)
         else:
             _knock(self.address)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 LABELS = "labels"
 """The name of the array of labels in a samples file."""
 
+LABELLED = ("cls", "label", LABELS)
+"""Names that labels have where each sample has files or a row of its own."""
+
 LONGEST = 1000
 """Characters of what is told of a file."""
 

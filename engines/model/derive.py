@@ -65,12 +65,20 @@ def derive_spec(
     options = [f"--saved-model={folder}", *([f"--signature={signature}"] if named else [])]
 
     def derive() -> Mapping[str, Any]:
-        from engines.formats.savedmodel.discovery import discover
+        from engines.formats.savedmodel.apart import ask
 
-        return _description(discover(folder, signature, f"--saved-model {folder}"), samples)
+        found: Mapping[str, Any] = ask(_described, folder, signature, samples)
+        return found
 
     found = derive() if store is None else kept(store, str(content["name"]), folder, signature, samples, derive)
     return _spec({**content, **found}, samples, folder, options)
+
+
+def _described(folder: Path, signature: str, samples: Path | None) -> dict[str, Any]:
+    """The description of a SavedModel, as a TOML file has it, by TensorFlow."""
+    from engines.formats.savedmodel.discovery import discover
+
+    return _description(discover(folder, signature, f"--saved-model {folder}"), samples)
 
 
 def derive_onnx(path: Path, samples: Path | None) -> ModelSpec:

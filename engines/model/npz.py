@@ -45,6 +45,9 @@ SHARE = 0.5
 MAGIC = b"\x93NUMPY"
 """What an ``.npy`` starts with."""
 
+UNNAMED = ""
+"""Stands for the name of an array that has none: the samples of a model's only input."""
+
 IN_PARTS = "give them in parts, --samples=FOLDER of smaller .npz files"
 """What to do with samples that are too many for one file."""
 
@@ -111,7 +114,7 @@ def npz_headers(path: Path) -> dict[str, Header]:
         found = {}
         for name in archive.namelist():
             with archive.open(name) as member:
-                found[name.removesuffix(".npy")] = _header(member)
+                found[name.removesuffix(".npy")] = array_header(member)
         return found
 
 
@@ -139,11 +142,12 @@ def _declared(archive: zipfile.ZipFile) -> dict[str, int]:
             # NumPy gives the bytes of a member that is no array.
             if member.read(len(MAGIC)) == MAGIC:
                 member.seek(0)
-                sizes[name] = max(size, _header(member).bytes)
+                sizes[name] = max(size, array_header(member).bytes)
     return sizes
 
 
-def _header(file: Any) -> Header:
+def array_header(file: Any) -> Header:
+    """Header at the start of a file of one array; raises one of DAMAGED for anything else."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)

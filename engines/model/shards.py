@@ -1,7 +1,8 @@
 """Samples in a folder of shards, which are read as they are asked for: a million of them are never in memory at once.
 
-A shard is an ``.npz`` as ``--samples`` takes it, or, for a model of one input, an ``.npy``. The order of their names is
-the samples' order. What each holds is read off its header at the start, its values where they are used.
+A shard is an ``.npz`` as ``--samples`` takes it, or, for a model of one input, an ``.npy``; a ``.tar`` in WebDataset's
+layout, or a ``.parquet``. The order of their names is the samples' order. What each holds is read off its header at the
+start, its values where they are used.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from tarfile import TarError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engines.errors import DataError
 from engines.model.brought import LABELS, TESTED, checked
-from engines.model.npz import DAMAGED, Header, load_npz, npy_header, npz_headers, refuse_too_large
+from engines.model.npz import DAMAGED, UNNAMED, Header, load_npz, npy_header, npz_headers, refuse_too_large
+from engines.model.parquet import parquet_arrays, parquet_headers
 from engines.model.samples import Samples
+from engines.model.webdataset import tar_arrays, tar_headers
 from engines.tools import one_line
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
     from engines.model.spec import ModelSpec
 
-SUFFIXES = (".npz", ".npy")
+SUFFIXES = (".npz", ".npy", ".tar", ".parquet")
 """What a shard may be; all of a folder are the same."""
 
 SMALLER = "cut it into smaller shards"
@@ -110,8 +114,9 @@ class ShardedData:
             shard = self._shards[at]
             before = stops[at] - shard.count
             found.append(self._read(shard).take(max(start - before, 0), min(stop - before, shard.count)))
-        if len(found) == 1:
+        if len(found) == 1 and len(found[0]) == shard.count:
             return found[0]
+        # Copied, where it is one as well: who keeps a sample would keep its shard.
         inputs = {name: np.concatenate([part.inputs[name] for part in found]) for name in found[0].inputs}
         labels = [part.labels for part in found if part.labels is not None]
         return Samples(inputs, np.concatenate(labels) if labels else None, found[0].origin)
@@ -121,17 +126,7 @@ class ShardedData:
         if shard.path not in self._held:
             what = f"--samples {shard.path}"
             self._held.clear()
-            if shard.path.suffix == ".npz":
-                arrays = load_npz(shard.path, what, SMALLER)
-            else:
-                refuse_too_large({name: header.bytes for name, header in shard.headers.items()}, what, SMALLER)
-                try:
-                    arrays = {self._spec.inputs[0].name: np.load(shard.path, allow_pickle=False)}
-                except DAMAGED as error:
-                    raise DataError(
-                        f"{what}: cannot be read: {one_line(str(error))}; expected what was there at the start"
-                    ) from error
-            samples = checked(arrays, self._spec, what, f"the samples of {self.folder}")
+            samples = checked(_loaded(shard, what), self._spec, what, f"the samples of {self.folder}")
             if len(samples) != shard.count:
                 raise DataError(f"{what}: has {len(samples)} samples; expected {shard.count}, as at the start")
             self._held[shard.path] = samples
@@ -186,11 +181,14 @@ def read_shards(folder: Path, spec: ModelSpec) -> ShardedData:
 def first_arrays(folder: Path) -> dict[str, NDArray[Any]]:
     """Arrays of the first shard by name, where a model is described by them: DataError for one without names."""
     first = paths(folder)[0]
-    if first.suffix != ".npz":
-        raise DataError(
-            f"--samples {first}: is an .npy of one unnamed array; expected .npz shards, or --model FILE.toml"
-        )
-    return load_npz(first, f"--samples {first}", SMALLER)
+    what = f"--samples {first}"
+    if first.suffix == ".npz":
+        return load_npz(first, what, SMALLER)
+    if first.suffix == ".npy" or UNNAMED in (headers := _headers(first, what)):
+        kind = "an .npy of one unnamed array" if first.suffix == ".npy" else "a .tar of unnamed arrays, KEY.npy"
+        named = "" if first.suffix == ".npy" else "KEY.INPUT.npy, "
+        raise DataError(f"{what}: is {kind}; expected .npz shards, {named}or --model FILE.toml")
+    return _loaded(Shard(first, headers, _count(headers, what)), what)
 
 
 def paths(folder: Path) -> list[Path]:
@@ -221,20 +219,57 @@ def _sample(header: Header) -> str:
 def _headed(path: Path, spec: ModelSpec) -> Shard:
     """A shard by its header."""
     what = f"--samples {path}"
-    try:
-        headers = npz_headers(path) if path.suffix == ".npz" else {_only_input(path, spec): npy_header(path)}
-    except DAMAGED as error:
-        raise DataError(
-            f"{what}: cannot be read: {one_line(str(error))}; expected a whole {path.suffix} made by NumPy"
-        ) from error
+    headers = _headers(path, what)
+    if UNNAMED in headers:
+        headers = {_only_input(path, spec) if name == UNNAMED else name: h for name, h in headers.items()}
+    return Shard(path, headers, _count(headers, what))
+
+
+def _count(headers: Mapping[str, Header], what: str) -> int:
+    """How many samples a file's arrays have; DataError where they have none, or another number each."""
     counts = {name: header.shape[0] if header.shape else 0 for name, header in headers.items()}
     if len(set(counts.values())) != 1 or not min(counts.values()):
         raise DataError(f"{what}: has so many samples: {counts}; expected one or more, as many in each array")
-    return Shard(path, headers, next(iter(counts.values())))
+    return next(iter(counts.values()))
+
+
+def _headers(path: Path, what: str) -> Mapping[str, Header]:
+    """Headers of a file's arrays, by name."""
+    if path.suffix == ".parquet":
+        return parquet_headers(path, what)
+    try:
+        if path.suffix == ".tar":
+            return tar_headers(path, what)
+        return npz_headers(path) if path.suffix == ".npz" else {UNNAMED: npy_header(path)}
+    except (*DAMAGED, TarError) as error:
+        whole = "" if path.suffix == ".tar" else " made by NumPy"
+        raise DataError(
+            f"{what}: cannot be read: {one_line(str(error))}; expected a whole {path.suffix}{whole}"
+        ) from error
+
+
+def _loaded(shard: Shard, what: str) -> dict[str, NDArray[Any]]:
+    """Arrays of a shard, by name; DataError where it is not any more what its header said."""
+    path, headers = shard.path, shard.headers
+    if path.suffix == ".npz":
+        return load_npz(path, what, SMALLER)
+    refuse_too_large({name: header.bytes for name, header in headers.items()}, what, SMALLER)
+    if path.suffix == ".parquet":
+        return parquet_arrays(path, headers, what)
+    try:
+        if path.suffix == ".tar":
+            return tar_arrays(path, headers, what)
+        return {name: np.load(path, allow_pickle=False) for name in headers}
+    except (*DAMAGED, TarError) as error:
+        raise DataError(
+            f"{what}: cannot be read: {one_line(str(error))}; expected what was there at the start"
+        ) from error
 
 
 def _only_input(path: Path, spec: ModelSpec) -> str:
     if len(spec.inputs) != 1:
         names = ", ".join(item.name for item in spec.inputs)
-        raise DataError(f"--samples {path}: is an .npy, and {spec.name} has the inputs {names}; expected .npz shards")
+        holds = "is an .npy" if path.suffix == ".npy" else "holds KEY.npy"
+        expected = ".npz shards" if path.suffix == ".npy" else "KEY.INPUT.npy"
+        raise DataError(f"--samples {path}: {holds}, and {spec.name} has the inputs {names}; expected {expected}")
     return spec.inputs[0].name

@@ -93,6 +93,16 @@ def test_the_verdict_is_that_of_one_process(chain, recipe, started, whole):
         started.tally(recipe, VARIANT, [Part(0, 32)], NOTHING, cluster.Needs(gpus=1, accelerator="H200"))
 
 
+def test_workers_are_as_urgent_as_the_process_that_started_them(recipe, started):
+    """A worker is asked as one process would do the work: it does not give way to whatever else the machine does."""
+    import psutil  # Ray brings it along
+
+    started.tally(recipe, VARIANT, [Part(0, 32)], NOTHING)
+    workers = [p for p in psutil.Process().children(recursive=True) if "ray::" in " ".join(p.cmdline()[:1])]
+    niceness = {p.nice() for p in workers}
+    assert niceness == {psutil.Process().nice()}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_workers_leave_the_cores_to_each_other_and_answer_the_same(chain, recipe, precision, monkeypatch):
     """ONNX Runtime's threads do not spin in a worker, as they do in one process; every answer has the same bits."""

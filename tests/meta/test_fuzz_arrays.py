@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 import tempfile
 import warnings
 import zipfile
@@ -150,6 +151,49 @@ def test_a_wrong_shard_is_a_line(folder, content, suffix, number):
                     found.part(start, start + 1)
 
         refusal(DataError, read, named=shards, folders=[folder])
+
+
+def tarred(files):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name, one in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(one)
+            archive.addfile(info, io.BytesIO(one))
+    return content.getvalue()
+
+
+def one_by_one():
+    """Files of each sample, as WebDataset lays them out."""
+    found = arrays()
+    for row, (array, label) in enumerate(zip(found["input_1"], found["labels"], strict=True)):
+        content = io.BytesIO()
+        np.save(content, array)
+        yield from ((f"{row}.input_1.npy", content.getvalue()), (f"{row}.cls", str(label).encode()))
+
+
+SUFFIXES = st.sampled_from([".input_1.npy", ".npy", ".cls", ".labels.npy", ".x", "", "/", ".a/b.npy"])
+
+
+@FUZZED
+@given(
+    content=mutated([tarred(one_by_one())])
+    | st.lists(
+        st.tuples(st.sampled_from(MEMBERS), SUFFIXES, member() | st.sampled_from([b"", b"3", b"-1"])), max_size=4
+    ).map(lambda files: tarred((name + suffix, content) for name, suffix, content in files))
+)
+def test_a_wrong_tar_is_a_line(folder, content):
+    """A tar is looked through by its headers, which may say anything, as the arrays in it may."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        (Path(name) / "0.tar").write_bytes(content)
+
+        def read():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = read_shards(Path(name), DIGITS)
+                found.part(0, found.test_count)
+
+        refusal(DataError, read, named=Path(name), folders=[folder])
 
 
 @FUZZED

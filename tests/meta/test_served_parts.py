@@ -8,6 +8,7 @@ import socket
 import threading
 from concurrent import futures
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from engines.errors import RunnerError, SpecError
 from engines.formats import registry
 from engines.formats.served import runner as running
 from engines.formats.served.address import TOKEN, named, parse
+from engines.formats.served.client import AUTHORITIES, GoneError
 from engines.formats.served.runner import ServedRunner
 from engines.model import selection
 from engines.store import Store
 from engines.variant import Variant
+from tests.meta import tls
 
 pytest.importorskip("tritonclient", reason="tritonclient is not installed")
 
@@ -149,11 +152,16 @@ class Stub(BaseHTTPRequestHandler):
         dtype = "FP64" if self.fault == "dtype" else "FP32"
         given = {"name": "input_1", "datatype": dtype, "shape": [-1, 10, 8, 3 if self.fault == "shape" else 1]}
         answer = {"name": "dense_1", "datatype": "FP32", "shape": [-1, 10]}
-        return self._send(200, {"name": "m", "versions": ["1"], "platform": "", "inputs": [given], "outputs": [answer]})
+        versions = None if self.fault == "kserve" else ["1"]
+        found = {"name": "m", "versions": versions, "platform": "", "inputs": [given], "outputs": [answer]}
+        return self._send(200, found)
 
     def do_POST(self):
         """An answer."""
-        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        content = self.rfile.read(int(self.headers["content-length"]))
+        if self.fault == "kserve" and self.headers.get("content-type") != "application/json":
+            return self._send(400, {"error": "received byte inputs"})
+        request = json.loads(content)
         type(self).answered += 1
         if self.fault == "dies":
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -165,7 +173,7 @@ class Stub(BaseHTTPRequestHandler):
         name = "another" if self.fault == "name" else "dense_1"
         dtype = "INT32" if self.fault == "answer" else "FP32"
         identity = "0" if self.fault == "request" else request["id"]
-        version = str(self.answered) if self.fault == "version" else "1"
+        version = {"version": str(self.answered), "kserve": None}.get(self.fault, "1")
         outputs = [{"name": name, "datatype": dtype, "shape": shape, "data": values}]
         answer = {"id": identity, "model_name": "m", "model_version": version, "outputs": outputs}
         return self._send(200, answer)
@@ -235,6 +243,14 @@ def test_a_sound_server_is_asked_with_a_token(digits, monkeypatch):
             ask(digits, url)
 
 
+def test_what_kserve_says_is_understood(digits, monkeypatch):
+    """A server that has null for versions, and takes JSON for bytes unless it is told, is asked; with a token, too."""
+    with stub("kserve") as url:
+        assert ask(digits, url)["dense_1"].shape == (8, 10)
+        monkeypatch.setenv(TOKEN, "any")
+        assert ask(digits, url)["dense_1"].shape == (8, 10)
+
+
 @pytest.mark.parametrize("scheme", ["grpc", "http", "grpcs", "https"])
 def test_a_server_that_is_not_there_is_told(digits, scheme):
     """Where nobody listens, the line says so at once, by every protocol."""
@@ -252,6 +268,54 @@ def test_a_server_without_tls_is_told(digits, scheme):
     with stub("") as url, pytest.raises(RunnerError, match=r"cannot be reached: .*(?i:ssl|tls|handshake)") as told:
         ask(digits, url.replace("http", scheme))
     assert "\n" not in str(told.value)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """Certificates of our own authority, and of another one."""
+    return tls.certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def trusted(authority, monkeypatch):
+    """Our authority is trusted by both protocols."""
+    for name in AUTHORITIES.values():
+        monkeypatch.setenv(name, authority.trusted())
+
+
+CERTIFICATES = {
+    "expired": "certificate has expired",
+    "elsewhere": "(it is not one of this host|Hostname mismatch, certificate is not valid for 'localhost')",
+    "untrusted": "unable to get local issuer certificate",
+}
+
+
+@pytest.mark.parametrize("certificate", CERTIFICATES)
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_a_certificate_that_is_refused_is_told(digits, authority, trusted, scheme, certificate):
+    """A certificate that has expired, is another host's, or is by nobody we know: one line that says which, at once."""
+    with tls.in_front(authority.context(certificate)) as port:
+        line = rf"^{scheme}://localhost:{port}: model 'm': its certificate is refused: {CERTIFICATES[certificate]}; "
+        line += rf"expected one of localhost, .*: \${AUTHORITIES[scheme[:-1]]} names a file of these$"
+        with pytest.raises(RunnerError, match=line) as told:
+            ask(digits, f"{scheme}://localhost:{port}/m")
+    assert not isinstance(told.value, GoneError)
+
+
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_an_authority_that_cannot_be_read_is_told(digits, tmp_path, monkeypatch, scheme):
+    """A file of authorities that is not there, or holds none, is named with its variable before anybody is asked."""
+    variable = AUTHORITIES[scheme[:-1]]
+    for path in (tmp_path / "none.pem", tmp_path, Path(__file__)):
+        monkeypatch.setenv(variable, str(path))
+        with pytest.raises(RunnerError, match=rf"\${variable} is {path}; expected a file of certificates in PEM"):
+            ask(digits, f"{scheme}://localhost:1/m")
+
+
+def test_a_server_with_a_certificate_is_asked(digits, authority, trusted):
+    """Over TLS the stub is answered as without, where its certificate is one that we trust."""
+    with stub("") as url, tls.in_front(authority.context("good"), parse(url).port) as port:
+        assert ask(digits, f"https://localhost:{port}/m")["dense_1"].shape == (8, 10)
 
 
 def test_half_a_batch_and_a_refused_token_over_grpc(digits):

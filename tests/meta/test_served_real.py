@@ -18,10 +18,11 @@ from engines.formats.onnx import kernels
 from engines.formats.served import repository
 from engines.formats.served import runner as running
 from engines.formats.served.address import named, parse
+from engines.formats.served.client import AUTHORITIES
 from engines.formats.served.runner import SHARED, ServedRunner
 from engines.formats.served.runner import opened as open_served
 from engines.variant import Variant
-from tests.meta import servers
+from tests.meta import servers, tls
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,6 +78,21 @@ def test_the_answers_are_those_of_the_file(digits, server, scheme):
     inputs, own = expected(digits)
     with asked(digits, server.url("digits_vgg:1", scheme)) as runner:
         np.testing.assert_allclose(runner(inputs)["dense_1"], own["dense_1"], atol=1e-6)
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_the_answers_over_tls_are_those_of_the_file(digits, server, tmp_path, monkeypatch, scheme):
+    """Either protocol brings the same answers through TLS, by a certificate of an authority that is trusted."""
+    authority = tls.certificates(tmp_path)
+    monkeypatch.setenv(AUTHORITIES[scheme], authority.trusted())
+    inputs, own = expected(digits)
+    behind = server.grpc if scheme == "grpc" else server.http
+    with tls.in_front(authority.context("good"), behind) as port:
+        with asked(digits, f"{scheme}s://localhost:{port}/digits_vgg:1") as runner:
+            np.testing.assert_allclose(runner(inputs)["dense_1"], own["dense_1"], atol=1e-6)
+        monkeypatch.setenv(AUTHORITIES[scheme], authority.trusted("others"))
+        with pytest.raises(RunnerError, match="its certificate is refused: unable to get local issuer certificate"):
+            asked(digits, f"{scheme}s://localhost:{port}/digits_vgg:1")
 
 
 @pytest.mark.parametrize("scheme", ["grpc", pytest.param("http", marks=pytest.mark.slow)])

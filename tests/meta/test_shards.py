@@ -100,6 +100,22 @@ def test_no_more_than_a_few_shards_are_in_memory(tmp_path, spec):
     assert most < 5 * shard.nbytes
 
 
+def test_samples_that_are_kept_do_not_keep_their_shards(tmp_path, spec):
+    """One sample of each shard takes the memory of these samples and of the shard that was read last."""
+    shard = np.zeros((2048, 10, 8, 1), np.float32)
+    for number in range(24):
+        np.save(tmp_path / f"{number:02d}.npy", shard)
+    found = read_shards(tmp_path, spec)
+    tracemalloc.start()
+    try:
+        kept = [found.part(start, start + 1) for start in range(0, found.test_count, 2048)]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 24
+    assert held < 2 * shard.nbytes
+
+
 def truncated(folder):
     path = folder / "part-02.npz"
     path.write_bytes(path.read_bytes()[:-300])

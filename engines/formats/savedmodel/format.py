@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.formats.base import Format
-from engines.formats.savedmodel import packages, recipe
+from engines.formats.savedmodel import apart, packages, recipe
 from engines.formats.savedmodel.build import FILE
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class SavedModelFormat(Format):
         """Runner with TensorFlow on the CPU."""
         from engines.formats.savedmodel.runner import SavedModelRunner
 
+        if apart.kept_apart():
+            return apart.ApartRunner(SavedModelRunner, spec, path, batch_size)
         return SavedModelRunner(spec, path, batch_size)
 
     def late(self) -> type[Runner]:
@@ -76,7 +78,8 @@ class SavedModelFormat(Format):
         """Outputs of the signature, called without any runner."""
         from engines.formats.savedmodel.reference import reference_outputs
 
-        return reference_outputs(spec, path, inputs)
+        outputs: dict[str, NDArray[Any]] = apart.ask(reference_outputs, spec, path, inputs)
+        return outputs
 
     def layer_names(self, path: Path) -> Mapping[str, str]:
         """Names of Keras' layers, as their variables have them."""
@@ -88,7 +91,7 @@ class SavedModelFormat(Format):
         """The signature of a SavedModel that is loaded now."""
         from engines.formats.savedmodel.calls import loaded_calls
 
-        return loaded_calls(spec, path)
+        return apart.asks(loaded_calls, spec, path)
 
 
 FORMAT = SavedModelFormat()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError, SpecError
 from engines.formats.code import code
-from engines.formats.savedmodel import packages, training
+from engines.formats.savedmodel import apart, packages, training
 from engines.formats.savedmodel.build import FILE, build_savedmodel
 from engines.hashing import folder_hashes
 from engines.model.paths import is_folder
@@ -60,8 +60,17 @@ def build(job: Job, folder: Path) -> Mapping[str, Any] | None:
     if spec.saved_model is not None:
         shutil.copytree(_own(spec), folder / FILE)
         return None
+    if spec.weights is not None:
+        exported: Mapping[str, Any] = apart.ask(_exported, spec, folder)
+        return exported
     packages.tensorflow()
-    return build_savedmodel(training.load_weights(spec) if spec.weights is not None else _trained(job), folder)
+    return build_savedmodel(_trained(job), folder)
+
+
+def _exported(spec: ModelSpec, folder: Path) -> dict[str, Any]:
+    """Details of the architecture, exported with its weights."""
+    packages.tensorflow()
+    return build_savedmodel(training.load_weights(spec), folder)
 
 
 def _own(spec: ModelSpec) -> Path:

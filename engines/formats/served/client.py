@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
+import ssl
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,13 @@ LATE = frozenset({"StatusCode.DEADLINE_EXCEEDED", "499"})
 
 UNSUPPORTED = frozenset({"StatusCode.UNIMPLEMENTED", "404", "405", "501"})
 """The statuses of a request that a server knows nothing of: extensions of the protocol are optional."""
+
+
+AUTHORITIES = {"grpc": "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "http": "SSL_CERT_FILE"}
+"""The environment variables that name a file of authorities that are trusted, in place of the system's."""
+
+CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: (?P<why>[^:]+)|(?P<host>Hostname Verification Check failed)")
+"""What gRPC says of a certificate that it refuses."""
 
 
 class GoneError(RunnerError):
@@ -106,6 +115,7 @@ class Connection:
     def __init__(self, address: Address, *, binary: bool = True) -> None:
         self.address, self.binary = address, binary
         self._module: Any = importlib.import_module(f"tritonclient.{address.protocol}")
+        trusted = _authorities(address) if address.encrypted else None
         token = os.environ.get(TOKEN)
         self._headers = {"headers": {"authorization": f"Bearer {token}"}} if token else {}
         if address.protocol == "grpc":
@@ -114,12 +124,18 @@ class Connection:
             often += [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
             size = self._module.MAX_GRPC_MESSAGE_SIZE
             often += [("grpc.max_send_message_length", size), ("grpc.max_receive_message_length", size)]
-            self._client = self._module.InferenceServerClient(address.server, ssl=address.encrypted, channel_args=often)
+            self._client = self._module.InferenceServerClient(
+                address.server, ssl=address.encrypted, root_certificates=trusted, channel_args=often
+            )
             self._deadline = {"client_timeout": PATIENCE_S}
             self._soon: dict[str, Any] = {"client_timeout": REACH_S, **self._headers}
         else:
             self._client = self._module.InferenceServerClient(
-                address.server, ssl=address.encrypted, connection_timeout=REACH_S, network_timeout=PATIENCE_S
+                address.server,
+                ssl=address.encrypted,
+                ssl_options={"ca_certs": trusted} if trusted else None,
+                connection_timeout=REACH_S,
+                network_timeout=PATIENCE_S,
             )
             self._deadline, self._soon = {}, dict(self._headers)
 
@@ -131,6 +147,8 @@ class Connection:
             return getattr(self._client, what)(*arguments, **more)
         except InferenceServerException as error:
             raise self._error(str(error.status()), " ".join(str(error.message()).split())) from error
+        except ssl.SSLCertVerificationError as error:
+            raise self._refused(error.verify_message) from error
         except (OSError, EOFError) as error:  # over HTTP, with TLS and timeouts among them
             raise GoneError(f"{self.address}: cannot be reached: {type(error).__name__}: {error}") from error
         except Exception as error:
@@ -143,6 +161,8 @@ class Connection:
         if status in REFUSED_TOKEN:
             known = f"refuses the token of ${TOKEN}" if self._headers else f"asks for a token, and ${TOKEN} has none"
             return RunnerError(f"{self.address}: the server {known}: {message or status}")
+        if status in GONE and (found := CERTIFICATE.search(message)):
+            return self._refused(found["why"] or "it is not one of this host")
         if status in GONE:
             return GoneError(f"{self.address}: cannot be reached: {message or status}")
         if status in LATE:
@@ -151,12 +171,18 @@ class Connection:
             return UnsupportedError(f"{self.address}: {message or status}")
         return RunnerError(f"{self.address}: the server answers {status}: {message}")
 
+    def _refused(self, why: str) -> RunnerError:
+        return RunnerError(
+            f"{self.address}: its certificate is refused: {why.strip(' .')}; expected one of {self.address.host}, in "
+            f"force now, by an authority that is trusted: ${AUTHORITIES[self.address.protocol]} names a file of these"
+        )
+
     # What the server says.
 
     def server(self) -> Server:
         """Name, version and extensions of the server."""
         found = self._plain(self.call("get_server_metadata", **self._soon))
-        return Server(str(found["name"]), str(found["version"]), frozenset(map(str, found.get("extensions", ()))))
+        return Server(str(found["name"]), str(found["version"]), frozenset(map(str, found.get("extensions") or ())))
 
     def ready(self) -> bool:
         """Whether the model can be asked."""
@@ -170,13 +196,14 @@ class Connection:
         found = self._plain(self.call("get_model_metadata", *self._asked, **self._soon))
         sides = [
             {
-                str(t["name"]): Tensor(str(t["datatype"]), tuple(int(size) for size in t.get("shape", ())))
-                for t in found.get(side, ())
+                str(t["name"]): Tensor(str(t["datatype"]), tuple(int(size) for size in t.get("shape") or ()))
+                for t in found.get(side) or ()
             }
             for side in ("inputs", "outputs")
         ]
-        versions = tuple(map(str, found.get("versions", ())))
-        return Metadata(versions, str(found.get("platform", "")), sides[0], sides[1], self._largest())
+        # KServe says null of what it has none of.
+        versions = tuple(map(str, found.get("versions") or ()))
+        return Metadata(versions, str(found.get("platform") or ""), sides[0], sides[1], self._largest())
 
     def _largest(self) -> int | None:
         """Largest batch of the model: Triton's extension of the protocol."""
@@ -230,6 +257,13 @@ class Connection:
     def _as(self) -> dict[str, bool]:
         return {"binary_data": self.binary} if self.address.protocol == "http" else {}
 
+    @property
+    def _sent(self) -> dict[str, Any]:
+        """Headers of a request: tritonclient does not say that JSON is JSON, and KServe then takes it for bytes."""
+        if self.address.protocol == "grpc" or self.binary:
+            return self._headers
+        return {"headers": {**self._headers.get("headers", {}), "content-type": "application/json"}}
+
     def infer(
         self, inputs: Sequence[Any], outputs: Sequence[Any], request: str, placed: Collection[str] = ()
     ) -> Answer:
@@ -242,7 +276,7 @@ class Connection:
             outputs=outputs,
             request_id=request,
             **self._deadline,
-            **self._headers,
+            **self._sent,
         )
         response = found.get_response()
         if self.address.protocol == "grpc":
@@ -268,3 +302,18 @@ class Connection:
     def close(self) -> None:
         """End the connection."""
         self._client.close()
+
+
+def _authorities(address: Address) -> str | None:
+    """File of the authorities that are trusted; None for the system's. RunnerError where there is no such file."""
+    variable = AUTHORITIES[address.protocol]
+    if not (path := os.environ.get(variable)):
+        return None
+    try:
+        # Both clients would go on without any, or end in words of OpenSSL's.
+        ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise RunnerError(
+            f"{address}: ${variable} is {path}; expected a file of certificates in PEM ({error})"
+        ) from error
+    return path

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError, EngineError
+from engines.formats.savedmodel.apart import context
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-
-
-@cache
-def _context() -> Any:
-    """How processes are started: on Linux from one that has TensorFlow already, which takes a moment, else anew."""
-    import multiprocessing
-
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tensorflow"])
-    return context
 
 
 def call(function: Callable[..., Any], *args: Any, crashed: str, **kwargs: Any) -> Any:
@@ -32,9 +19,8 @@ def call(function: Callable[..., Any], *args: Any, crashed: str, **kwargs: Any) 
     Raises what EngineError the function raises; ConversionError with the signal and ``crashed``, which says what to do,
     where that ends the process; and RuntimeError where it raises anything else, which the process prints.
     """
-    context = _context()
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, function, args, kwargs))
+    ours, theirs = context().Pipe(duplex=False)
+    process = context().Process(target=_answer, args=(theirs, function, args, kwargs))
     process.start()
     theirs.close()
     try:
