@@ -111,7 +111,10 @@ def chains(
 
     def data(spec: ModelSpec) -> Data:
         if samples is not None:
-            return read_shards(samples, spec) if is_folder(samples) else brought.read_samples(samples, spec)
+            if not is_folder(samples):
+                return brought.read_samples(samples, spec)
+            # A range that was read off the first shard is none that the others have to keep to.
+            return read_shards(samples, options.without_ranges(spec) if derived else spec)
         if derived:
             return brought.make_samples(spec)
         return find_data(spec, store, cifar10_dir, download)

@@ -218,6 +218,18 @@ LATER = [
 ]
 
 
+def test_the_range_of_the_first_shard_is_none_for_the_others(tmp_path, digits):
+    """A SavedModel's input is described by the first shard: others may reach further, and are samples like these."""
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    images = digits.samples.inputs["input_1"]
+    for number, part in enumerate((images[:50] * np.float32(0.5), images[50:])):
+        np.savez(folder / f"part-{number}.npz", input_1=part)
+    saved_model = digits.file(digits.spec.reference)
+    (chain,) = selection.chains(Store(tmp_path / "store"), saved_model=saved_model, samples=folder).values()
+    assert chain.dataset.part(0, len(images)).inputs["input_1"].max() > chain.spec.inputs[0].range[1]
+
+
 @pytest.mark.parametrize(("change", "line"), LATER, ids=[change.__name__ for change, _ in LATER])
 def test_what_only_values_tell_is_named_where_they_are_read(tmp_path, spec, change, line):
     """A shard that is gone, shorter or not finite by the time it is read is one line with its name."""
