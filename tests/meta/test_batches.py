@@ -11,7 +11,7 @@ from engines.errors import RunnerError
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
 from engines.outputs import Gathered, joined, taken
-from engines.runner import Runner, grid, probe
+from engines.runner import Runner, check_signature, grid, probe
 from engines.variant import Variant
 
 ONNX = Variant("onnx", "fp32")
@@ -230,3 +230,14 @@ def test_a_batch_size_that_is_built_in_is_refused_at_once(spec, with_constant):
     with pytest.raises(RunnerError, match=r"^onnx-fp32: output 'dense_1' has 1 rows for a batch of 2; expected 2$"):
         probe(One(with_constant, ONNX))
     probe(Noting(with_constant, ONNX))
+
+
+@pytest.mark.parametrize(
+    "shape, said",
+    [((None, 0), "(N, 0)"), ((4, -1), "(4, ?)"), (("n", "m", None), "(N, ?, ?)")],
+)
+def test_shapes_are_told_as_they_were_found(spec, shape, said):
+    """A size that is fixed is told, zero too; of others the first is that of the batch."""
+    with pytest.raises(RunnerError) as refused:
+        check_signature(WHO, spec, {"x": shape}, {"y": (None, 10)})
+    assert f"inputs 'x' has rank {len(shape)} {said}; expected " in str(refused.value)

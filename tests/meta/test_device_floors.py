@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from commands.device_page import floor_rows, page
-from conformance.device_floors import NOT_SLOWER, SHARES, TABLE, FloorError, device_floors, floors_for, parse, read_rows
+from conformance.device_floors import (
+    NOT_SLOWER,
+    SHARES,
+    TABLE,
+    DeviceFloor,
+    FloorError,
+    device_floors,
+    floors_for,
+    parse,
+    read_rows,
+)
 from engines.formats.registry import variants
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
@@ -73,7 +83,11 @@ def test_floors_hold_on_their_device_only():
     assert own[0].device is None
     (anywhere,) = floors_for("mine", floor.variant, floor.batch, floor.device)
     assert [f.device for f in floors_for(floor.model, floor.variant, floor.batch, "another GPU")] == [None]
-    assert (anywhere.figure, anywhere.least) == ("over_synchronous", NOT_SLOWER)
+    expected = DeviceFloor(
+        None, "mine", floor.variant, floor.batch, "a rule", "over_synchronous", seen=1.0, least=NOT_SLOWER
+    )
+    assert anywhere == expected
+    assert str(anywhere) == f"over_synchronous of {floor.variant} at batch {floor.batch} on any device"
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,18 @@ def test_a_nudge_moves_numbers_by_a_few_steps_and_leaves_whole_ones():
     np.testing.assert_array_equal(moved["ids"], x)
 
 
+def test_a_nudge_is_the_same_again_and_another_for_each_number():
+    """What a message names can be made again; numbers move by parts of their own, and zeros by parts of the range."""
+    ranges, x = {"x": Ends(1.0, 3.0, False)}, np.stack([np.zeros(100), np.ones(100)])
+    zeros, ones = nudged(ranges, {"x": x})["x"]
+    np.testing.assert_array_equal(nudged(ranges, {"x": x})["x"], [zeros, ones])
+    assert len(np.unique(zeros)) == len(np.unique(ones)) == 100
+    assert zeros.min() >= 0
+    assert 0.9 * 2.0**-57 < zeros.max() < 2.0**-57
+    assert 0.9 * 2.0**-20 < 1 - ones.min() < 2.0**-20
+    assert nudged(ranges, {"x": x.astype(np.float32)})["x"].dtype == np.float32
+
+
 def test_a_nudge_by_fp16_moves_what_fp16_would_lose_and_no_zero():
     """A number of FP16's smallest step is moved by as much as itself, others by a step; zero is exact in FP16."""
     x = np.float32([[0.0, 2.0**-24, 0.5]])

@@ -41,6 +41,7 @@ def test_columns_are_those_of_exact_sums(values):
     found = exact.rounded(exact.columns(values), values.shape[1])
     expected = [float(sum(map(Fraction, column))) for column in values.T.tolist()]
     np.testing.assert_allclose(found, expected, rtol=1e-15)
+    assert exact.whole(exact.columns(values), values.shape[1]) == [exact.total(column) for column in values.T]
     halves = exact.added(exact.columns(values[: len(values) // 2]), exact.columns(values[len(values) // 2 :]))
     assert exact.rounded(halves, values.shape[1]).tobytes() == found.tobytes()
 

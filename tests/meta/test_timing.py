@@ -65,6 +65,8 @@ def test_no_durations_are_an_error():
 LASTING = {
     "as many as asked for": ({"least": 3}, 3),
     "until the time is over": ({"least": 3, "seconds": 14.0}, 5),
+    "until it is over to the second": ({"least": 3, "seconds": 15.0}, 5),
+    "none where neither calls nor time are asked for": ({"least": 0}, 0),
     "at least so many, whatever they last": ({"least": 7, "seconds": 14.0}, 7),
     "at most so many, though there is time": ({"least": 2, "most": 4, "seconds": 14.0}, 4),
 }
