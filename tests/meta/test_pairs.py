@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from conformance.compare import ANYTHING, judge
 from conformance.noise import Noise, noise_of, pairs_of
 from conformance.paired import OF_CLASSES, Known, shift, slope, unrelated
-from conformance.pairs import COLUMNS, Pairs, columns, log_shares
+from conformance.pairs import COLUMNS, PARTS, Pairs, classes_of, columns, log_shares, pulls, shares
 from conformance.summing import measure
 from trial.furthest import FURTHEST, Furthest, furthest
 from trial.outputs import Outputs
@@ -185,3 +185,101 @@ def test_logarithms_of_shares_lie_around_the_mean_of_their_own_row():
     np.testing.assert_allclose(found.mean(axis=1), 0, atol=1e-15)
     np.testing.assert_allclose(found[:, 0] - found[:, 1], np.log([2, 8]))
     assert found.dtype == np.float64
+
+
+def test_what_a_sample_adds_to_the_slope_is_its_product():
+    """Logarithms around their mean, changed by one factor of two each way, times the reference's, in any sign."""
+    reference, actual = np.array([[0.5, 0.25, 0.25]] * 2), np.array([[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]])
+    np.testing.assert_allclose(pulls(actual, reference), [np.log(2) ** 2, 0], atol=1e-15)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 0.7])
+def test_what_rounding_squares_leaves_of_a_constant_is_no_spread(value):
+    """Numbers of 53 bits have squares that are rounded: of equal ones no slope is left, and of zeros none either."""
+    constant = np.full((48, 3), value)
+    assert Pairs.of(constant + np.arange(48)[:, None], constant).slope == (0.0, 0.0)
+    assert Pairs.of(constant + np.arange(48)[:, None], constant).unrelated is None
+
+
+def test_many_numbers_of_a_sample_are_means_over_all_but_the_last_axis():
+    """Up to COLUMNS numbers count one by one; of more, those at the same place of the last axis are one."""
+    few = np.arange(2 * COLUMNS, dtype=np.float32).reshape(2, COLUMNS // 2, 2)
+    np.testing.assert_array_equal(columns(few), few.reshape(2, -1))
+    many = np.stack([np.ones((COLUMNS, 2)), np.tile([1.0, 5.0], (COLUMNS, 1))]).astype(np.float32)
+    many[1, 0, 0] = 1 + COLUMNS
+    assert columns(many).tolist() == [[1.0, 1.0], [2.0, 5.0]]
+    assert columns(many).dtype == columns(few).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "rows, whether",
+    [
+        ([[0.5, 0.54]], True),
+        ([[0.5, 0.56]], False),
+        ([[0.5, 0.44]], False),
+        ([[0.5, 0.5], [0.5, 0.7]], False),
+        ([[1.0, 0.0]], True),
+        ([[1.01, -0.01]], False),
+        ([[1.0]], False),
+    ],
+)
+def test_shares_are_rows_of_several_numbers_that_sum_to_one(rows, whether):
+    """Within five hundredths, none below zero; a single number is no share."""
+    assert shares(np.array(rows)) is whether
+
+
+def test_a_sample_of_equal_classes_counts_for_each_of_them():
+    """Its parts are split evenly among the classes that are equal, so that none gains by standing first."""
+    found = classes_of(np.array([[0.5, 0.5, 0.0], [0.2, 0.2, 0.2], [0.1, 0.0, 0.9]], np.float32))
+    assert found.tolist() == [PARTS // 2 + PARTS // 3, PARTS // 2 + PARTS // 3, PARTS // 3 + PARTS]
+    assert found.dtype == np.int64
+
+
+def test_pairs_are_the_sums_of_what_they_are_told():
+    """All that is kept of three samples of two classes, worked by hand, also of those from a number on."""
+    reference = np.array([[0.5, 0.5], [0.75, 0.25], [0.125, 0.875]], np.float32)
+    actual = np.array([[0.25, 0.75], [0.5, 0.5], [0.125, 0.875]], np.float32)
+    pairs = Pairs.of(actual, reference, first=12, start=10)
+    assert (pairs.samples, pairs.shape, pairs.width, pairs.largest, pairs.shares) == (3, (2,), 2, 0.875, True)
+    assert pairs.classes.tolist() == [PARTS // 2, PARTS // 2 + 2 * PARTS]
+    assert pairs.expected_classes.tolist() == [PARTS // 2 + PARTS, PARTS // 2 + PARTS]
+    assert [kept.start for kept in pairs.first] == [10]
+    assert [array.tolist() for array in pairs.kept] == [actual[:2].tolist(), reference[:2].tolist()]
+    assert pairs.mean_change.tolist() == [-0.5 / 3, 0.5 / 3]
+    assert [len(array) for array in Pairs.of(actual, reference).kept] == [3, 3]
+    for first, start in ((10, 10), (9, 10), (0, 0)):
+        assert Pairs.of(actual, reference, first=first, start=start).first == ()
+    assert Pairs.of(actual, reference, first=1).kept[0].tolist() == actual[:1].tolist()
+    assert [len(array) for array in Pairs.of(actual, reference, first=99, start=10).kept] == [3, 3]
+    # Of two halves, in whatever order, the same.
+    halves = [Pairs.of(actual[s], reference[s], first=12, start=10 + s.start) for s in (slice(0, 1), slice(1, 3))]
+    for one, other in (halves, halves[::-1]):
+        both = one.merged(other)
+        assert (both.samples, both.largest, both.shares, both.logs) == (3, 0.875, True, pairs.logs)
+        assert both.classes.tolist() == pairs.classes.tolist()
+        assert both.expected_classes.tolist() == pairs.expected_classes.tolist()
+        assert (both.slope, both.unrelated) == (pairs.slope, pairs.unrelated)
+        assert [array.tolist() for array in both.kept] == [actual[:2].tolist(), reference[:2].tolist()]
+    # What is no share has no logarithms, and several decisions in a sample no class.
+    none = Pairs.of(actual[:, None] * 2, reference[:, None] * 2)
+    assert (none.shares, none.logs, none.shape, none.width) == (False, (0, 0), (1, 2), 2)
+    assert none.classes.tolist() == none.expected_classes.tolist() == []
+    assert halves[0].merged(Pairs.of(actual * 2, reference * 2)).logs == (0, 0)
+
+
+def test_slope_and_unrelated_share_are_those_of_straight_lines():
+    """Twice the values is a slope of one, and what is turned round or constant is wholly unrelated."""
+    reference = np.array([[1.0], [2.0], [4.0], [5.0]])
+    for actual, slope_, share in (
+        (2 * reference + 7, 1.0, 0.0),
+        (reference / 2, -0.5, 0.0),
+        (6 - reference, -2.0, 1.0),
+        (np.full((4, 1), 3.0), -1.0, 1.0),
+        # Half of its variance follows: 10 of its own, 10 of the reference, and a product of sums of 50 ** 0.5.
+        (np.array([[2.0], [1.0], [3.0], [6.0]]), 0.0, 1 - 10.0**2 / (14 * 10)),
+    ):
+        pairs = Pairs.of(actual, reference)
+        assert pairs.slope == (pytest.approx(slope_), 10.0)
+        assert pairs.unrelated == pytest.approx(share)
+    assert Pairs.of(reference[:1], reference[:1]).unrelated is None
+    assert Pairs.of(reference[:2], reference[:2]).unrelated == 0.0
