@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from conformance.compare import ANYTHING, judge
 from conformance.noise import Noise, noise_of, pairs_of
-from conformance.paired import OF_CLASSES, Known, shift, slope, unrelated
+from conformance.paired import OF_CLASSES, Known, shift, slope, spreads, unrelated, worst
 from conformance.pairs import COLUMNS, PARTS, Pairs, classes_of, columns, log_shares, pulls, shares
 from conformance.summing import measure
 from trial.furthest import FURTHEST, Furthest, furthest
@@ -283,3 +283,51 @@ def test_slope_and_unrelated_share_are_those_of_straight_lines():
         assert pairs.unrelated == pytest.approx(share)
     assert Pairs.of(reference[:1], reference[:1]).unrelated is None
     assert Pairs.of(reference[:2], reference[:2]).unrelated == 0.0
+
+
+def test_a_spread_is_drawn_to_that_of_all_places():
+    """The mean of all places counts as four runs do: of two runs each place is a third its own."""
+    found = spreads(np.array([[1.0, -3.0], [-1.0, 3.0]]))
+    np.testing.assert_allclose(found**2, [(2 * 1 + 4 * 5) / 6, (2 * 9 + 4 * 5) / 6])
+
+
+def runs_of(reference, *errors):
+    """Runs that are off by these."""
+    base = np.array(reference, float)
+    return Known(np.stack([base + np.array(error) for error in errors]), base)
+
+
+def test_a_shift_is_in_spreads_of_means():
+    """A mean's own spread, what few samples leave of a sample's, and what other samples add, worked by hand."""
+    reference = np.array([[1.0], [3.0]])
+    runs = runs_of(reference, [[0.5], [0.5]], [[-0.5], [0.5]])
+    # Means of 1/2 and 0, so 1/8; a quarter by sample, of which two samples leave an eighth.
+    assert shift(reference + 1, reference, runs) == pytest.approx(2.0)
+    others = runs_of([[7.0], [8.0]], [[1.0], [2.0]])
+    assert shift(reference - 1, reference, runs, others) == pytest.approx((1 / 4 + 3**2 / 4) ** -0.5)
+
+
+def test_a_slope_is_in_spreads_of_slopes():
+    """Runs of slopes of a half and none have a variance of an eighth; other samples add theirs by their own size."""
+    reference = np.array([[1.0, 10.0], [3.0, 10.0]])
+    runs = runs_of(reference, [[0.5, 0], [1.5, 0]], [[0, 0], [0, 0]])
+    assert slope(2 * reference, reference, runs) == pytest.approx(8**0.5)
+    # A variance of a quarter of the first samples', and a slope of two.
+    others = runs_of([[0.0, 10.0], [1.0, 10.0]], [[0, 0], [2, 0]])
+    assert slope(2 * reference, reference, runs, others) == pytest.approx((1 / 8 + 1 / 4) ** -0.5)
+
+
+def test_the_worst_sample_is_that_in_its_own_spread():
+    """Root mean squares of 1 and √2, in spreads of √½ and √¾: each sample in its own."""
+    reference = np.array([[0.0, 0.0], [4.0, 0.0]])
+    runs = runs_of(reference, [[0.5, 0.5], [1, 1]], [[-0.5, -0.5], [-1, -1]])
+    assert worst([*reference, [1, 1], [0, 2]], reference, runs) == pytest.approx((8 / 3) ** 0.5)
+
+
+def test_runs_that_do_not_move_allow_a_trillionth_of_the_largest():
+    """What no run moves is no zero to divide by: what is off there is off by shares of the largest magnitude."""
+    reference = np.array([[1.0], [4.0]])
+    still = runs_of(reference, [[0], [0]], [[0], [0]])
+    assert worst([*reference, [0], [2.0 ** (-20)]], reference, still) == pytest.approx(2.0**-20 / 4e-12)
+    zero = runs_of(reference * 0, [[0], [0]])
+    assert shift(reference * 0, reference * 0, zero) == worst(reference * 0, reference * 0, zero) == 0
