@@ -388,7 +388,7 @@ def listed(scale=1.0):
     }
 
 
-@pytest.mark.parametrize("scale, unit", [(1.0, 1.0), (4 / 3, 1.0), (4.0, 3.0)])
+@pytest.mark.parametrize("scale, unit", [(1.0, 1.0), (4 / 3, 1.0), (2.0, 1.5), (4.0, 3.0)])
 def test_ranked_rows_are_judged_by_figures_of_their_own(scale, unit):
     """Scores of at most one are differences as they are, all else by its magnitude; ids have their lost rows alone."""
     reference, actual = listed(scale), listed(scale)

@@ -560,3 +560,75 @@ def test_tolerances_of_made_up_inputs_leave_classes_and_spread_in_int8():
     assert (found.max, found.mean) == (plain.limits["v"]["max"].allowed, plain.limits["v"]["mean"].allowed)
     assert (found.kl, found.flips, found.margin) == (1e9, 1e9, 1e9)
     assert plain.paired_kinds == {"v": "values"}
+
+
+@pytest.mark.parametrize(
+    "value, freedom, expected",
+    [
+        (0.0, 5, 0.5),
+        (1.0, 1, 0.25),
+        (1.0, 2, (1 - 1 / 3**0.5) / 2),
+        (3**0.5, 3, (1 / 2 - 1 / np.pi) / 2),
+        (2.0, 4, (1 - 0.5**0.5 * 1.25) / 2),
+        (5**0.5, 5, (1 / 2 - 4 / (3 * np.pi)) / 2),
+        (6**0.5, 6, (1 - 0.5**0.5 * (1 + 1 / 4 + 3 / 32)) / 2),
+        (1e12, 4, 0.0),
+    ],
+)
+def test_tails_are_those_of_the_closed_forms(value, freedom, expected):
+    """At an angle of 45 degrees the series of each number of degrees of freedom is a sum of few terms."""
+    assert tail(value, freedom) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    assert tail(value, freedom) >= 0
+
+
+@pytest.mark.parametrize("confidence", [0.51, 0.6, 0.75, 0.9, 0.99, 0.9999])
+def test_quantiles_are_those_of_the_closed_forms(confidence):
+    """Of one and of two degrees of freedom the quantile is known, to more digits than tables have."""
+    part = 2 * confidence - 1
+    assert quantile(confidence, 1) == pytest.approx(np.tan(np.pi * part / 2), rel=3e-9)
+    assert quantile(confidence, 2) == pytest.approx(part * (2 / (1 - part**2)) ** 0.5, rel=3e-9)
+
+
+T = 6.964556734 * (4 / 3) ** 0.5
+"""How many standard deviations the next of three values stays below, at 99 %."""
+
+
+def test_bounds_are_those_worked_out_by_hand():
+    """Mean and deviation of logarithms, rates of counts and what they spread by, and the largest of more sizes."""
+    e = np.e
+    assert reached([1.0, e, e**2]) == pytest.approx(np.exp(1 + T))
+    assert reached([1.0, 0.0, e]) == pytest.approx(np.exp(1 / 3 + T / 3**0.5))
+    assert reached([1.0, e, e**2], 0.9) == pytest.approx(np.exp(1 + 1.885618083 * (4 / 3) ** 0.5))
+    assert reached([0.0] * 3) == 0.0
+    with pytest.raises(ValueError, match=r"^2 runs; allowed: 3 or more, of fewer no spread is told$"):
+        reached([1.0, 2.0])
+    # A rate of 9.5 / 3 · 6 = 19; by chance 19 + 19² / 9.5, between the runs 6² · 4 / 3.
+    assert reached_count([2, 3, 4], 2.0, more=3.0) == np.floor(19 + T * 57**0.5)
+    assert reached_count([2, 3, 4], 2.0, more=3.0, known=4.5) == np.floor(19 + T * (19 + 19**2 / 5) ** 0.5)
+    assert reached_count([0, 0, 9]) == np.floor(9.5 / 3 + T * 36**0.5)
+    assert reached_count([0, 0, 9], more=2.0) == np.floor(19 / 3 + T * 144**0.5)
+    assert reached_count([0] * 100) == 1.0
+    sizes = np.exp(np.arange(101) / 10)
+    for found in (sizes, np.concatenate([sizes, np.zeros(50)])):
+        assert widest(found, 1, 2) == pytest.approx(np.exp(4.8 / 2.053748911 * 0.5449521356))
+    assert widest(sizes, 2, 1) == widest(sizes, 2, 2) == widest(np.zeros(3), 1, 2) == 1.0
+    # 3.36 times the deviation, of 2.33 where all runs are known; six would need 3.63.
+    assert runs_needed() == 7
+
+
+def test_a_kind_without_figures_of_single_samples_is_refused():
+    """Lists and constants are told so, with what is allowed."""
+    said = "^'ranked' has no figures of single samples; allowed: probabilities, scores, logits, values, integers$"
+    with pytest.raises(ValueError, match=said):
+        figures_by_sample("ranked", np.ones((2, 2)), np.ones((2, 2)), threshold=0.5)
+
+
+def test_decisions_of_single_samples_are_those_beyond_what_is_undecided():
+    """Of two scores a sample one is decided otherwise where the reference was further off than what is undecided."""
+    reference = np.array([[0.25, 0.75], [0.46, 0.5], [0.5, 0.375]])
+    actual = np.array([[0.75, 0.75], [0.54, 0.5], [0.25, 0.625]])
+    found = figures_by_sample("scores", actual, reference, threshold=0.5)
+    assert found["flips"].tolist() == [0.5, 0.0, 0.5]
+    assert found["max"].tolist() == [0.5, pytest.approx(0.08), 0.25]
+    np.testing.assert_allclose(found["mean"], [0.05, 0.008, 0.05])
+    assert figures_by_sample("integers", actual, reference, threshold=0.5)["flips"].tolist() == [0.5, 0.5, 1.0]

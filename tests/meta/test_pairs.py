@@ -233,6 +233,8 @@ def test_a_sample_of_equal_classes_counts_for_each_of_them():
     found = classes_of(np.array([[0.5, 0.5, 0.0], [0.2, 0.2, 0.2], [0.1, 0.0, 0.9]], np.float32))
     assert found.tolist() == [PARTS // 2 + PARTS // 3, PARTS // 2 + PARTS // 3, PARTS // 3 + PARTS]
     assert found.dtype == np.int64
+    # Parts are whole, so that they add up to the same however samples are cut.
+    assert classes_of(np.ones((4, 17))).tolist() == [4 * (PARTS // 17)] * 17
 
 
 def test_pairs_are_the_sums_of_what_they_are_told():
@@ -263,8 +265,11 @@ def test_pairs_are_the_sums_of_what_they_are_told():
     # What is no share has no logarithms, and several decisions in a sample no class.
     none = Pairs.of(actual[:, None] * 2, reference[:, None] * 2)
     assert (none.shares, none.logs, none.shape, none.width) == (False, (0, 0), (1, 2), 2)
-    assert none.classes.tolist() == none.expected_classes.tolist() == []
-    assert halves[0].merged(Pairs.of(actual * 2, reference * 2)).logs == (0, 0)
+    for classes in (none.classes, none.expected_classes):
+        assert (classes.tolist(), classes.dtype) == ([], np.int64)
+    whole, twice = halves[1], Pairs.of(actual * 2, reference * 2)
+    for both in (whole.merged(twice), twice.merged(whole)):
+        assert (both.shares, both.logs) == (False, (0, 0))
 
 
 def test_slope_and_unrelated_share_are_those_of_straight_lines():

@@ -46,6 +46,13 @@ def test_columns_are_those_of_exact_sums(values):
     assert exact.rounded(halves, values.shape[1]).tobytes() == found.tobytes()
 
 
+def test_nothing_has_sums_too():
+    """Outputs without samples and without columns have sums: zero, and none."""
+    assert exact.total(np.zeros((0, 3))) == 0
+    assert exact.columns(np.zeros((3, 0))) == exact.columns(np.zeros((0, 3))) == {}
+    assert exact.whole({}, 2) == exact.rounded({}, 2).tolist() == [0, 0]
+
+
 def drawn(seed, count, fault):
     """Outputs of all kinds that can be measured in parts, an engine's and the reference's."""
     rng = np.random.default_rng(seed)
