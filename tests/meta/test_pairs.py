@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.compare import ANYTHING, judge
+from conformance.compare import ANYTHING, Comparison, Figure, Grid, OutputComparison, Tolerance, compare, judge
 from conformance.noise import Noise, noise_of, pairs_of
 from conformance.paired import OF_CLASSES, Known, shift, slope, spreads, unrelated, worst
 from conformance.pairs import COLUMNS, PARTS, Pairs, classes_of, columns, log_shares, pulls, shares
 from conformance.summing import measure
-from trial.furthest import FURTHEST, Furthest, furthest
+from trial.evidence import Asked, Evidence, asked_of
+from trial.furthest import FURTHEST, Furthest, furthest, slope_alone
 from trial.outputs import Outputs
+from trial.rules import Rule, compare_by
 
 KINDS = {"p": "probabilities", "l": "logits", "v": "values", "w": "values", "m": "logits"}
 FEW = 12
@@ -336,3 +340,107 @@ def test_runs_that_do_not_move_allow_a_trillionth_of_the_largest():
     assert worst([*reference, [0], [2.0 ** (-20)]], reference, still) == pytest.approx(2.0**-20 / 4e-12)
     zero = runs_of(reference * 0, [[0], [0]])
     assert shift(reference * 0, reference * 0, zero) == worst(reference * 0, reference * 0, zero) == 0
+
+
+SMALL = np.zeros((4, 2), np.float32)
+OFF = SMALL + np.float32([[1, 0], [0, -3], [0, 0], [2, 2]])
+
+
+def test_samples_are_ranked_by_their_distance():
+    """By the largest difference of each, the first of equals first, with their numbers and the reference's answers."""
+    found = Furthest.of({"v": OFF}, {"v": SMALL}, {"v": "values"}, start=10)
+    assert found.apart == {"v": ((3.0, 11), (2.0, 13), (1.0, 10), (0.0, 12))}
+    assert found.pulling == {}
+    assert sorted(found.reference) == [10, 11, 12, 13]
+    assert found.samples(of_slope=True).tolist() == [10, 11, 12, 13]
+    reference = {"v": np.arange(8.0).reshape(4, 2), "w": np.arange(4.0)}
+    found = Furthest.of(reference, reference, {"v": "values", "w": "values"}, start=10)
+    told = found.answers(np.array([13, 11]))
+    assert {name: array.tolist() for name, array in told.items()} == {"v": [[6, 7], [2, 3]], "w": [3, 1]}
+
+
+def test_shares_are_ranked_by_what_they_add_to_the_slope_too():
+    """Outputs of classes have both orders, logits by their shares; several decisions in a sample have one."""
+    logits = np.log(np.float32([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]]))
+    moved = logits + np.float32([[np.log(2), 0, 0], [0, 0, 5]])
+    found = Furthest.of({"l": moved}, {"l": logits}, {"l": "logits"})
+    assert [number for _, number in found.apart["l"]] == [1, 0]
+    # Around their mean the logarithms are (2, -1, -1) · ln 2 / 3: a step of the first counts twice that of the last.
+    sizes = {number: size for size, number in found.pulling["l"]}
+    assert sizes == {
+        0: pytest.approx(np.log(2) * 2 / 3 * np.log(2), rel=1e-5),
+        1: pytest.approx(5 * np.log(2) / 3, rel=1e-5),
+    }
+    several = Furthest.of({"l": moved[:, None]}, {"l": logits[:, None]}, {"l": "logits"})
+    assert several.pulling == {}
+
+
+def test_outputs_without_samples_are_not_looked_at():
+    """A constant and a number have no sample that is furthest off; at most FURTHEST of each output are."""
+    count = 3 * FURTHEST
+    reference = {"v": np.zeros((count, 1)), "w": np.zeros(count), "c": np.zeros(5), "n": np.zeros(())}
+    actual = {name: array.copy() for name, array in reference.items()}
+    actual["v"][-FURTHEST:] = 1
+    actual["w"][:FURTHEST] = 1
+    given_ = Outputs({"x": np.zeros(count)}, actual, reference)
+    assert furthest(given_, dict.fromkeys(reference, "values")).tolist() == [
+        *range(FURTHEST),
+        *range(2 * FURTHEST, count),
+    ]
+
+
+def test_the_slope_alone_is_told_from_more():
+    """It is alone where nothing else is beyond what is allowed, in any output."""
+
+    def comparison(*figures):
+        return Comparison((OutputComparison("p", "values", 1, figures, (0,), 0.0, 0.0, (), 1.0),), (), 1)
+
+    slope_, more, fine = Figure("slope", 2.0, 1.0), Figure("max", 2.0, 1.0), Figure("max", 1.0, 1.0)
+    assert slope_alone(comparison(slope_, fine))
+    assert not slope_alone(comparison(slope_, more))
+    assert not slope_alone(comparison(fine))
+
+
+def test_evidence_of_parts_is_that_of_all():
+    """Kinds, thresholds, grids, what is undecided and the twin's samples go into sums that merge to one verdict."""
+    rng = np.random.default_rng(7)
+    shares = rng.dirichlet(np.ones(4), 40).astype(np.float32)
+    reference = {"p": shares, "s": rng.random((40, 2)).astype(np.float32), "r": -np.sort(-rng.random((40, 3)), axis=1)}
+    actual = {name: (array + rng.normal(0, 1e-3, array.shape)).astype(array.dtype) for name, array in reference.items()}
+    kinds = {"p": "probabilities", "s": "scores", "r": "ranked"}
+    spec = SimpleNamespace(
+        outputs=tuple(SimpleNamespace(name=n, kind=k, threshold=0.3) for n, k in kinds.items()), constants=frozenset()
+    )
+    few = {name: array[:FEW] for name, array in reference.items() if name != "r"}
+    runs = [{n: (a + rng.normal(0, 1e-3, a.shape)).astype(a.dtype) for n, a in few.items()} for _ in range(8)]
+    told = noise_of(few, runs, {n: kinds[n] for n in few}, "fp16")
+    tolerance = Tolerance(max=0.01, mean=0.01, kl=0.01, margin=0.01, flips=0.1, sum=0.01)
+    rule = Rule(tolerance, {}, noise=told, first={"x": np.zeros(FEW)})
+    asked = asked_of(spec, rule, 40)
+    allowed = told.tolerance("s", 40, tolerance).max
+    assert asked == Asked({"r": 0.01}, {"s": allowed}, {"p": "probabilities", "s": "scores"}, FEW)
+    assert asked_of(spec, replace(rule, noise=None), 40) == Asked({"r": 0.01}, {"s": 0.01}, {}, 0)
+    grids = {"p": Grid(1 / 256, 0.0, 1.0)}
+    whole = Evidence.of(spec, actual, reference, asked, grids)
+    expected = compare(
+        actual,
+        reference,
+        {name: told.tolerance(name, 40, tolerance) if name in few else tolerance for name in kinds},
+        kinds,
+        grids=grids,
+        thresholds=dict.fromkeys(kinds, 0.3),
+    )
+    assert whole.judged(spec, replace(rule, noise=None), aligned=True).figure("max") is not None
+    judged = told.judged(expected, actual, reference, aligned=True)
+    assert whole.judged(spec, rule, aligned=True) == judged
+    assert whole.judged(spec, rule, aligned=False) != judged
+    assert compare_by(spec, Outputs({"x": np.zeros(40)}, actual, reference), rule, grids) == judged
+    # Ranked rows are matched by all samples: the others in parts.
+    del actual["r"], reference["r"]
+    spec = SimpleNamespace(outputs=spec.outputs[:2], constants=frozenset())
+    whole = Evidence.of(spec, actual, reference, asked, grids).judged(spec, rule, aligned=True)
+    parts = [
+        Evidence.of(spec, part(actual, *cut), part(reference, *cut), asked, grids, cut[0])
+        for cut in ((0, 5), (5, 30), (30, 40))
+    ]
+    assert parts[2].merged(parts[0]).merged(parts[1]).judged(spec, rule, aligned=True) == whole
