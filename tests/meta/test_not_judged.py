@@ -198,9 +198,15 @@ def test_answers_that_are_no_numbers_are_counted_by_their_samples(bad, word):
 def test_a_number_without_samples_may_be_an_output():
     """A constant of no axis is compared with itself: it is none where it is no number, or changes."""
     assert flaws_of(lambda x: np.float32(3), "constant") == []
-    assert found(lambda x: np.float32(np.nan), "constant") == [FINITE]
-    calls = iter(range(1000))
-    assert found(lambda x: np.float32(next(calls)), "constant") == [CALLS]
+    assert flaws_of(lambda x: np.float32(np.nan), "constant") == ["output 'y' of the SavedModel is NaN"]
+    # What it holds is of no sample, though it may have rows.
+    assert flaws_of(lambda x: np.float32([1, np.inf]), "constant") == ["output 'y' of the SavedModel is infinite"]
+    for rows in (np.float32(1), np.float32([0, 1])):
+        calls = iter(range(1000))
+        assert flaws_of(lambda x: rows * (1 + next(calls) // 9), "constant") == [  # noqa: B023
+            "the SavedModel answers differently from call to call: output 'y' moves by 1.0e+00 of the largest; "
+            "allowed 1.0e-06"
+        ]
 
 
 def test_what_moves_is_told_by_its_worst_sample():
