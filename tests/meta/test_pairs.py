@@ -330,7 +330,7 @@ def test_the_worst_sample_is_that_in_its_own_spread():
     """Root mean squares of 1 and √2, in spreads of √½ and √¾: each sample in its own."""
     reference = np.array([[0.0, 0.0], [4.0, 0.0]])
     runs = runs_of(reference, [[0.5, 0.5], [1, 1]], [[-0.5, -0.5], [-1, -1]])
-    assert worst([*reference, [1, 1], [0, 2]], reference, runs) == pytest.approx((8 / 3) ** 0.5)
+    assert worst(reference + np.array([[1, 1], [0, 2]]), reference, runs) == pytest.approx((8 / 3) ** 0.5)
 
 
 def test_runs_that_do_not_move_allow_a_trillionth_of_the_largest():
