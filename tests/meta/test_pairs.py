@@ -337,7 +337,7 @@ def test_runs_that_do_not_move_allow_a_trillionth_of_the_largest():
     """What no run moves is no zero to divide by: what is off there is off by shares of the largest magnitude."""
     reference = np.array([[1.0], [4.0]])
     still = runs_of(reference, [[0], [0]], [[0], [0]])
-    assert worst([*reference, [0], [2.0 ** (-20)]], reference, still) == pytest.approx(2.0**-20 / 4e-12)
+    assert worst(reference + np.array([[0], [2.0**-20]]), reference, still) == pytest.approx(2.0**-20 / 4e-12)
     zero = runs_of(reference * 0, [[0], [0]])
     assert shift(reference * 0, reference * 0, zero) == worst(reference * 0, reference * 0, zero) == 0
 
