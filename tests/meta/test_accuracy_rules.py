@@ -277,6 +277,14 @@ def test_labels_that_the_reference_does_not_find_have_a_likely_mistake(mistake, 
     assert not right.doubtful
 
 
+def test_a_likely_mistake_is_told_from_as_many_as_guessing_does_not_reach():
+    """As many right answers as count as better than chance are enough, and one less is not."""
+    labels, least = np.repeat(np.arange(5), 20), least_correct([20] * 5)
+    for right, told in ((least, f"the reference has {least} of 100 right"), (least - 1, "not those of these samples")):
+        answers = np.where(np.arange(100) < right, labels, (labels + 3) % 5)
+        assert told in label_mistake(np.eye(5)[answers], (labels + 1) % 5)
+
+
 def accepted(*_, **__):
     """Compare nothing but accuracy."""
 

@@ -22,6 +22,7 @@ from conformance.compare import (
     kl_divergence,
     margins,
     softmax,
+    structural_problems,
     top,
 )
 
@@ -421,3 +422,10 @@ def test_rows_that_nothing_ranks_may_differ_as_integers_may():
         tolerance = Tolerance(max=1, mean=1, kl=1, margin=1, flips=0.5, sum=1, integers=integers)
         (output,) = compare(ids, ids, tolerance, {"id": "ranked"}).outputs
         assert output.figures == (Figure("flips", 0.0, allowed),)
+
+
+def test_a_number_has_no_samples_unless_it_is_a_constant():
+    """What is said of a single array is what a comparison says of it."""
+    number = np.array(1.0)
+    assert structural_problems("v", number, number) == ["v: no samples, shape (); nothing was compared"]
+    assert structural_problems("v", number, number, constant=True) == []

@@ -90,12 +90,15 @@ def test_rows_drop_out_at_the_last_score_of_a_full_list_and_at_the_least_of_othe
     assert match(changed(empty, classes=[[1, 9, 3, 4], [0] * 4]), empty, 0.0).lead == 0.5
 
 
+@pytest.mark.parametrize("unit", [1.0, 1 / 1024])
 @pytest.mark.parametrize("shift, lead", [(53.0, 0.0), (54.5, 0.5)])
-def test_a_box_that_a_better_one_overlaps_has_no_lead(shift, lead):
+def test_a_box_that_a_better_one_overlaps_has_no_lead(shift, lead, unit):
     """At three tenths of their union one box suppresses the other or not by rounding; below, nothing does."""
     reference = detections(FULL)
+    reference["boxes"][0, 0, 3] = 40
     # The second box is the first one, moved aside: 100 - shift of 100 + shift are shared.
     reference["boxes"][0, 1] = reference["boxes"][0, 0] + np.float32([shift, 0, shift, 0])
+    reference["boxes"] *= np.float32(unit)
     found = match(changed(reference, classes=[[1, 9, 3, 4]]), reference, 0.0)
     assert found.lead == lead
     assert found.lost == 1
