@@ -212,3 +212,17 @@ def test_outputs_of_as_many_rows_belong_together():
     """Sizes of a row may differ; other rows are another list, and an output without rows is alone."""
     arrays = {"a": np.zeros((2, 3)), "n": np.zeros(2), "b": np.zeros((2, 3, 4)), "c": np.zeros((2, 5))}
     assert groups(arrays) == [("a", "b"), ("n",), ("c",)]
+
+
+def test_limits_may_be_reached():
+    """A row that is just as far off as rows may be is the same, and boxes of just as much overlap are suppressed."""
+    twenty = {"v": np.array([[20.0, 1.0]], np.float32)}
+    assert match({"v": np.array([[21.0, 1.0]], np.float32)}, twenty, 0.0).lost == 0
+    reference = detections([[0.875, 0.5, 0.5, 0.25]])
+    # Six of twenty columns are shared with the first box.
+    reference["boxes"][0, :2] = [[0, 0, 13, 10], [7, 0, 20, 10]]
+    assert match(changed(reference, classes=[[1, 9, 3, 4]]), reference, 0.0).lead == 0.0
+    # A box of the same score is as good.
+    reference["boxes"][0, :2] = [[0, 0, 100, 100], [201, 205, 301, 305]]
+    reference["boxes"][0, 2] = [200, 200, 300, 300]
+    assert match(changed(reference, classes=[[1, 9, 3, 4]]), reference, 0.0).lead == 0.0
