@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from conformance import exact
 from conformance.compare import FIGURES, Grid, Scale, Tolerance, compare, judge, undecided
+from conformance.measures import top
 from conformance.summing import measure, measure_output
 from conformance.sums import KEPT
 
@@ -401,3 +402,21 @@ def test_logits_and_shares_of_a_grid_have_divergences_of_their_own():
     plain = measure_output("probabilities", actual, shares).sums
     assert plain.off_one == pytest.approx(4 / 128)
     assert exact.mean(plain.divergence, 1) > 1e-6
+
+
+def test_a_score_at_its_threshold_is_a_no():
+    """Only above it is yes: half a score is one decision with a quarter, and another one than three quarters."""
+    measured = measure_output("scores", np.array([[0.5], [0.5]]), np.array([[0.25], [0.75]]))
+    assert measured.wrong.tolist() == [False, True]
+    assert [(flip.sample, flip.expected, flip.actual) for flip in measured.sums.flips] == [(1, 1, 0)]
+
+
+def test_values_are_rounded_to_steps_from_the_lowest():
+    """A grid starts at its low end, wherever zero is; what lies beyond is an end."""
+    assert Grid(0.5, -1.25, 0.75).nearest(np.array([-9.0, -0.6, 0.3, 9.0])).tolist() == [-1.25, -0.75, 0.25, 0.75]
+
+
+def test_the_first_classes_are_three_and_the_first_of_equals():
+    """A message names three; of equal ones those that stand first, however many there are."""
+    assert top(np.full(1000, 0.5)) == [(0, 0.5), (1, 0.5), (2, 0.5)]
+    assert top(np.array([0.25, 0.5, 0.25]), 2) == [(1, 0.5), (0, 0.25)]
