@@ -170,7 +170,10 @@ def test_a_tolerance_that_lets_everything_pass_is_refused(bad):
 
 def test_an_output_of_unknown_kind_is_refused():
     """Judging an output by the wrong figures is an error of the caller, not a pass."""
-    with pytest.raises(ValueError, match="'softmax'"):
+    said = (
+        "^output 'p' is of kind 'softmax'; allowed: probabilities, scores, logits, values, integers, ranked, constant$"
+    )
+    with pytest.raises(ValueError, match=said):
         compare({"p": probabilities()}, {"p": probabilities()}, WIDE, {"p": "softmax"})
 
 
@@ -429,3 +432,12 @@ def test_a_number_has_no_samples_unless_it_is_a_constant():
     number = np.array(1.0)
     assert structural_problems("v", number, number) == ["v: no samples, shape (); nothing was compared"]
     assert structural_problems("v", number, number, constant=True) == []
+
+
+def test_a_note_says_where_scores_decide():
+    """It is the model's own threshold, and half where it has none; what is undecided is no more than is allowed."""
+    scores = {"p": np.array([[0.25, 0.75]])}
+    tight = Tolerance(max=0.01, mean=1.0, kl=1.0, margin=1.0, flips=1.0, sum=1.0)
+    for thresholds, where in (({"p": 0.3}, "0.3"), ({"q": 0.3}, "0.5")):
+        (output,) = compare(scores, scores, tight, {"p": "scores"}, thresholds=thresholds).outputs
+        assert output.notes == (f"decisions at {where}; the reference was undecided within 0.01 of it",)
