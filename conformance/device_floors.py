@@ -77,7 +77,7 @@ def read_rows(path: Path = TABLE) -> list[dict[str, Any]]:
 def parse(table: Mapping[str, Any]) -> tuple[DeviceFloor, ...]:
     """Turn a row of the file into floors, one a figure; raises FloorError as :func:`device_floors` does."""
     for key, kind in KEYS.items():
-        if type(table.get(key)) is not kind or not table[key]:
+        if type(table.get(key)) is not kind or table[key] == "":
             raise FloorError(f"{TABLE.name}: {key} is {table.get(key)!r} in {dict(table)}; allowed: {kind.__name__}")
     if table["batch"] < 1:
         raise FloorError(f"{TABLE.name}: batch is {table['batch']} in {dict(table)}; allowed: 1 or more")

@@ -81,7 +81,7 @@ def measure(
         )
         for name in sound
     }
-    counts = [len(array) for name, array in reference.items() if kinds[name] != "constant"]
+    counts = [len(array) for name, array in reference.items() if kinds[name] != "constant" and array.ndim]
     # A constant is the same in every part, and counts in the first.
     wrong = {n: m.wrong for n, m in found.items() if kinds[n] != "constant" or not start}
     return Sums(

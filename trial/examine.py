@@ -148,8 +148,10 @@ def _not_finite(who: str, outputs: Sequence[OutputSpec], answers: Arrays) -> Ite
         wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1)) if array.dtype.kind in "fc" else np.array([], int)
         if wrong.size:
             shown = "NaN" if np.isnan(rows[wrong[0]]).any() else "infinite"
-            where = f"{len(wrong)} of {len(rows)} samples, the first is sample {wrong[0]}"
-            yield _flaw(FINITE, f"output {output.name!r} of {who} is {shown} on {where}")
+            where = f" on {len(wrong)} of {len(rows)} samples, the first is sample {wrong[0]}"
+            yield _flaw(
+                FINITE, f"output {output.name!r} of {who} is {shown}{where if output.kind != 'constant' else ''}"
+            )
 
 
 WORDS = {
@@ -171,11 +173,13 @@ def _moved(
         limit = 0.0 if exact else allowed
         some = RARELY if what == BATCH and (exact or output.kind == "ranked") else 0.0
         if np.mean(moved > limit) > some:
-            worst = int(moved.argmax())
+            worst, whose, share = int(moved.argmax()), "", ""
+            if output.kind != "constant":
+                whose, share = f" of sample {worst}", f" ({int((moved > limit).sum())} of {len(moved)} samples do)"
             yield _flaw(
                 what,
-                f"{who} {WORDS[what]}: output {output.name!r} of sample {worst} moves by {moved[worst]:.1e} of the "
-                f"largest; allowed {limit:.1e} ({int((moved > limit).sum())} of {len(moved)} samples do)",
+                f"{who} {WORDS[what]}: output {output.name!r}{whose} moves by {moved[worst]:.1e} of the largest; "
+                f"allowed {limit:.1e}{share}",
             )
 
 

@@ -146,8 +146,11 @@ def test_a_constant_classifier_fails_on_balanced_labels():
 def test_a_broken_variant_of_a_sound_reference_fails_twice(precision):
     """8.3 % against 76 % is no better than chance, and a loss beyond every limit; both are said."""
     problems = judged(83, 760, precision).problems
-    assert "(0.0830), not better than chance" in problems[0]
-    assert "677 lost" in problems[1]
+    assert problems[0] == (
+        "the variant has 83 of 1000 right (0.0830), not better than chance: guessing reaches 131 less often than "
+        "0.001 of the times"
+    )
+    assert problems[1].startswith("83 of 1000 right (0.0830), by the reference 760 (0.7600): 677 lost, ")
     assert len(problems) == 2
 
 
@@ -243,7 +246,11 @@ def test_labels_of_one_class_that_the_reference_does_not_find_are_strange(count,
     """Labels of one class tell no accuracy, but that they are of other samples, where there are enough of them."""
     result = accuracy_of([count, *[0] * (classes - 1)], found, found, "fp32")
     assert result.strange == strange
-    assert any("seem to be of other samples" in problem for problem in result.problems) == strange
+    said = (
+        f"all {count} labels are of one class, and the reference itself has {found} right, no more than by chance: "
+        "they seem to be of other samples"
+    )
+    assert (said in result.problems) == strange
     mixed = accuracy_of([count - 1, 1, *[0] * (classes - 2)], found, found, "fp32")
     assert not mixed.strange
 
@@ -268,6 +275,14 @@ def test_labels_that_the_reference_does_not_find_have_a_likely_mistake(mistake, 
     assert label_mistake(reference, shown) == told
     right = accuracy_of([20] * 5, 90, 90, "fp32")
     assert not right.doubtful
+
+
+def test_a_likely_mistake_is_told_from_as_many_as_guessing_does_not_reach():
+    """As many right answers as count as better than chance are enough, and one less is not."""
+    labels, least = np.repeat(np.arange(5), 20), least_correct([20] * 5)
+    for right, told in ((least, f"the reference has {least} of 100 right"), (least - 1, "not those of these samples")):
+        answers = np.where(np.arange(100) < right, labels, (labels + 3) % 5)
+        assert told in label_mistake(np.eye(5)[answers], (labels + 1) % 5)
 
 
 def accepted(*_, **__):
@@ -317,5 +332,5 @@ ERRORS = {
 def test_what_cannot_be_judged_is_an_error(error):
     """Lengths that differ and labels outside the classes are refused with what was found."""
     actual, reference, labels, message = ERRORS[error]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         measure_accuracy(constant(actual, 0), constant(reference, 0), labels, "fp32")

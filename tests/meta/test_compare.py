@@ -22,6 +22,7 @@ from conformance.compare import (
     kl_divergence,
     margins,
     softmax,
+    structural_problems,
     top,
 )
 
@@ -169,7 +170,10 @@ def test_a_tolerance_that_lets_everything_pass_is_refused(bad):
 
 def test_an_output_of_unknown_kind_is_refused():
     """Judging an output by the wrong figures is an error of the caller, not a pass."""
-    with pytest.raises(ValueError, match="'softmax'"):
+    said = (
+        "^output 'p' is of kind 'softmax'; allowed: probabilities, scores, logits, values, integers, ranked, constant$"
+    )
+    with pytest.raises(ValueError, match=said):
         compare({"p": probabilities()}, {"p": probabilities()}, WIDE, {"p": "softmax"})
 
 
@@ -359,3 +363,81 @@ def test_a_tolerance_may_allow_nothing():
     nothing = Tolerance(max=0, mean=0, kl=0, margin=0, flips=0, sum=0, spread=0, integers=0)
     values = np.arange(4, dtype=np.float32).reshape(2, 2)
     assert compare({"p": values}, {"p": values.copy()}, nothing, {"p": "values"}).passed
+
+
+@pytest.mark.parametrize(
+    "kind, flips, integers, allowed, said",
+    [
+        ("integers", 0.25, 0.5, 0.25, "nothing tells how close an integer was; a share may differ"),
+        ("integers", 0.5, 0.25, 0.25, "nothing tells how close an integer was; a share may differ"),
+        ("integers", 0.5, 0.0, 0.0, "all integers have to be the same"),
+        ("constant", 0.5, 0.5, 0.0, "all integers have to be the same"),
+    ],
+)
+def test_integers_may_differ_by_the_less_of_two_shares_and_constants_by_none(kind, flips, integers, allowed, said):
+    """What may differ is what both the row and the precision allow, and none of a constant; a note says which."""
+    expected = np.arange(8).reshape(8, 1)
+    tolerance = Tolerance(max=1, mean=1, kl=1, margin=1, flips=flips, sum=1, integers=integers)
+    (output,) = compare({"p": np.where(expected == 3, 9, expected)}, {"p": expected}, tolerance, {"p": kind}).outputs
+    assert output.figures == (Figure("flips", 1 / 8, allowed),)
+    assert (output.notes, output.unit) == ((said,), 1.0)
+
+
+def listed(scale=1.0):
+    """Lists of three rows in two samples: what ranks them, a number of each beside it, and an id."""
+    return {
+        "score": np.array([[0.5, 0.25, 0.125], [0.75, 0.5, 0.25]], np.float32) * np.float32(scale),
+        "size": np.array([[[16.0], [2.0], [1.0]], [[4.0], [8.0], [2.0]]], np.float32),
+        "id": np.array([[7, 8, 9], [5, 6, 4]]),
+    }
+
+
+@pytest.mark.parametrize("scale, unit", [(1.0, 1.0), (4 / 3, 1.0), (2.0, 1.5), (4.0, 3.0)])
+def test_ranked_rows_are_judged_by_figures_of_their_own(scale, unit):
+    """Scores of at most one are differences as they are, all else by its magnitude; ids have their lost rows alone."""
+    reference, actual = listed(scale), listed(scale)
+    actual["score"][0, 1] -= 0.03125
+    actual["size"][1, 1] += 0.5
+    tolerance = Tolerance(max=0.125, mean=1, kl=1, margin=1, flips=0.5, sum=1, integers=0.25)
+    score, size, ids = compare(actual, reference, tolerance, dict.fromkeys(reference, "ranked")).outputs
+    mean = reference["score"].astype(float).mean()
+    assert {f.name: f.needed for f in score.figures} == {
+        "max": pytest.approx(0.03125 / unit),
+        "mean": pytest.approx(0.03125 / 6 / mean * MEAN_OF_ROWS),
+        "margin": 0.0,
+        "flips": 0.0,
+    }
+    assert {f.name: f.needed for f in size.figures} == {
+        "max": 0.5 / 16,
+        "mean": pytest.approx(0.5 / 33 * MEAN_OF_ROWS),
+        "flips": 0.0,
+    }
+    assert ids.figures == (Figure("flips", 0.0, 0.5),)
+    assert (score.unit, size.unit, ids.unit) == (pytest.approx(unit), 16.0, 1.0)
+    assert score.notes == size.notes == ids.notes
+    assert ids.notes == ("6 of 6 rows matched as sets, padding left out; ranked by 'score'",)
+
+
+def test_rows_that_nothing_ranks_may_differ_as_integers_may():
+    """Where no score says how close two rows were, what the precision allows of integers is allowed of them."""
+    ids = {"id": listed()["id"]}
+    for integers, allowed in ((0.25, 0.25), (1.0, 0.5)):
+        tolerance = Tolerance(max=1, mean=1, kl=1, margin=1, flips=0.5, sum=1, integers=integers)
+        (output,) = compare(ids, ids, tolerance, {"id": "ranked"}).outputs
+        assert output.figures == (Figure("flips", 0.0, allowed),)
+
+
+def test_a_number_has_no_samples_unless_it_is_a_constant():
+    """What is said of a single array is what a comparison says of it."""
+    number = np.array(1.0)
+    assert structural_problems("v", number, number) == ["v: no samples, shape (); nothing was compared"]
+    assert structural_problems("v", number, number, constant=True) == []
+
+
+def test_a_note_says_where_scores_decide():
+    """It is the model's own threshold, and half where it has none; what is undecided is no more than is allowed."""
+    scores = {"p": np.array([[0.25, 0.75]])}
+    tight = Tolerance(max=0.01, mean=1.0, kl=1.0, margin=1.0, flips=1.0, sum=1.0)
+    for thresholds, where in (({"p": 0.3}, "0.3"), ({"q": 0.3}, "0.5")):
+        (output,) = compare(scores, scores, tight, {"p": "scores"}, thresholds=thresholds).outputs
+        assert output.notes == (f"decisions at {where}; the reference was undecided within 0.01 of it",)

@@ -20,7 +20,7 @@ from engines.store import Recipe, Store
 from engines.variant import Variant
 from fixtures.chain import artifact_folder
 from tests.meta import stand_in
-from trial.cross_version import FILE, difference, stored
+from trial.cross_version import FILE, Difference, difference, stored
 
 SPEC = load_model(find_model("digits_vgg"))
 PLAN = next(v for v in variants(SPEC) if v.row_name == "tensorrt-fp32")
@@ -150,3 +150,18 @@ def test_the_command_compares_with_what_others_stored(pytestconfig, tmp_path):
         r" +trt8\.6\.0: 1 of 360 samples differ",
         output,
     )
+
+
+def test_differences_are_those_of_all_outputs():
+    """Samples that differ in any output, the largest difference of all, and the most classes of one, by hand."""
+    expected = {"a": np.float32(np.eye(4, 3)), "b": np.arange(16, dtype=np.float32).reshape(4, 2, 2)}
+    expected["a"][2, 0] = np.nan
+    found = {name: array.copy() for name, array in expected.items()}
+    assert difference(found, expected) == Difference(0, 0.0, 0)
+    found["a"][1, 2], found["b"][1, 0, 1], found["b"][3] = 1.5, 4.0, 14.5
+    # Samples 1 and 3; of b the last one by 2.5 at most; a's second sample has its third class.
+    assert difference(found, expected) == Difference(2, 2.5, 1)
+    assert difference(found, {"a": expected["a"]}) == Difference(1, 1.5, 1)
+    found["a"][0, 0] = np.nan
+    assert difference(found, expected) == Difference(3, float("inf"), 1)
+    assert difference({"a": found["a"][:, :2]}, {"a": expected["a"]}) == Difference(4, float("inf"), 4)

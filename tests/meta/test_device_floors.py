@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from commands.device_page import floor_rows, page
-from conformance.device_floors import NOT_SLOWER, SHARES, TABLE, FloorError, device_floors, floors_for, parse, read_rows
+from conformance.device_floors import (
+    NOT_SLOWER,
+    SHARES,
+    TABLE,
+    DeviceFloor,
+    FloorError,
+    device_floors,
+    floors_for,
+    parse,
+    read_rows,
+)
 from engines.formats.registry import variants
 from engines.model.bundled import find_model
 from engines.model.toml import load_model
@@ -73,30 +83,55 @@ def test_floors_hold_on_their_device_only():
     assert own[0].device is None
     (anywhere,) = floors_for("mine", floor.variant, floor.batch, floor.device)
     assert [f.device for f in floors_for(floor.model, floor.variant, floor.batch, "another GPU")] == [None]
-    assert (anywhere.figure, anywhere.least) == ("over_synchronous", NOT_SLOWER)
+    expected = DeviceFloor(
+        None, "mine", floor.variant, floor.batch, "a rule", "over_synchronous", seen=1.0, least=NOT_SLOWER
+    )
+    assert anywhere == expected
+    assert str(anywhere) == f"over_synchronous of {floor.variant} at batch {floor.batch} on any device"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"samples_per_s": 0}, "samples_per_s is 0 in .*; allowed: a number above 0"),
-        ({"samples_per_s": "1000"}, "samples_per_s is '1000' in .*; allowed: a number above 0"),
-        ({"samples_per_s": float("nan")}, "samples_per_s is nan in"),
-        ({"over_polygraphy": 2.0}, "unknown key over_polygraphy; allowed: .*share_of_limit"),
-        ({"batch": 0}, "batch is 0 in"),
-        ({"batch": True}, "batch is True in .*; allowed: int"),
-        ({"device": ""}, "device is '' in .*; allowed: str"),
+        ({"samples_per_s": 0}, "samples_per_s is 0 in {row}; allowed: a number above 0"),
+        ({"samples_per_s": "1000"}, "samples_per_s is '1000' in {row}; allowed: a number above 0"),
+        ({"samples_per_s": float("nan")}, "samples_per_s is nan in {row}; allowed: a number above 0"),
+        ({"samples_per_s": float("inf")}, "samples_per_s is inf in {row}; allowed: a number above 0"),
+        (
+            {"over_polygraphy": 2.0},
+            "unknown key over_polygraphy; allowed: device, model, variant, batch, source, samples_per_s, "
+            "over_synchronous, share_of_limit",
+        ),
+        ({"batch": 0}, "batch is 0 in {row}; allowed: 1 or more"),
+        ({"batch": -1}, "batch is -1 in {row}; allowed: 1 or more"),
+        ({"batch": True}, "batch is True in {row}; allowed: int"),
+        ({"device": ""}, "device is '' in {row}; allowed: str"),
     ],
 )
 def test_a_floor_that_says_something_else_is_refused(change, message):
     """Errors name the file, what was found and what is allowed."""
     assert [str(f) for f in parse(GOOD)] == ["samples_per_s of v at batch 32 on d"]
-    with pytest.raises(FloorError, match=f"device_floors.toml: {message}"):
+    with pytest.raises(FloorError) as caught:
         parse({**GOOD, **change})
+    assert str(caught.value) == f"device_floors.toml: {message}".replace("{row}", str({**GOOD, **change}))
 
 
 @pytest.mark.parametrize("key", GOOD)
 def test_a_floor_that_lacks_a_key_is_refused(key):
     """Every key is needed, and one figure at least."""
-    with pytest.raises(FloorError, match="has no figure" if key == "samples_per_s" else f"{key} is None"):
-        parse({name: value for name, value in GOOD.items() if name != key})
+    row = {name: value for name, value in GOOD.items() if name != key}
+    with pytest.raises(FloorError) as caught:
+        parse(row)
+    kind = "int" if key == "batch" else "str"
+    said = f"{key} is None in {row}; allowed: {kind}"
+    if key == "samples_per_s":
+        said = f"{row} has no figure; allowed: one or more of samples_per_s, over_synchronous, share_of_limit"
+    assert str(caught.value) == f"device_floors.toml: {said}"
+
+
+def test_a_row_is_a_floor_for_each_figure():
+    """Every figure has its share, and all else is the row's; a batch of one is one."""
+    assert parse({**GOOD, "batch": 1, "share_of_limit": 0.5}) == (
+        DeviceFloor("d", "m", "v", 1, "s", "samples_per_s", 1000.0, 800.0),
+        DeviceFloor("d", "m", "v", 1, "s", "share_of_limit", 0.5, 0.35),
+    )

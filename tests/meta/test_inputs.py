@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engines.chain import Chain
 from engines.model.brought import read_samples
@@ -18,7 +21,8 @@ from engines.model.toml import parse_model
 from engines.store import Store
 from trial.bearable import FP16, nudged
 from trial.contrast import contrast_set
-from trial.draws import drawn_inputs
+from trial.draws import drawn_inputs, partitions, textured
+from trial.textures import DRAWN, drawn
 
 DRAWING = """
 import hashlib
@@ -125,6 +129,18 @@ def test_a_nudge_moves_numbers_by_a_few_steps_and_leaves_whole_ones():
     np.testing.assert_array_equal(moved["ids"], x)
 
 
+def test_a_nudge_is_the_same_again_and_another_for_each_number():
+    """What a message names can be made again; numbers move by parts of their own, and zeros by parts of the range."""
+    ranges, x = {"x": Ends(1.0, 3.0, False)}, np.stack([np.zeros(100), np.ones(100)])
+    zeros, ones = nudged(ranges, {"x": x})["x"]
+    np.testing.assert_array_equal(nudged(ranges, {"x": x})["x"], [zeros, ones])
+    assert len(np.unique(zeros)) == len(np.unique(ones)) == 100
+    assert zeros.min() >= 0
+    assert 0.9 * 2.0**-57 < zeros.max() < 2.0**-57
+    assert 0.9 * 2.0**-20 < 1 - ones.min() < 2.0**-20
+    assert nudged(ranges, {"x": x.astype(np.float32)})["x"].dtype == np.float32
+
+
 def test_a_nudge_by_fp16_moves_what_fp16_would_lose_and_no_zero():
     """A number of FP16's smallest step is moved by as much as itself, others by a step; zero is exact in FP16."""
     x = np.float32([[0.0, 2.0**-24, 0.5]])
@@ -132,3 +148,135 @@ def test_a_nudge_by_fp16_moves_what_fp16_would_lose_and_no_zero():
     assert moved[0] < 2.0**-50
     assert 0.1 * 2**-24 < moved[1] - x[0, 1] <= 2.0**-24
     assert 0 < abs(moved[2] - 0.5) <= 2.0**-11
+
+
+def made_of(**inputs):
+    """What the contrast set asks a description for: inputs of float32 by name, with the shapes of a sample."""
+    items = tuple(SimpleNamespace(name=name, dtype="float32", shape=shape) for name, shape in inputs.items())
+    return SimpleNamespace(inputs=items, concrete_shape=lambda item, count: (count, *item.shape))
+
+
+ONCE = [
+    *("uniform noise 0", "uniform noise 1", "uniform noise 2", "uniform noise 3"),
+    *("only ends of the range 0", "only ends of the range 1"),
+]
+
+
+def test_patterns_of_numbers_are_those_that_their_names_say():
+    """Ends, turns and fours, one number of all, noise, and a ramp: five numbers from 2 to 10, as they are made."""
+    names, arrays = contrast_set(made_of(x=(5,)), {"x": Ends(2.0, 10.0, False)})
+    patterns = dict(zip(names, arrays["x"].tolist(), strict=True))
+    random = {name: patterns.pop(name) for name in ONCE}
+    assert patterns == {
+        "all lowest": [2, 2, 2, 2, 2],
+        "all highest": [10, 10, 10, 10, 10],
+        "all in the middle": [6, 6, 6, 6, 6],
+        "lowest and highest by turns": [2, 10, 2, 10, 2],
+        "highest and lowest by turns": [10, 2, 10, 2, 10],
+        "lowest and highest in fours": [2, 2, 2, 2, 10],
+        "one highest, first": [10, 2, 2, 2, 2],
+        "one highest, middle": [2, 2, 10, 2, 2],
+        "one highest, last": [2, 2, 2, 2, 10],
+        "ramp along axis 1": [2, 4, 6, 8, 10],
+    }
+    assert list(names) == [*list(patterns)[:9], *ONCE, "ramp along axis 1"]
+    assert len({tuple(values) for values in random.values()}) == len(random)
+    assert all(2 < value < 10 for name in ONCE[:4] for value in random[name])
+    assert all(value in (2, 10) for name in ONCE[4:] for value in random[name])
+    again = contrast_set(made_of(x=(5,)), {"x": Ends(2.0, 10.0, False)})[1]
+    np.testing.assert_array_equal(again["x"], arrays["x"])
+
+
+def test_patterns_of_images_are_the_same_in_all_channels():
+    """Boards, single pixels and a ramp along each axis of the picture hang on the place alone."""
+    names, arrays = contrast_set(made_of(x=(5, 6, 2)), {"x": Ends(0.0, 1.0, False)})
+    patterns = {name: array for name, array in zip(names, arrays["x"], strict=True) if name not in ONCE}
+    rows, columns = np.indices((5, 6))
+    board, coarse = (rows + columns) % 2, (rows // 4 + columns // 4) % 2
+    expected = {
+        "black": 0 * board,
+        "white": 0 * board + 1,
+        "mid-grey": 0 * board + 0.5,
+        "checkerboard": board,
+        "inverse checkerboard": 1 - board,
+        "coarse checkerboard": coarse,
+        **{f"single bright pixel, {n}": (rows == r) & (columns == c) for n, r, c in PIXELS},
+        "ramp along axis 1": rows / 4,
+        "ramp along axis 2": columns / 5,
+    }
+    assert list(patterns) == list(expected)
+    for name, picture in expected.items():
+        np.testing.assert_allclose(patterns[name], np.stack([picture] * 2, axis=2), atol=1e-7, err_msg=name)
+
+
+PIXELS = [("first", 0, 0), ("middle", 2, 2), ("last", 4, 5)]
+
+
+def test_patterns_of_whole_numbers_are_whole_and_of_one_number_its_own():
+    """Halves are rounded where samples are whole; inputs of fewer axes repeat their last pattern."""
+    names, arrays = contrast_set(
+        made_of(one=(), ids=(4,)), {"one": Ends(0.0, 3.0, False), "ids": Ends(0.0, 3.0, [True] * 4)}
+    )
+    one, ids = (dict(zip(names, arrays[name].tolist(), strict=True)) for name in ("one", "ids"))
+    assert ids["all in the middle"] == [2, 2, 2, 2]
+    assert ids["ramp along axis 1"] == [0, 1, 2, 3]
+    assert all(value in (0, 1, 2, 3) for values in ids.values() for value in values)
+    assert [one[name] for name in list(names)[:9]] == [0, 3, 1.5, 0, 3, 0, 3, 3, 3]
+    assert one["ramp along axis 1"] == one["only ends of the range 1"] in (0, 3)
+
+
+@pytest.mark.parametrize(
+    "texture, values",
+    [
+        ("flat", lambda v: 0 * v),
+        ("noise", lambda v: v),
+        ("blocks", np.round),
+        ("spikes", lambda v: (v > 0.97).astype(float)),
+    ],
+)
+def test_textures_fill_a_part_of_the_range(texture, values):
+    """From 2 to 10 the part from a quarter to three quarters is that from 4 to 8; ids are whole, and ends are ends."""
+    noise = np.random.default_rng(5).random((20, 20))
+    found = textured(Ends(2.0, 10.0, False), (0.25, 0.75), texture, 5, (20, 20))
+    np.testing.assert_allclose(found, 4 + 4 * values(noise))
+    whole = textured(Ends(2.0, 10.0, True), (0.25, 0.75), texture, 5, (20, 20))
+    np.testing.assert_array_equal(whole, np.rint(found))
+    assert found.dtype == whole.dtype == np.float64
+    back = textured(Ends(2.0, 10.0, False), (1.0, 0.0), texture, 5, (20, 20))
+    np.testing.assert_allclose(back, 10 - 8 * values(noise))
+
+
+def test_made_up_samples_have_every_texture_in_turn():
+    """Sixty-four samples of the input's type, the same each time: every fourth one is flat, and no two are alike."""
+    spec, ranges = made_of(x=(50,), y=(3,)), {"x": Ends(0.0, 1.0, False), "y": Ends(0.0, 9.0, True)}
+    found, again = drawn(spec, ranges), drawn(spec, ranges)
+    assert {name: (array.shape, array.dtype) for name, array in found.items()} == {
+        "x": ((DRAWN, 50), np.float32),
+        "y": ((DRAWN, 3), np.float32),
+    }
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, again[name])
+        assert ((array.min(axis=1) == array.max(axis=1))[::4]).all()
+    kinds = [len(np.unique(array)) for array in found["x"]]
+    assert all(n == 1 for n in kinds[::4])
+    assert all(n == 50 for n in kinds[1::4])
+    assert all(n == 2 for n in kinds[2::4])
+    assert all(n in (1, 2) for n in kinds[3::4])
+    assert len({array.tobytes() for array in found["x"]}) == DRAWN
+    np.testing.assert_array_equal(found["y"], np.rint(found["y"]))
+
+
+def test_partitions_are_consecutive():
+    """Every partition starts at the first sample, ends at the last one, and leaves none out; single samples too."""
+    seen = set()
+
+    @settings(max_examples=60, deadline=None, database=None, derandomize=True)
+    @given(st.integers(1, 5).flatmap(lambda count: st.tuples(st.just(count), partitions(count))))
+    def look(drawn_):
+        count, cuts = drawn_
+        assert [i for start, stop in cuts for i in range(start, stop)] == list(range(count))
+        assert all(start < stop for start, stop in cuts)
+        seen.add((count, tuple(cuts)))
+
+    look()
+    assert {(1, ((0, 1),)), (2, ((0, 1), (1, 2))), (2, ((0, 2),))} <= seen

@@ -469,3 +469,9 @@ def test_int8_without_a_twin_is_judged_on_average_under_stress(digits, monkeypat
         tolerance = rule_of(chain, variant, kind, count).tolerance
         figures = [Figure(name, 0.0, getattr(tolerance, name)) for name in FIGURES]
         assert tuple(f.name for f in figures if f.judged) == judged, (variant, kind, count)
+    row = rule_of(elsewhere, int8, "samples").tolerance
+    for count, judged in ((rules.MANY, True), (rules.MANY - 1, False)):
+        rule = rule_of(elsewhere, int8, "stress", count)
+        assert (rule.tolerance.mean < ANY, rule.tolerance.kl < ANY) == (judged, judged)
+        assert (rule.tolerance.spread, rule.tolerance.flips, rule.tolerance.sum) == (ANY, ANY, row.sum)
+        assert "; on average of 16 and more stress inputs, since this model's rows were not measured; by" in rule.why

@@ -33,7 +33,16 @@ def test_one_layer_of_several_is_not_told(found):
     assert told("onnx-int8", found, {}) == []
 
 
-@pytest.mark.parametrize("found", [layers(1, 1), layers(2, 9), [*layers(1, weights=100), *layers(0, 5)]])
+@pytest.mark.parametrize(
+    "found",
+    [layers(1, 1), layers(2, 9), [*layers(1, weights=100), *layers(0, 5)], [*layers(1), *layers(0, 2, weights=5)]],
+)
 def test_half_of_a_network_two_layers_or_most_weights_are_told(found):
-    """One of two layers, a second layer, and one that has most of all weights are more than the usual."""
+    """One of two layers, a second layer, and one that has half of all weights are more than the usual."""
     assert len(told("tflite-int8", found, {})) == 1
+
+
+def test_three_layers_are_all_named():
+    """Where as many are left as are named, there are no more to be counted."""
+    (sentence,) = told("onnx-int8", layers(3, 1), {})
+    assert sentence.endswith("net/dense_0/MatMul, net/dense_1/MatMul, net/dense_2/MatMul)")

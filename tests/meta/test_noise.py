@@ -8,7 +8,7 @@ import pytest
 from conformance.bounds import reached, reached_count, runs_needed, widest
 from conformance.by_sample import figures_by_sample
 from conformance.compare import ANYTHING, Grid, Scale, Tolerance, compare
-from conformance.noise import FACTORS, noise_of
+from conformance.noise import FACTORS, FLOORS, MOST_UNRELATED, RARE, SAFE, Limit, leeway, noise_of, pairs_of
 from conformance.paired import Known, excess, left_out, net, shift, unrelated, worst
 from conformance.student import quantile, tail
 
@@ -382,3 +382,253 @@ def test_figures_of_single_samples_are_those_of_comparisons_of_each(kind, shape)
             )
             expected = {f.name: f.needed for f in one.outputs[0].figures if f.name != "margin"}
             assert {name: values[at] for name, values in found.items()} == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    "needed, said",
+    [
+        (4e-3, "4 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
+        (1.5e-3, "1.5 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
+        (0.0124, "12 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
+        (12.3456, "12,346 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
+        (1000.0, "1.0e+06 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
+        (1e-3, "only 1 times what INT8 does to this model (1.0e-03, 99 % of 4 runs): a fixed ceiling is lower"),
+    ],
+)
+def test_a_message_rounds_the_ratio_as_one_reads_it(needed, said):
+    """Two digits below ten, whole numbers above, and powers of ten from a million on; what is borne says so."""
+    limit = Limit("max", (1e-4, 2e-4, 4e-4, 5e-4), reached=1e-3, allowed=2e-3)
+    assert limit.beside(needed, "int8-symmetric") == said
+    assert limit.describe(needed, "int8-symmetric") == f"max {needed:.1e}, {said}"
+    assert limit.typical == pytest.approx(3e-4)
+    still = Limit("kl", (0.0, 0.0, 0.0), reached=0.0, allowed=1e-9)
+    assert still.beside(needed, "fp16-weights") == "of which FP16 does nothing to this model (99 % of 3 runs)"
+
+
+@pytest.mark.parametrize(
+    "figure, precision, times",
+    [
+        ("max", "fp16", 2.0),
+        ("kl", "fp16", 4.0),
+        ("worst", "fp16", 2.5),
+        ("spread", "bf16", 5.0),
+        ("mean", "int8-asymmetric", 1.5),
+        ("kl", "int8-asymmetric", 2.25),
+        ("slope", "int8-symmetric", 2.25),
+        ("unrelated", "int8-calibrated", 3.375),
+    ],
+)
+def test_figures_that_few_runs_tell_and_squares_have_more_leeway(figure, precision, times):
+    """The factor of the precision, squared where the figure is, and more for what rests on what few runs spread by."""
+    assert leeway(figure, precision) == times
+
+
+def numbers(count=40):
+    """Values (count, 2) of a model and eight runs that are off by noise."""
+    generator = np.random.default_rng(4)
+    reference = generator.normal(size=(count, 2)).astype(np.float32)
+    runs = [{"v": (reference + 0.01 * generator.normal(size=(count, 2))).astype(np.float32)} for _ in range(RUNS)]
+    return {"v": reference}, runs
+
+
+def test_limits_are_what_runs_reach_times_the_leeway():
+    """Each figure's limit is the bound of its runs, allowed so many times, and never less than FP32's rounding."""
+    limits = {**Classifier().noise("fp16").limits["p"], **noise_of(*numbers(), {"v": "values"}, "fp16").limits["v"]}
+    assert list(Classifier().noise("fp16").limits["p"]) == [
+        *("max", "mean", "kl", "flips", "sum", "shift", "slope", "worst", "excess", "net")
+    ]
+    assert list(noise_of(*numbers(), {"v": "values"}, "fp16").limits["v"]) == [
+        *("max", "mean", "spread", "shift", "slope", "worst", "unrelated")
+    ]
+    for name, limit in limits.items():
+        assert (limit.name, len(limit.seen)) == (name, RUNS)
+        if name == "flips":
+            continue
+        bound = quantile(0.995, RUNS) if name == "slope" else reached(limit.seen)
+        assert limit.reached == bound
+        least = {"net": RARE, "excess": 2 * quantile(SAFE, RUNS)}.get(name, FLOORS.get(name, 0.0))
+        assert limit.allowed == max(bound * leeway(name, "fp16"), least)
+    # Runs that do nothing leave what rounding does, and those that follow nothing no more than half.
+    reference, runs = numbers()
+    still = noise_of(reference, [reference] * RUNS, {"v": "values"}, "fp16").limits["v"]
+    assert {name: limit.allowed for name, limit in still.items() if name in FLOORS} == {
+        name: FLOORS[name] for name in ("max", "mean", "spread", "unrelated")
+    }
+    lost = noise_of(reference, [{"v": run["v"] * 0 + 0.3} for run in runs], {"v": "values"}, "fp16").limits["v"]
+    assert lost["unrelated"].allowed == MOST_UNRELATED
+    # A reference that is the same for all inputs has nothing to follow.
+    same = {"v": np.ones_like(reference["v"])}
+    assert "unrelated" not in noise_of(same, runs, {"v": "values"}, "fp16").limits["v"]
+
+
+def test_shares_of_flips_are_bounded_as_counts():
+    """Of 40 integers runs move 2 to 5: the next run's count, at one and two times their rate, over all of them."""
+    reference, moved = np.arange(40), [2, 3, 5, 2, 4, 3, 3, 2]
+    runs = [{"n": reference + (reference < count)} for count in moved]
+    noise = noise_of({"n": reference}, runs, {"n": "integers"}, "fp16")
+    assert list(noise.limits["n"]) == ["flips"]
+    limit = noise.limits["n"]["flips"]
+    assert limit.seen == tuple(count / 40 for count in moved)
+    assert limit.reached == reached_count(moved) / 40
+    assert limit.allowed == reached_count(moved, 2.0) / 40
+    # Of other samples what is known hangs on the five that were ever moved.
+    for count in (10, 400):
+        other = noise.of("n", count)["flips"]
+        assert (other.name, other.seen) == ("flips", limit.seen)
+        assert other.reached == reached_count(moved, more=count / 40, known=5) / count
+        assert other.allowed == reached_count(moved, 2.0, more=count / 40, known=5) / count
+    every = noise_of({"n": reference}, [{"n": reference + 1}] * RUNS, {"n": "integers"}, "fp16").limits["n"]["flips"]
+    assert every.allowed == 1.0
+
+
+def test_what_limits_rest_on_is_said():
+    """Factor, precision, confidence, runs and inputs stand in every table of tolerances."""
+    reference, runs = numbers()
+    noise = noise_of(reference, runs, {"v": "values"}, "int8-symmetric")
+    assert noise.why == "1.5 times what INT8 does to this model (99 % of 8 runs of its twin, 40 samples)"
+    assert noise.tolerance("v", 40, ANYTHING).why == noise.why
+    single = noise_of(reference, runs, {"v": "values"}, "fp16-weights", single=True)
+    assert single.why == (
+        "2 times what FP16 does to this model (99 % of 8 runs of its twin, 40 made-up inputs, each by itself)"
+    )
+
+
+def test_limits_of_other_counts_are_widened_by_what_samples_tell():
+    """Extremes widen with the count, averages by three standard errors, and what hangs on the samples is left out."""
+    reference, runs = numbers()
+    noise = noise_of(reference, runs, {"v": "values"}, "fp16")
+    own, each = noise.limits["v"], noise.each["v"]
+    assert noise.of("v", 40) == own
+    for count in (10, 160):
+        found = noise.of("v", count)
+        assert list(found) == ["max", "mean", "spread", "unrelated"]
+        times = widest(each["max"].reshape(-1), 40, 160) if count > 40 else 1
+        assert found["max"] == replace(
+            own["max"], reached=own["max"].reached * times, allowed=own["max"].allowed * times
+        )
+        error = each["mean"].mean(axis=0).std(ddof=1) * abs(1 / 40 - 1 / count) ** 0.5
+        assert found["mean"].reached == pytest.approx(own["mean"].reached + 3 * error)
+        assert found["mean"].allowed == pytest.approx(2 * found["mean"].reached)
+        assert (found["spread"], found["unrelated"]) == (own["spread"], own["unrelated"])
+    assert times > 1
+    # One sample has no spread to tell.
+    alone = noise_of({"v": reference["v"][:1]}, [{"v": run["v"][:1]} for run in runs], {"v": "values"}, "fp16")
+    assert alone.of("v", 40)["mean"] == alone.limits["v"]["mean"]
+
+
+def test_limits_of_other_samples_are_added_by_their_share_or_the_larger():
+    """Of 400 samples 40 are others: a tenth of their averages is added, and their extremes count where larger."""
+    reference, runs = numbers()
+    worse = [{"v": 3 * run["v"] - 2 * reference["v"]} for run in runs]
+    noise, others = (noise_of(reference, found, {"v": "values"}, "fp16") for found in (runs, worse))
+    both, own = replace(noise, others=others).of("v", 400), noise.of("v", 400)
+    more = others.limits["v"]
+    for side in ("reached", "allowed"):
+        assert getattr(both["mean"], side) == pytest.approx(
+            getattr(own["mean"], side) + getattr(more["mean"], side) / 10
+        )
+        assert getattr(both["max"], side) == getattr(more["max"], side)
+        assert getattr(replace(others, others=noise).of("v", 40)["max"], side) == getattr(more["max"], side)
+    # No more than all are others.
+    few = replace(noise, others=others).of("v", 10)["mean"]
+    assert few.reached == pytest.approx(noise.of("v", 10)["mean"].reached + more["mean"].reached)
+
+
+def test_sums_are_told_of_outputs_that_are_there_with_their_numbers():
+    """Logits count as probabilities; the first samples are kept by their number."""
+    logits = np.array([[0.0, np.log(3)], [1.0, 1.0]], np.float32)
+    found = pairs_of({"l": logits}, {"l": logits, "v": logits}, {"l": "logits", "v": "values"}, first=6, start=5)
+    assert list(found) == ["l"]
+    assert [kept.start for kept in found["l"].first] == [5]
+    np.testing.assert_allclose(found["l"].kept[0], [[0.25, 0.75]])
+
+
+def test_tolerances_of_made_up_inputs_leave_classes_and_spread_in_int8():
+    """Any of them may change its class; in INT8 their spread is not judged, elsewhere as it is."""
+    reference, runs = numbers()
+    for precision, spread in (("int8-symmetric", 1e9), ("fp16", 0.5)):
+        noise = noise_of(reference, runs, {"v": "values"}, precision, single=True)
+        found = noise.tolerance("v", 3, ANYTHING)
+        assert found.spread == min(spread, ANYTHING.spread)
+        assert (found.flips, found.sum, found.integers) == (1.0, ANYTHING.sum, ANYTHING.integers)
+        assert list(noise.limits["v"]) == ["max", "mean"]
+        assert noise.paired_kinds == {}
+    ceiling = replace(ANYTHING, integers=0.25, sum=0.125)
+    plain = noise_of(reference, runs, {"v": "values"}, "fp16")
+    found = plain.tolerance("v", 40, ceiling)
+    assert (found.spread, found.integers, found.sum) == (plain.limits["v"]["spread"].allowed, 0.25, 0.125)
+    assert (found.max, found.mean) == (plain.limits["v"]["max"].allowed, plain.limits["v"]["mean"].allowed)
+    assert (found.kl, found.flips, found.margin) == (1e9, 1e9, 1e9)
+    assert plain.paired_kinds == {"v": "values"}
+
+
+@pytest.mark.parametrize(
+    "value, freedom, expected",
+    [
+        (0.0, 5, 0.5),
+        (1.0, 1, 0.25),
+        (1.0, 2, (1 - 1 / 3**0.5) / 2),
+        (3**0.5, 3, (1 / 2 - 1 / np.pi) / 2),
+        (2.0, 4, (1 - 0.5**0.5 * 1.25) / 2),
+        (5**0.5, 5, (1 / 2 - 4 / (3 * np.pi)) / 2),
+        (6**0.5, 6, (1 - 0.5**0.5 * (1 + 1 / 4 + 3 / 32)) / 2),
+        (1e12, 4, 0.0),
+    ],
+)
+def test_tails_are_those_of_the_closed_forms(value, freedom, expected):
+    """At an angle of 45 degrees the series of each number of degrees of freedom is a sum of few terms."""
+    assert tail(value, freedom) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    assert tail(value, freedom) >= 0
+
+
+@pytest.mark.parametrize("confidence", [0.51, 0.6, 0.75, 0.9, 0.99, 0.9999])
+def test_quantiles_are_those_of_the_closed_forms(confidence):
+    """Of one and of two degrees of freedom the quantile is known, to more digits than tables have."""
+    part = 2 * confidence - 1
+    assert quantile(confidence, 1) == pytest.approx(np.tan(np.pi * part / 2), rel=3e-9)
+    assert quantile(confidence, 2) == pytest.approx(part * (2 / (1 - part**2)) ** 0.5, rel=3e-9)
+
+
+T = 6.964556734 * (4 / 3) ** 0.5
+"""How many standard deviations the next of three values stays below, at 99 %."""
+
+
+def test_bounds_are_those_worked_out_by_hand():
+    """Mean and deviation of logarithms, rates of counts and what they spread by, and the largest of more sizes."""
+    e = np.e
+    assert reached([1.0, e, e**2]) == pytest.approx(np.exp(1 + T))
+    assert reached([1.0, 0.0, e]) == pytest.approx(np.exp(1 / 3 + T / 3**0.5))
+    assert reached([1.0, e, e**2], 0.9) == pytest.approx(np.exp(1 + 1.885618083 * (4 / 3) ** 0.5))
+    assert reached([0.0] * 3) == 0.0
+    with pytest.raises(ValueError, match=r"^2 runs; allowed: 3 or more, of fewer no spread is told$"):
+        reached([1.0, 2.0])
+    # A rate of 9.5 / 3 · 6 = 19; by chance 19 + 19² / 9.5, between the runs 6² · 4 / 3.
+    assert reached_count([2, 3, 4], 2.0, more=3.0) == np.floor(19 + T * 57**0.5)
+    assert reached_count([2, 3, 4], 2.0, more=3.0, known=4.5) == np.floor(19 + T * (19 + 19**2 / 5) ** 0.5)
+    assert reached_count([0, 0, 9]) == np.floor(9.5 / 3 + T * 36**0.5)
+    assert reached_count([0, 0, 9], more=2.0) == np.floor(19 / 3 + T * 144**0.5)
+    assert reached_count([0] * 100) == 1.0
+    sizes = np.exp(np.arange(101) / 10)
+    for found in (sizes, np.concatenate([sizes, np.zeros(50)])):
+        assert widest(found, 1, 2) == pytest.approx(np.exp(4.8 / 2.053748911 * 0.5449521356))
+    assert widest(sizes, 2, 1) == widest(sizes, 2, 2) == widest(np.zeros(3), 1, 2) == 1.0
+    # 3.36 times the deviation, of 2.33 where all runs are known; six would need 3.63.
+    assert runs_needed() == 7
+
+
+def test_a_kind_without_figures_of_single_samples_is_refused():
+    """Lists and constants are told so, with what is allowed."""
+    said = "^'ranked' has no figures of single samples; allowed: probabilities, scores, logits, values, integers$"
+    with pytest.raises(ValueError, match=said):
+        figures_by_sample("ranked", np.ones((2, 2)), np.ones((2, 2)), threshold=0.5)
+
+
+def test_decisions_of_single_samples_are_those_beyond_what_is_undecided():
+    """Of two scores a sample one is decided otherwise where the reference was further off than what is undecided."""
+    reference = np.array([[0.25, 0.75], [0.46, 0.5], [0.5, 0.375]])
+    actual = np.array([[0.75, 0.75], [0.54, 0.5], [0.25, 0.625]])
+    found = figures_by_sample("scores", actual, reference, threshold=0.5)
+    assert found["flips"].tolist() == [0.5, 0.0, 0.5]
+    assert found["max"].tolist() == [0.5, pytest.approx(0.08), 0.25]
+    np.testing.assert_allclose(found["mean"], [0.05, 0.008, 0.05])
+    assert figures_by_sample("integers", actual, reference, threshold=0.5)["flips"].tolist() == [0.5, 0.5, 1.0]

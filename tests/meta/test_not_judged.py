@@ -178,6 +178,55 @@ def test_an_output_without_a_batch_axis_is_named(fixed):
     assert found(lambda x: fixed) == [AXIS]
 
 
+def flaws_of(answer, kind="values"):
+    """What is said of a reference that answers arrays by a function: first lines."""
+    output = OutputSpec(name="y", signature_name="y", shape=(None, 2), dtype="float32", kind=kind)
+    return [
+        flaw.text.splitlines()[0] for flaw in flaws(lambda inputs: {"y": answer(inputs["x"])}, [output], X, ALLOWED)
+    ]
+
+
+@pytest.mark.parametrize("bad, word", [(np.nan, "NaN"), (np.inf, "infinite")])
+def test_answers_that_are_no_numbers_are_counted_by_their_samples(bad, word):
+    """What is wrong, on how many samples, and which is the first, whatever place of an answer has it."""
+    place = np.float32([[1, 0]])
+    assert flaws_of(lambda x: np.where((x > 3) & (x < 9) & (place == 0), bad, x * np.float32([[1, 2]]))) == [
+        f"output 'y' of the SavedModel is {word} on 5 of 32 samples, the first is sample 4"
+    ]
+
+
+def test_a_number_without_samples_may_be_an_output():
+    """A constant of no axis is compared with itself: it is none where it is no number, or changes."""
+    assert flaws_of(lambda x: np.float32(3), "constant") == []
+    assert flaws_of(lambda x: np.float32(np.nan), "constant") == ["output 'y' of the SavedModel is NaN"]
+    # What it holds is of no sample, though it may have rows.
+    assert flaws_of(lambda x: np.float32([1, np.inf]), "constant") == ["output 'y' of the SavedModel is infinite"]
+    for rows in (np.float32(1), np.float32([0, 1])):
+        calls = iter(range(1000))
+        assert flaws_of(lambda x: rows * (1 + next(calls) // 9), "constant") == [  # noqa: B023
+            "the SavedModel answers differently from call to call: output 'y' moves by 1.0e+00 of the largest; "
+            "allowed 1.0e-06"
+        ]
+
+
+def test_what_moves_is_told_by_its_worst_sample():
+    """Between two calls a single sample is a flaw, and so is a single integer, by however little; so is one alone."""
+    calls = iter(range(1000))
+    assert flaws_of(lambda x: x + np.float32(3.1) * (x == 7) * (next(calls) == 9)) == [
+        "the SavedModel answers differently from call to call: output 'y' of sample 7 moves by 1.0e-01 of the largest; "
+        "allowed 1.0e-06 (1 of 32 samples do)"
+    ]
+    calls = iter(range(1000))
+    assert flaws_of(lambda x: (10**8 + (x == 7) * (next(calls) == 9)).astype(np.int64)) == [
+        "the SavedModel answers differently from call to call: output 'y' of sample 7 moves by 1.0e-08 of the largest; "
+        "allowed 0.0e+00 (1 of 32 samples do)"
+    ]
+    assert flaws_of(lambda x: x + np.float32(0.7) * (x == 7) * (len(x) == 1)) == [
+        "the SavedModel gives an answer for a sample that depends on its batch: output 'y' of sample 7 moves by "
+        "9.1e-02 of the largest; allowed 1.0e-04 (1 of 8 samples do)"
+    ]
+
+
 def test_what_cannot_be_run_is_said():
     """A SavedModel that fails on the samples is no reference."""
 

@@ -408,6 +408,11 @@ def test_integers_may_tip_in_one_sample_of_ten():
     assert limit.beyond(many).sum() == 5
     assert limit.beyond(far).sum() == 1
     assert Steady(1e-6).beyond(few).sum() == 4
+    # Of fewer than ten samples one may, and no second one; what is allowed may be needed to the last bit.
+    assert Steady(0.25, tipped=0.5).beyond(np.array([0.5, 0.25, 0.0])).tolist() == [False, False, False]
+    assert Steady(0.25, tipped=0.5).beyond(np.array([0.5, 0.375, 0.25])).tolist() == [True, True, False]
+    assert Steady(0.25).beyond(np.array([0.125, 0.0, 0.0])).tolist() == [False, False, False]
+    assert Steady(0.25).beyond(np.array([0.25, 0.0, 0.5])).tolist() == [False, False, True]
 
 
 def change(path, folder, function):

@@ -254,28 +254,31 @@ SOUND = {"inputs": {"input_1": ("N", 10, 8, 1)}, "outputs": {"dense_1": (None, 1
 SIGNATURES = {
     "an input too many": (
         {"inputs": {"input_1": ("N", 10, 8, 1), "x": ("N",)}},
-        r"its inputs are named \['input_1', 'x'\]; digits_vgg has \['input_1'\]",
+        "its inputs are named ['input_1', 'x']; digits_vgg has ['input_1'] ({source})",
     ),
-    "no input": ({"inputs": {}}, r"its inputs are named \[\]"),
-    "no output": ({"outputs": {}}, r"its outputs are named \[\]; digits_vgg has \['dense_1'\]"),
+    "no input": ({"inputs": {}}, "its inputs are named []; digits_vgg has ['input_1'] ({source})"),
+    "no output": ({"outputs": {}}, "its outputs are named []; digits_vgg has ['dense_1'] ({source})"),
     "an output too many": (
         {"outputs": {"a": ("N", 10), "b": ("N", 10)}},
-        r"its outputs are named \['a', 'b'\]; digits_vgg has \['dense_1'\]",
+        "its outputs are named ['a', 'b']; digits_vgg has ['dense_1'] ({source})",
     ),
-    "another rank": ({"inputs": {"input_1": ("N", 80)}}, r"has rank 2 \(N, 80\); expected \(N, 10, 8, 1\)"),
+    "another rank": ({"inputs": {"input_1": ("N", 80)}}, "inputs 'input_1' has rank 2 (N, 80); expected (N, 10, 8, 1)"),
     "another size": (
         {"inputs": {"input_1": (-1, 8, 10, 1)}},
-        r"inputs 'input_1' has shape \(N, 8, 10, 1\); expected \(N, 10, 8, 1\)",
+        "inputs 'input_1' has shape (N, 8, 10, 1); expected (N, 10, 8, 1)",
     ),
     "other classes": (
         {"outputs": {"dense_1": ("N", 12)}},
-        r"outputs 'dense_1' has shape \(N, 12\); expected \(N, 10\)",
+        "outputs 'dense_1' has shape (N, 12); expected (N, 10)",
     ),
     "a fixed batch": (
         {"inputs": {"input_1": (1, 10, 8, 1)}},
-        r"\(1, 10, 8, 1\), batch \(axis 0\) fixed to 1; expected it dynamic: \(N, 10, 8, 1\)",
+        "inputs 'input_1' has shape (1, 10, 8, 1), batch (axis 0) fixed to 1; expected it dynamic: (N, 10, 8, 1)",
     ),
-    "a fixed batch of the output": ({"outputs": {"dense_1": (1, 10)}}, r"batch \(axis 0\) fixed to 1"),
+    "a fixed batch of the output": (
+        {"outputs": {"dense_1": (1, 10)}},
+        "outputs 'dense_1' has shape (1, 10), batch (axis 0) fixed to 1; expected it dynamic: (N, 10)",
+    ),
 }
 
 
@@ -283,9 +286,9 @@ SIGNATURES = {
 def test_an_engine_of_another_signature_is_refused(digits, signature):
     """The error names the engine, the tensor, what was found and what the model has."""
     changed, message = SIGNATURES[signature]
-    with pytest.raises(RunnerError, match=message) as caught:
+    with pytest.raises(RunnerError) as caught:
         check_signature("mine.onnx", digits.spec, **{**SOUND, **changed})
-    assert str(caught.value).startswith("mine.onnx: ")
+    assert str(caught.value) == f"mine.onnx: {message}".replace("{source}", digits.spec.source)
 
 
 ACCEPTED = {

@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as arrays
 
 from conformance import exact
 from conformance.compare import FIGURES, Grid, Scale, Tolerance, compare, judge, undecided
-from conformance.summing import measure
+from conformance.measures import top
+from conformance.summing import measure, measure_output
 from conformance.sums import KEPT
 
 TOLERANCE = Tolerance(**dict.fromkeys(FIGURES, 0.02), spread=0.01)
@@ -41,8 +42,16 @@ def test_columns_are_those_of_exact_sums(values):
     found = exact.rounded(exact.columns(values), values.shape[1])
     expected = [float(sum(map(Fraction, column))) for column in values.T.tolist()]
     np.testing.assert_allclose(found, expected, rtol=1e-15)
+    assert exact.whole(exact.columns(values), values.shape[1]) == [exact.total(column) for column in values.T]
     halves = exact.added(exact.columns(values[: len(values) // 2]), exact.columns(values[len(values) // 2 :]))
     assert exact.rounded(halves, values.shape[1]).tobytes() == found.tobytes()
+
+
+def test_nothing_has_sums_too():
+    """Outputs without samples and without columns have sums: zero, and none."""
+    assert exact.total(np.zeros((0, 3))) == 0
+    assert exact.columns(np.zeros((3, 0))) == exact.columns(np.zeros((0, 3))) == {}
+    assert exact.whole({}, 2) == exact.rounded({}, 2).tolist() == [0, 0]
 
 
 def drawn(seed, count, fault):
@@ -199,3 +208,215 @@ def test_each_output_is_judged_by_its_own_tolerance():
     wide = Tolerance(**dict.fromkeys(FIGURES, 0.5))
     assert [o.passed for o in judge(sums, {"a": wide, "b": TOLERANCE}).outputs] == [True, False]
     assert [o.passed for o in judge(sums, {"a": TOLERANCE, "b": wide}).outputs] == [False, True]
+
+
+GOOD = np.ones((4, 3), np.float32)
+
+
+def with_bad(*places, value=np.nan):
+    """The good answers with something else at some places."""
+    found = GOOD.copy()
+    for place in places:
+        found[place] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    "actual, reference, said",
+    [
+        ({}, {}, ("the reference has no outputs",)),
+        ({}, {"w": GOOD, "v": GOOD}, ("missing outputs: v, w",)),
+        ({"v": GOOD, "z": GOOD, "y": GOOD}, {"v": GOOD}, ("extra outputs: y, z",)),
+        ({"v": [1.0]}, {"v": GOOD}, ("v: is list; expected an array",)),
+        ({"v": GOOD.astype(np.float64)}, {"v": GOOD}, ("v: dtype float64; expected float32",)),
+        ({"v": GOOD[:2]}, {"v": GOOD}, ("v: shape (2, 3); expected (4, 3)",)),
+        ({"v": GOOD[:0]}, {"v": GOOD[:0]}, ("v: no samples, shape (0, 3); nothing was compared",)),
+        ({"v": np.array(1.0)}, {"v": np.array(1.0)}, ("v: no samples, shape (); nothing was compared",)),
+        (
+            {"v": with_bad((1, 2), (3, 0))},
+            {"v": GOOD},
+            ("v: 2 of 12 elements of the output are NaN or infinite, the first at (11, 2)",),
+        ),
+        (
+            {"v": GOOD},
+            {"v": with_bad((3, 1), value=-np.inf)},
+            ("v: 1 of 12 elements of the reference are NaN or infinite, the first at (13, 1)",),
+        ),
+        (
+            {"v": with_bad((2, 0)), "w": GOOD},
+            {"v": with_bad((0, 1)), "w": GOOD, "u": GOOD},
+            ("missing outputs: u", "v: 1 of 12 elements of the output are NaN or infinite, the first at (12, 0)"),
+        ),
+        ({"c": np.array(np.inf)}, {"c": np.array(1.0)}, None),
+    ],
+)
+def test_what_is_wrong_whatever_is_allowed_is_said(actual, reference, said):
+    """One sentence for each output: what it is and what was expected, and of what is no number the first place."""
+    kinds = {**dict.fromkeys("uvwyz", "values"), "c": "constant"}
+    sums = measure(actual, reference, kinds, start=10)
+    if said is None:
+        said = ("c: 1 of 1 elements of the output are NaN or infinite, the first at ()",)
+    assert sums.problems == said
+    assert judge(sums, TOLERANCE).problems == said
+    assert set(sums.sound) == set(sums.outputs)
+
+
+def merged(*arrays, reference=GOOD):
+    """Sums of parts of four samples each, an output's answers to each."""
+    parts = [measure({"v": a}, {"v": reference}, {"v": "values"}, start=4 * i) for i, a in enumerate(arrays)]
+    return reduce(lambda one, other: one.merged(other), parts)
+
+
+@pytest.mark.parametrize(
+    "arrays, said",
+    [
+        ((GOOD, GOOD.astype(np.float64)), "v: dtype float64; expected float32"),
+        ((GOOD, GOOD.tolist()), "v: is list; expected an array"),
+        ((GOOD.tolist(), GOOD), "v: is list; expected an array"),
+        ((GOOD, GOOD[:2]), "v: shape (6, 3); expected (8, 3)"),
+        ((GOOD, GOOD[:, :2]), "v: shape (4, 2); expected (8, 3)"),
+        ((GOOD, np.float32(1)), "v: is float32; expected an array"),
+        (
+            (GOOD[:3], np.ones((5, 3), np.float32)),
+            "v: is as it should be as a whole, and not in each part of the samples",
+        ),
+        (
+            (with_bad((1, 1)), with_bad((0, 2), (3, 0))),
+            "v: 3 of 24 elements of the output are NaN or infinite, the first at (1, 1)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_part_is_wrong_with_the_whole(arrays, said):
+    """The sentence is that of all samples together; what parts alone have is not made up for by others."""
+    assert merged(*arrays).problems == (said,)
+    assert merged(*arrays[::-1]).problems in {(said,), (said.replace("(1, 1)", "(0, 2)"),)}
+    assert merged(*arrays).sound == {}
+
+
+def test_names_and_constants_of_parts_are_those_of_all():
+    """What any part lacks, has too many or tore is so of the whole; a constant's form is that of one part."""
+    kinds = {"v": "values", "c": "constant", "w": "values"}
+    constant = np.arange(3.0)
+    reference = {"v": GOOD, "c": constant, "w": GOOD}
+    one = measure({"v": GOOD, "c": constant, "w": GOOD, "x": GOOD}, reference, kinds)
+    other = measure({"v": GOOD, "c": constant + 1}, reference, kinds, start=4)
+    third = measure({"v": GOOD, "c": constant, "w": GOOD}, reference, kinds, start=8)
+    for both in (one.merged(other).merged(third), third.merged(other.merged(one)), one.merged(third).merged(other)):
+        assert (both.start, both.samples) == (0, 12)
+        assert (both.missing, both.extra, both.torn) == ({"w"}, {"x"}, {"c"})
+        assert both.problems == (
+            "missing outputs: w",
+            "extra outputs: x",
+            "c: has no batch axis, and is another one in another part; allowed: the same in all",
+        )
+        assert set(both.sound) == {"v"}
+        assert both.forms["c"].shape == (3,)
+        assert both.outputs["c"].samples == 1
+
+
+def test_samples_that_change_are_counted_by_the_outputs_that_do():
+    """Of four samples one changes in both outputs, one in the second; a constant counts in the first part alone."""
+    integers = np.zeros((4, 2), np.int64)
+    first, second = integers.copy(), integers.copy()
+    first[1, 0], second[1, 1], second[3] = 1, 2, 3
+    kinds = {"a": "integers", "b": "integers", "c": "constant"}
+    for start, flipped in ((0, {("a", "b"): 1, ("b",): 1, ("c",): 1}), (4, {("a", "b"): 1, ("b",): 1})):
+        sums = measure(
+            {"a": first, "b": second, "c": np.array([1, 2])},
+            {"a": integers, "b": integers, "c": np.array([1, 3])},
+            kinds,
+            start=start,
+        )
+        if start:
+            assert sums.flipped == flipped
+        else:
+            assert sum(sums.flipped.values()) == 3
+        assert judge(sums, TOLERANCE).flips == sum(sums.flipped.values())
+
+
+def test_sums_of_each_kind_are_those_of_its_definition():
+    """Decisions, the worst element and what it is, and the samples that change, worked by hand from a number on."""
+    expected = np.float32([[0.25, 0.75], [0.5625, 0.375], [0.5, 0.125]])
+    actual = np.float32([[0.75, 0.75], [0.4375, 0.375], [0.5, 0.625]])
+    measured = measure_output("scores", actual, expected, undecided=0.0625, threshold=0.5, start=20)
+    sums = measured.sums
+    assert measured.wrong.tolist() == [True, False, True]
+    assert (sums.samples, sums.elements, sums.decisions, sums.wrong, sums.flipped) == (3, 6, 6, 2, 2)
+    assert [(f.sample, f.expected, f.actual, f.margin, f.place, f.size) for f in sums.flips] == [
+        (22, 0, 1, 0.375, (1,), 0.375),
+        (20, 0, 1, 0.25, (0,), 0.25),
+    ]
+    assert (sums.worst.difference, sums.worst.index) == (0.5, (20, 0))
+    assert (sums.worst.actual, sums.worst.expected, sums.largest) == (0.75, 0.25, 0.75)
+    assert exact.mean(sums.difference, 6) == (0.5 + 0.125 + 0.5) / 6
+    assert sums.scale == Scale(0.75, (1 + 0.9375 + 0.625) / 6)
+    assert measure_output("scores", actual, expected, undecided=0.0625).sums.wrong == 2
+    assert measure_output("scores", actual, expected).sums.wrong == 3
+    assert measure_output("scores", actual, expected, threshold=0.7).sums.wrong == 1
+    # Integers flip with no margin; the largest difference of a sample is its worst.
+    wanted = np.array([[1, 2], [3, 4], [5, 6]])
+    got = np.array([[1, 2], [3, 7], [9, 5]])
+    measured = measure_output("integers", got, wanted, start=20)
+    assert measured.wrong.tolist() == [False, True, True]
+    assert [(f.sample, f.expected, f.actual, f.margin, f.place, f.size) for f in measured.sums.flips] == [
+        (22, 5, 9, 0.0, (0,), 4.0),
+        (21, 4, 7, 0.0, (1,), 3.0),
+    ]
+    assert (measured.sums.decisions, measured.sums.wrong, measured.sums.flipped) == (6, 3, 2)
+    # Classes of several rows in a sample.
+    rows = np.float32([[[0.5, 0.25, 0.25], [0.125, 0.75, 0.125]], [[0.25, 0.5, 0.25], [1, 0, 0]]])
+    other = rows.copy()
+    other[1] = rows[1][:, [1, 0, 2]]
+    measured = measure_output("probabilities", other, rows, start=20)
+    assert measured.wrong.tolist() == [False, True]
+    assert (measured.sums.decisions, measured.sums.wrong, measured.sums.flipped) == (4, 2, 1)
+    assert [(f.sample, f.expected, f.actual, f.margin, f.place) for f in measured.sums.flips] == [(21, 0, 1, 1.0, (1,))]
+    values = measure_output("values", actual, expected, start=20)
+    assert values.wrong.tolist() == [False] * 3
+    assert (values.sums.decisions, values.sums.worst.index, values.sums.spread.elements) == (0, (20, 0), 2)
+    constant = measure_output("constant", got, wanted, start=20)
+    assert constant.wrong.tolist() == [True]
+    assert (constant.sums.samples, constant.sums.decisions, constant.sums.worst.index) == (1, 6, (0, 4))
+    assert constant.sums.digest != measure_output("constant", wanted, wanted).sums.digest != ""
+    assert measure_output("constant", actual, expected).wrong.tolist() == [False]
+
+
+def test_logits_and_shares_of_a_grid_have_divergences_of_their_own():
+    """Logits are turned into shares first; where an output is rounded, sums and divergence are those of its steps."""
+    logits = np.log(np.float32([[0.5, 0.5], [0.25, 0.75]]))
+    moved = np.log(np.float32([[0.25, 0.75], [0.25, 0.75]])) + 7
+    found = measure_output("logits", moved, logits).sums
+    divergence = 0.5 * np.log(2) + 0.5 * np.log(2 / 3)
+    assert exact.mean(found.divergence, found.decisions) == pytest.approx(divergence / 2, rel=1e-5)
+    assert (found.off_one, found.wrong, found.flipped) == (0.0, 1, 1)
+    assert found.worst.difference == pytest.approx(7 + np.log(1.5), rel=1e-6)
+    grid = Grid(1 / 128, 0.0, 1.0)
+    shares = np.float32([[0.503, 0.497]])
+    actual = np.float32([[66 / 128, 66 / 128]])
+    found = measure_output("probabilities", actual, shares, grid=grid).sums
+    # Rounded to 64 steps each: off by four in all, and by two in the mean of two, less a step for each class.
+    assert found.off_one == pytest.approx(2 / 128)
+    assert exact.mean(found.difference, 2) == pytest.approx(2 / 128)
+    assert found.worst.difference == pytest.approx(66 / 128 - 0.497)
+    assert exact.mean(found.divergence, 1) == pytest.approx(0, abs=1e-12)
+    plain = measure_output("probabilities", actual, shares).sums
+    assert plain.off_one == pytest.approx(4 / 128)
+    assert exact.mean(plain.divergence, 1) > 1e-6
+
+
+def test_a_score_at_its_threshold_is_a_no():
+    """Only above it is yes: half a score is one decision with a quarter, and another one than three quarters."""
+    measured = measure_output("scores", np.array([[0.5], [0.5]]), np.array([[0.25], [0.75]]))
+    assert measured.wrong.tolist() == [False, True]
+    assert [(flip.sample, flip.expected, flip.actual) for flip in measured.sums.flips] == [(1, 1, 0)]
+
+
+def test_values_are_rounded_to_steps_from_the_lowest():
+    """A grid starts at its low end, wherever zero is; what lies beyond is an end."""
+    assert Grid(0.5, -1.25, 0.75).nearest(np.array([-9.0, -0.6, 0.3, 9.0])).tolist() == [-1.25, -0.75, 0.25, 0.75]
+
+
+def test_the_first_classes_are_three_and_the_first_of_equals():
+    """A message names three; of equal ones those that stand first, however many there are."""
+    assert top(np.full(1000, 0.5)) == [(0, 0.5), (1, 0.5), (2, 0.5)]
+    assert top(np.array([0.25, 0.5, 0.25]), 2) == [(1, 0.5), (0, 0.25)]

@@ -216,6 +216,13 @@ def test_weights_are_rounded_to_their_precision_and_no_further():
     grid = drawn_on_grid(weights[:1001].reshape(7, 143), (1,), generator)
     assert (np.abs(grid - weights[:1001].reshape(7, 143)) <= np.abs(grid).max(axis=1, keepdims=True) / 200).all()
     assert grid[-1, -1] == 0
+    # Each weight has an error of its own, to both sides.
+    equal = np.full((4, 50), 0.3, np.float32)
+    for found in (drawn_in_float(equal, fp16, generator), drawn_on_grid(equal, (1,), generator)):
+        assert found.dtype == np.float32
+        assert len(np.unique(found)) > 190
+        assert 50 < (found > equal).sum() < 150
+    assert drawn[-1] == np.inf
 
 
 def enlarging(scale):
