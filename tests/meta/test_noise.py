@@ -412,15 +412,15 @@ def test_a_message_rounds_the_ratio_as_one_reads_it(needed, said):
         ("kl", "fp16", 4.0),
         ("worst", "fp16", 2.5),
         ("spread", "bf16", 5.0),
-        ("mean", "int8-asymmetric", 1.5),
-        ("kl", "int8-asymmetric", 2.25),
-        ("slope", "int8-symmetric", 2.25),
-        ("unrelated", "int8-calibrated", 3.375),
+        ("mean", "int8-asymmetric", 1.55),
+        ("kl", "int8-asymmetric", 2.4025),
+        ("slope", "int8-symmetric", 2.325),
+        ("unrelated", "int8-calibrated", 3.60375),
     ],
 )
 def test_figures_that_few_runs_tell_and_squares_have_more_leeway(figure, precision, times):
     """The factor of the precision, squared where the figure is, and more for what rests on what few runs spread by."""
-    assert leeway(figure, precision) == times
+    assert leeway(figure, precision) == pytest.approx(times, rel=1e-12)
 
 
 def numbers(count=40):
@@ -485,7 +485,7 @@ def test_what_limits_rest_on_is_said():
     """Factor, precision, confidence, runs and inputs stand in every table of tolerances."""
     reference, runs = numbers()
     noise = noise_of(reference, runs, {"v": "values"}, "int8-symmetric")
-    assert noise.why == "1.5 times what INT8 does to this model (99 % of 8 runs of its twin, 40 samples)"
+    assert noise.why == "1.55 times what INT8 does to this model (99 % of 8 runs of its twin, 40 samples)"
     assert noise.tolerance("v", 40, ANYTHING).why == noise.why
     single = noise_of(reference, runs, {"v": "values"}, "fp16-weights", single=True)
     assert single.why == (
