@@ -308,7 +308,7 @@ def _accuracy(chain: Chain, variant: Variant, exported: Exported, scores: Mappin
     [(name, reference)] = exported.reference.items()
     result = measure_accuracy(scores[name], reference, labels, variant.precision)
     # What was lost shows on any labels; only whether it is better than guessing may be more than they can tell.
-    if problems := result.drop_problems if result.least is None else result.problems:
+    if problems := result.problems if result.tells else result.drop_problems:
         return Verdict(False, f"  accuracy   FAILED: {'; '.join(problems)}")
     return Verdict(
         True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -37,20 +37,42 @@ def binomial_tail(successes: int, trials: int, probability: float) -> float:
     return float(min(1.0, np.exp(terms).sum()))
 
 
-def chance_level(counts: Sequence[int]) -> float:
-    """Accuracy that needs no model: the larger of one in so many classes and the share of the commonest label.
+class Found(NamedTuple):
+    """How many answers are right, and how many there are of each class."""
 
-    ``counts`` says how many samples have the label of each class.
+    correct: int
+    classes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, answers: NDArray[Any], labels: NDArray[Any]) -> Found:
+        """The same of scores (N, classes) and labels (N,)."""
+        first = answers.argmax(axis=1)
+        return cls(int((first == labels).sum()), counted(first, answers.shape[1]))
+
+
+def counted(classes: NDArray[Any], count: int) -> tuple[int, ...]:
+    """How many samples (N,) are of each of so many classes."""
+    return tuple(map(int, np.bincount(classes, minlength=count)))
+
+
+def chance_level(labels: Sequence[int], answers: Sequence[int]) -> float:
+    """Accuracy that needs no look at the samples: that of the same answers, dealt out to them anyhow.
+
+    Both count samples by class. Who always answers the commonest class has its share; who learned to find rare ones
+    answers it less often, and has less. Labels of one class alone tell nothing: 1.
     """
-    return max(1 / len(counts), max(counts) / sum(counts))
+    count = sum(labels)
+    if max(labels) == count:
+        return 1.0
+    return max(sum(a * b for a, b in zip(labels, answers, strict=True)) / count**2, 0.5 / count)
 
 
-def least_correct(counts: Sequence[int]) -> int | None:
+def least_correct(labels: Sequence[int], answers: Sequence[int]) -> int | None:
     """Fewest right samples that count as better than chance; None where even all would not do."""
-    chance = chance_level(counts)
+    chance = chance_level(labels, answers)
     if chance >= 1:
         return None
-    count = sum(counts)
+    count = sum(labels)
     # The tail falls with the number of successes, so the first that is rare enough is found by bisection.
     low, high = 0, count + 1
     while low < high:
@@ -66,7 +88,8 @@ def least_correct(counts: Sequence[int]) -> int | None:
 class Accuracy:
     """Accuracy of a variant and of the reference on the same labels, and what is allowed.
 
-    ``least`` is the number of right answers that guessing does not reach (None: the labels are too few to tell).
+    ``least`` and ``reference_least`` are the numbers of right answers that guessing does not reach, by as many answers
+    of each class as each of them gives (None: the labels are too few to tell).
     ``strange`` says that all labels are of one class, which the reference finds no more often than any other would be.
     """
 
@@ -76,11 +99,17 @@ class Accuracy:
     least: int | None
     allowed_drop: int
     strange: bool = False
+    reference_least: int | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
         """All problems, the reference's own accuracy included; empty where there are none."""
         return self.chance_problems + self.drop_problems
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are labels enough to tell an accuracy from chance."""
+        return self.least is not None and self.reference_least is not None
 
     @property
     def chance_problems(self) -> tuple[str, ...]:
@@ -91,21 +120,23 @@ class Accuracy:
                 f"all {self.samples} labels are of one class, and the reference itself has {self.reference_correct} "
                 "right, no more than by chance: they seem to be of other samples"
             )
-        elif self.least is None:
+        elif self.least is None or self.reference_least is None:
             found.append(f"{self.samples} labelled samples are too few to tell any accuracy from chance")
         else:
-            for who, correct in (("the variant", self.correct), ("the reference itself", self.reference_correct)):
-                if correct < self.least:
+            ours = "the variant", self.correct, self.least
+            theirs = "the reference itself", self.reference_correct, self.reference_least
+            for who, correct, least in (ours, theirs):
+                if correct < least:
                     found.append(
                         f"{who} has {correct} of {self.samples} right ({correct / self.samples:.4f}), not better than "
-                        f"chance: guessing reaches {self.least} less often than {SIGNIFICANCE:g} of the times"
+                        f"chance: guessing reaches {least} less often than {SIGNIFICANCE:g} of the times"
                     )
         return tuple(found)
 
     @property
     def doubtful(self) -> bool:
         """Whether the reference itself finds the labels no more often than by chance: then these may be wrong."""
-        return self.strange or (self.least is not None and self.reference_correct < self.least)
+        return self.strange or (self.reference_least is not None and self.reference_correct < self.reference_least)
 
     @property
     def drop_problems(self) -> tuple[str, ...]:
@@ -131,8 +162,7 @@ def measure_accuracy(actual: NDArray[Any], reference: NDArray[Any], labels: NDAr
     classes = reference.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels from {labels.min()} to {labels.max()}; allowed: 0 to {classes - 1}")
-    correct, reference_correct = (int((found.argmax(axis=1) == labels).sum()) for found in (actual, reference))
-    return accuracy_of(np.bincount(labels, minlength=classes).tolist(), correct, reference_correct, precision)
+    return accuracy_of(counted(labels, classes), Found.of(actual, labels), Found.of(reference, labels), precision)
 
 
 def label_mistake(reference: NDArray[Any], labels: NDArray[Any]) -> str:
@@ -141,23 +171,24 @@ def label_mistake(reference: NDArray[Any], labels: NDArray[Any]) -> str:
     found = reference.argmax(axis=1)
     for start in (1, -1):
         moved = (labels - start) % classes
-        least = least_correct(np.bincount(moved, minlength=classes).tolist())
+        least = least_correct(counted(moved, classes), counted(found, classes))
         right = int((found == moved).sum())
         if least is not None and right >= least:
             return f"labels count classes from {start}: counted from 0, the reference has {right} of {count} right"
     return "the labels are not those of these samples, or in another order than the samples"
 
 
-def accuracy_of(counts: Sequence[int], correct: int, reference_correct: int, precision: str) -> Accuracy:
-    """Accuracy by counts: of the labels of each class, and of the right answers of a variant and of the reference."""
+def accuracy_of(labels: Sequence[int], found: Found, reference: Found, precision: str) -> Accuracy:
+    """Accuracy by counts: of the labels of each class, and of what a variant and the reference answered."""
     share = next(drop for name, drop in ALLOWED_DROP.items() if precision.startswith(name))
     return Accuracy(
-        samples=sum(counts),
-        correct=correct,
-        reference_correct=reference_correct,
-        least=least_correct(counts),
-        allowed_drop=max(math.floor(share * sum(counts)), COARSE_SAMPLES),
-        strange=_strange(counts, reference_correct),
+        samples=sum(labels),
+        correct=found.correct,
+        reference_correct=reference.correct,
+        least=least_correct(labels, found.classes),
+        allowed_drop=max(math.floor(share * sum(labels)), COARSE_SAMPLES),
+        strange=_strange(labels, reference.correct),
+        reference_least=least_correct(labels, reference.classes),
     )
 
 

@@ -233,7 +233,7 @@ def _whole(a: NDArray[np.float64], b: NDArray[np.float64]) -> str:
     if held.any() and not a[~held].any():
         ratios = a[held] / b[held]
         if np.ptp(ratios) <= ALIKE * abs(ratios.mean()):
-            return f"are {ratios.mean():.4g} times as large"
+            return f"are {ratios.mean():.6g} times as large"
     steps = a - b
     if np.ptp(steps) <= ALIKE * abs(steps.mean()):
         return f"are larger by {steps.mean():.4g}" if steps.mean() > 0 else f"are smaller by {-steps.mean():.4g}"

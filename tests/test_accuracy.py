@@ -19,7 +19,7 @@ def check(chain, runner, count, answers, judge_outputs, record, agrees_in_parts)
     """Judge the variant on the first ``count`` labelled samples: its accuracy, and every answer by the reference."""
     name = chain.spec.probabilities.name
     if (tally := agrees_in_parts(count)) is not None and tally.labels:
-        result = accuracy_of(tally.labels, tally.correct, tally.reference_correct, runner.variant.precision)
+        result = accuracy_of(tally.labels, tally.found, tally.reference_found, runner.variant.precision)
         record(result)
         conclude(chain, runner, result)
         return
@@ -36,7 +36,7 @@ def check(chain, runner, count, answers, judge_outputs, record, agrees_in_parts)
 
 def told_by(result):
     """Problems that labels can tell: what was lost shows on any, whether it is better than guessing not on few."""
-    return result.drop_problems if result.least is None and not result.strange else result.problems
+    return result.problems if result.tells or result.strange else result.drop_problems
 
 
 def conclude(chain, runner, result, likely=None):
@@ -46,7 +46,7 @@ def conclude(chain, runner, result, likely=None):
         if likely:
             told += f"\n  likely     {likely}"
         raise Judged(told, Failure(cause=Cause(likely) if likely else None))
-    if result.least is None:
+    if not result.tells:
         pytest.skip(f"{result.samples} labelled samples cannot tell any accuracy from chance")
 
 

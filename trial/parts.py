@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from conformance.accuracy import Found, counted
 from conformance.measures import Grid
 from engines.errors import EngineError
 from engines.progress import live
@@ -57,20 +59,24 @@ def parts_of(count: int, batch: int, least: int = LEAST_SAMPLES, sample_bytes: i
     return [Part(start, min(start + step, count)) for start in range(0, count, step)]
 
 
+NOTHING = Found(0, ())
+"""What is found where there are no labels."""
+
+
 @dataclass(frozen=True)
 class Tally:
     """What some samples tell of a variant.
 
     ``ways`` is the evidence by way to run the engine, ``""`` for the usual one, and ``furthest`` where each is furthest
     off: None where something is wrong that no figure tells. ``labels`` counts the labelled samples by label, and
-    ``correct`` and ``reference_correct`` those that engine and reference have right.
+    ``found`` and ``reference_found`` what engine and reference answered to those.
     """
 
     ways: Mapping[str, Evidence]
     furthest: Mapping[str, Furthest | None]
     labels: tuple[int, ...] = ()
-    correct: int = 0
-    reference_correct: int = 0
+    found: Found = NOTHING
+    reference_found: Found = NOTHING
 
     def merged(self, other: Tally) -> Tally:
         """Tally of both, in any order."""
@@ -82,8 +88,8 @@ class Tally:
             {way: evidence.merged(other.ways[way]) for way, evidence in self.ways.items()},
             furthest,
             tuple(map(sum, zip(self.labels, other.labels, strict=True))),
-            self.correct + other.correct,
-            self.reference_correct + other.reference_correct,
+            _added(self.found, other.found),
+            _added(self.reference_found, other.reference_found),
         )
 
 
@@ -92,21 +98,26 @@ def tally(chain: Chain, runner: Runner, part: Part, asked: Asked) -> Tally:
     spec = chain.spec
     samples = chain.dataset.part(*part)
     reference = chain.reference(f"part-{part.start}-{part.stop}", samples.inputs)
-    ways, furthest, right, kinds = {}, {}, 0, output_kinds(spec)
-    scores = spec.probabilities if samples.labels is not None else None
+    ways, furthest, right, kinds, labels = {}, {}, NOTHING, output_kinds(spec), samples.labels
+    scores = spec.probabilities
     for one in (runner, *runner.beside):
         actual = one(samples.inputs)
         grids = {name: Grid(*found) for name, found in one.grids.items()}
         ways[one.way] = found = Evidence.of(spec, actual, reference, asked, grids, part.start)
         ours, theirs = (without(arrays, spec.constants) for arrays in (actual, reference))
         furthest[one.way] = None if found.sums.problems else Furthest.of(ours, theirs, kinds, start=part.start)
-        if not one.way and scores is not None and scores.name in found.sums.sound:
-            right = int((actual[scores.name].argmax(axis=1) == samples.labels).sum())
-    if scores is None or samples.labels is None:
+        if not one.way and scores is not None and labels is not None and scores.name in found.sums.sound:
+            right = Found.of(actual[scores.name], labels)
+    if scores is None or labels is None:
         return Tally(ways, furthest)
     expected = reference[scores.name]
-    counts = tuple(map(int, np.bincount(samples.labels, minlength=expected.shape[1])))
-    return Tally(ways, furthest, counts, right, int((expected.argmax(axis=1) == samples.labels).sum()))
+    return Tally(ways, furthest, counted(labels, expected.shape[1]), right, Found.of(expected, labels))
+
+
+def _added(one: Found, two: Found) -> Found:
+    """What two parts have together; one may have found nothing that can be counted."""
+    classes = tuple(map(sum, zip_longest(one.classes, two.classes, fillvalue=0)))
+    return Found(one.correct + two.correct, classes)
 
 
 def tallied_here(chain: Chain, runner: Runner, parts: Sequence[Part], asked: Asked) -> Tally:

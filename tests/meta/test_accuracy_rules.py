@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from conformance.accuracy import (
     SIGNIFICANCE,
+    Found,
     accuracy_of,
     binomial_tail,
     chance_level,
+    counted,
     label_mistake,
     least_correct,
     measure_accuracy,
@@ -97,12 +99,13 @@ def test_the_tail_holds_for_ten_thousand_samples():
     assert 0 < tails[3] < 1e-50
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=200))
-def test_the_bound_is_the_first_that_guessing_hardly_reaches(labels):
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.data())
+def test_the_bound_is_the_first_that_guessing_hardly_reaches(labels, data):
     """Guessing reaches the bound less often than the significance, and one right answer less more often."""
     array = np.array(labels)
-    least = least_correct(np.bincount(array, minlength=4).tolist())
-    chance = chance_level(np.bincount(array, minlength=4).tolist())
+    answered = counted(np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(array), max_size=len(array)))), 4)
+    counts = counted(array, 4)
+    least, chance = least_correct(counts, answered), chance_level(counts, answered)
     if least is None:
         assert chance == 1 or exact_tail(len(array), len(array), chance) >= SIGNIFICANCE * (1 - 1e-9)
     else:
@@ -129,11 +132,26 @@ def test_a_reference_at_chance_fails_a_variant_that_is_right():
 def test_a_constant_classifier_fails_on_unbalanced_labels():
     """Always answering the commonest class is chance, however common that class is."""
     labels = np.where(np.arange(1000) < 800, 3, np.arange(1000) % CLASSES)
-    assert chance_level(np.bincount(labels, minlength=CLASSES).tolist()) > 0.8
     outputs = constant(1000, 3)
+    assert chance_level(counted(labels, CLASSES), counted(outputs.argmax(1), CLASSES)) > 0.8
     result = measure_accuracy(outputs, outputs, labels, "fp32")
     assert result.correct / 1000 > 0.8
     assert len(result.problems) == 2
+
+
+def test_a_model_that_looks_for_rare_classes_may_have_fewer_right_than_a_constant():
+    """Trained with class weights it answers the commonest class less often: it is measured by what it answers."""
+    draw = np.random.default_rng(0)
+    labels = draw.choice(CLASSES, 1000, p=[0.75, 0.2, 0.05] + [0] * (CLASSES - 3))
+    answers = np.where(draw.random(1000) < 0.65, labels, (labels + draw.integers(1, 3, 1000)) % 3)
+    outputs = np.eye(CLASSES, dtype=np.float32)[answers]
+    result = measure_accuracy(outputs, outputs, labels, "fp32")
+    assert result.correct < 750
+    assert result.problems == ()
+    mixed = measure_accuracy(outputs, outputs, draw.permutation(labels), "fp32")
+    assert len(mixed.problems) == 2
+    # What answers one class alone is no better than chance, however good the reference is.
+    assert len(measure_accuracy(constant(1000, 0), outputs, labels, "fp32").chance_problems) == 1
 
 
 def test_a_constant_classifier_fails_on_balanced_labels():
@@ -200,7 +218,7 @@ def test_too_few_labels_never_pass(count):
 def test_labels_of_one_class_only_tell_nothing():
     """Where every label is the same, no number of right answers is better than a constant."""
     labels = np.full(1000, 4)
-    assert least_correct(np.bincount(labels, minlength=CLASSES).tolist()) is None
+    assert least_correct(counted(labels, CLASSES), counted(labels, CLASSES)) is None
 
 
 def test_a_loss_shows_where_chance_cannot_be_told():
@@ -244,14 +262,15 @@ class Shifted:
 )
 def test_labels_of_one_class_that_the_reference_does_not_find_are_strange(count, found, classes, strange):
     """Labels of one class tell no accuracy, but that they are of other samples, where there are enough of them."""
-    result = accuracy_of([count, *[0] * (classes - 1)], found, found, "fp32")
+    answered = Found(found, (found, count - found, *[0] * (classes - 2)))
+    result = accuracy_of([count, *[0] * (classes - 1)], answered, answered, "fp32")
     assert result.strange == strange
     said = (
         f"all {count} labels are of one class, and the reference itself has {found} right, no more than by chance: "
         "they seem to be of other samples"
     )
     assert (said in result.problems) == strange
-    mixed = accuracy_of([count - 1, 1, *[0] * (classes - 2)], found, found, "fp32")
+    mixed = accuracy_of([count - 1, 1, *[0] * (classes - 2)], answered, answered, "fp32")
     assert not mixed.strange
 
 
@@ -270,16 +289,17 @@ def test_labels_that_the_reference_does_not_find_have_a_likely_mistake(mistake, 
     reference = np.eye(5, dtype=np.float32)[np.where(np.arange(100) % 10 == 0, (labels + 2) % 5, labels)]
     # Reversed, the middle class alone would be right.
     shown = mistake(labels)
-    result = accuracy_of(np.bincount(shown, minlength=5).tolist(), 0, int((reference.argmax(1) == shown).sum()), "fp32")
+    found = Found.of(reference, shown)
+    result = accuracy_of(counted(shown, 5), Found(0, found.classes), found, "fp32")
     assert result.doubtful
     assert label_mistake(reference, shown) == told
-    right = accuracy_of([20] * 5, 90, 90, "fp32")
+    right = accuracy_of([20] * 5, Found(90, (20,) * 5), Found(90, (20,) * 5), "fp32")
     assert not right.doubtful
 
 
 def test_a_likely_mistake_is_told_from_as_many_as_guessing_does_not_reach():
     """As many right answers as count as better than chance are enough, and one less is not."""
-    labels, least = np.repeat(np.arange(5), 20), least_correct([20] * 5)
+    labels, least = np.repeat(np.arange(5), 20), least_correct([20] * 5, [20] * 5)
     for right, told in ((least, f"the reference has {least} of 100 right"), (least - 1, "not those of these samples")):
         answers = np.where(np.arange(100) < right, labels, (labels + 3) % 5)
         assert told in label_mistake(np.eye(5)[answers], (labels + 1) % 5)

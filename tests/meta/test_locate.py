@@ -101,6 +101,15 @@ def test_what_masks_is_no_part_of_a_size():
     assert figures(prices + np.float32([[0, 0, 3e3]]), prices, prices)["largest"] == pytest.approx(0.01)
 
 
+def test_what_is_not_finite_on_one_side_is_infinitely_far_off():
+    """Infinity or NaN for a number, and a number for infinity, are figures; on both sides they are the same."""
+    expected = np.float32([[1.0, np.inf, np.nan]])
+    assert figures(expected, expected, expected) == {"mean": 0.0, "largest": 0.0}
+    for wrong in (np.inf, -np.inf, np.nan):
+        assert figures(np.float32([[wrong, np.inf, np.nan]]), expected, expected) == {"mean": np.inf, "largest": np.inf}
+    assert figures(np.float32([[1.0, 26.96, 0.0]]), expected, expected)["largest"] == np.inf
+
+
 def is_right(layers, found):
     """Whether the layer that is named is the one with the fault."""
     return found.first is not None and not layers.isdisjoint(found.first.layer.split(" + "))

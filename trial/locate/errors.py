@@ -40,7 +40,7 @@ def figures(actual: NDArray[Any], expected: NDArray[Any], size: NDArray[Any]) ->
     # What is infinite on both sides is the same: a mask.
     apart[(actual == wide) | (np.isnan(actual) & np.isnan(wide))] = 0.0
     apart[_masking(wide) & (actual <= -MASKS)] = 0.0
-    apart, size = np.nan_to_num(apart, nan=np.inf), size[~_masking(size)]
+    apart, size = np.nan_to_num(apart, nan=np.inf, posinf=np.inf), size[~_masking(size)]
     finite = size[np.isfinite(size)].astype(np.float64)
     mean = float(np.sqrt(np.square(finite).mean())) if finite.size else 0.0
     found = {MEAN: float(np.sqrt(np.square(apart).mean())), LARGEST: float(apart.max(initial=0.0))}

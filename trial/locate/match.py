@@ -94,7 +94,7 @@ def _laid(name: str, tensor: Tensor, values: NDArray[Any], expected: NDArray[Any
     for last in (False, True) if expected.ndim > 2 else (False,):
         with np.errstate(invalid="ignore"):
             difference = _laid_out(values, expected.shape, last=last).astype(np.float64) - expected
-        apart.append(float(np.square(np.nan_to_num(difference)).sum()))
+        apart.append(float(np.square(np.nan_to_num(difference, posinf=0.0, neginf=0.0)).sum()))
     return Match(name, tensor, last=len(apart) > 1 and apart[1] < apart[0], numbers=expected.size)
 
 
