@@ -79,7 +79,8 @@ def check_it_runs(path: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]
         ) from error
     except RunnerError as error:
         raise ConversionError(
-            f"{spec.name}: LiteRT cannot run its INT8 file on calibration samples: {error}"
+            f"{spec.name}: LiteRT cannot run its INT8 file on calibration samples: "
+            f"{str(error).removeprefix('tflite-fp32: ')}; leave int8 out of this model's precisions (docs/models.md)"
         ) from error
 
 
