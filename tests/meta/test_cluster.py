@@ -75,7 +75,7 @@ def same(chain, found, whole):
     """Whether parts tell what one process does, bit for bit."""
     comparison, right = whole
     assert found.comparisons[""] == comparison
-    assert (found.tally.correct, sum(found.tally.labels)) == (right, chain.dataset.test_count)
+    assert (found.tally.found.correct, sum(found.tally.labels)) == (right, chain.dataset.test_count)
 
 
 def in_parts(chain, recipe, started, parts, needs=None):
