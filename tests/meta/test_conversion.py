@@ -20,6 +20,7 @@ from engines.formats.savedmodel.runner import SavedModelRunner
 from engines.formats.tflite import apart, recipe
 from engines.formats.tflite.build import build_tflite
 from engines.formats.tflite.layers import layers
+from engines.formats.tflite.recipe import check_a_brought_one_runs
 from engines.model.derive import derive_spec
 from engines.model.spec import Calibration
 from engines.precision import described
@@ -223,6 +224,11 @@ def test_a_tflite_file_whose_variables_hold_nothing_is_refused(tmp_path, kept):
                 samples={"x": x},
                 calibration=replace(spec.calibration, samples=16),
             )
+    # Whoever converts it elsewhere has the same file, which nothing refuses to write.
+    brought = tmp_path / "brought.tflite"
+    brought.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert())
+    with pytest.raises(ConversionError, match=r"brought\.tflite: it reads variables that nothing in it gives a value"):
+        check_a_brought_one_runs(brought, spec, {"x": x})
 
 
 @pytest.mark.parametrize("name, left", [pytest.param("one layer", 0, marks=pytest.mark.slow), ("two layers", 1)])

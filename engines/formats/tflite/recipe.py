@@ -12,6 +12,7 @@ from engines.formats.savedmodel import packages as tensorflow
 from engines.formats.savedmodel.build import FILE as SAVED_MODEL
 from engines.formats.tflite import apart
 from engines.formats.tflite import build as building
+from engines.formats.tflite.layers import unset
 from engines.formats.tflite.swamped import swamped_by
 from engines.formats.tflite.tried import EndedError, tried
 from engines.model.samples import content_hash
@@ -87,8 +88,14 @@ def check_it_runs(path: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]
 def check_a_brought_one_runs(path: Path, spec: ModelSpec, inputs: Mapping[str, NDArray[Any]]) -> None:
     """Raise ConversionError where LiteRT ends the process that runs a file made elsewhere on the model's samples.
 
-    What it says of the samples instead, the tests that run it say, too.
+    What it says of the samples instead, the tests that run it say, too. So it does for variables that it never sets,
+    which LiteRT answers with whatever is there.
     """
+    if unset(path.read_bytes()):
+        raise ConversionError(
+            f"{path}: it reads variables that nothing in it gives a value (READ_VARIABLE): the SavedModel that it was "
+            "made of does not list them as its own; keep them in an attribute of it, or freeze them (docs/models.md)"
+        )
     try:
         tried(path, spec, {name: rows[:TRIED] for name, rows in inputs.items()})
     except EndedError as error:
