@@ -169,9 +169,10 @@ def label_mistake(reference: NDArray[Any], labels: NDArray[Any]) -> str:
     """What most likely is wrong with labels (N,) that a reference's answers (N, classes) do not find."""
     count, classes = reference.shape
     found = reference.argmax(axis=1)
+    answers = counted(found, classes)
     for start in (1, -1):
         moved = (labels - start) % classes
-        least = least_correct(counted(moved, classes), counted(found, classes))
+        least = least_correct(counted(moved, classes), answers)
         right = int((found == moved).sum())
         if least is not None and right >= least:
             return f"labels count classes from {start}: counted from 0, the reference has {right} of {count} right"

@@ -164,8 +164,16 @@ def noise_at(
             # A folder that cannot be written takes nothing from the verdict.
             with suppress(StoreUnusableError):
                 own.store.put(own.spec.name, name, recipe, partial(_write, found))
-    how: dict[str, Any] = {"single": noise.single, "count": runs, "confidence": confidence}
-    return _noise(chain, noise.precision, noise.kinds, reference, found, **how)
+    return _noise(
+        chain,
+        noise.precision,
+        noise.kinds,
+        reference,
+        found,
+        single=noise.single,
+        count=runs,
+        confidence=confidence,
+    )
 
 
 def own_inputs(chain: Chain, kind: str) -> tuple[Arrays, Callable[[], Arrays]]:

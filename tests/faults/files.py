@@ -104,11 +104,13 @@ def shuffled(labels: Any) -> Any:
     return np.random.default_rng(0).permutation(labels)
 
 
-def _each(function: Callable[[Any], Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def each_but_labels(function: Callable[[Any], Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What changes all arrays of samples, but for their labels."""
     return lambda found: {n: a if n == "labels" else function(a.copy()) for n, a in found.items()}
 
 
-def _nan(values: Any) -> Any:
+def with_nan(values: Any) -> Any:
+    """Values with one of them no number."""
     values.reshape(-1)[7] = np.nan
     return values
 
@@ -176,16 +178,16 @@ LABELS: tuple[tuple[str, Callable[[Made, Path], list[str]], str], ...] = (
 )
 
 SAMPLES: tuple[tuple[str, str, Callable[[Made, Path], list[str]], str], ...] = (
-    ("samples with a NaN", "price", sampled(_each(_nan)), "NaN or infinite"),
-    ("samples of the other layout", "norms", sampled(_each(lambda a: a.transpose(0, 3, 1, 2))), "has shape"),
-    ("samples of float64", "price", sampled(_each(lambda a: a.astype(np.float64))), "is float64"),
+    ("samples with a NaN", "price", sampled(each_but_labels(with_nan)), "NaN or infinite"),
+    ("samples of the other layout", "norms", sampled(each_but_labels(lambda a: a.transpose(0, 3, 1, 2))), "has shape"),
+    ("samples of float64", "price", sampled(each_but_labels(lambda a: a.astype(np.float64))), "is float64"),
     (
         "samples that are all alike",
         "two_heads",
-        sampled(_each(lambda a: np.broadcast_to(a[:1], a.shape).copy())),
+        sampled(each_but_labels(lambda a: np.broadcast_to(a[:1], a.shape).copy())),
         "not those of these samples",
     ),
-    ("no samples", "price", sampled(_each(lambda a: a[:0])), "is empty"),
+    ("no samples", "price", sampled(each_but_labels(lambda a: a[:0])), "is empty"),
 )
 
 CHANGES: tuple[Change, ...] = (

@@ -10,9 +10,11 @@ import numpy as np
 
 from faults import graph
 from faults.change import PASSES, Change
+from faults.files import each_but_labels, with_nan
 from faults.graph_edits import NUMBERS, noise
 from faults.made import Made
 from faults.programs import plant as program
+from faults.sound_changes import as_converted
 
 KIND = "samples in shards"
 SHARDS = 4
@@ -51,11 +53,6 @@ def sharded(
     return plant
 
 
-def sound(made: Made, folder: Path) -> list[str]:
-    """Words that bring the sound ONNX file."""
-    return [f"--onnx={made.file('onnx-fp32')}"]
-
-
 def wrong_runner(made: Made, folder: Path) -> list[str]:
     """Words that bring the sound ONNX file and a program that gives the rows of each batch in reverse."""
     return program(made, folder, "onnx-fp32")
@@ -68,20 +65,17 @@ def _cut(folder: Path) -> None:
 
 def _in_one(number: int, change: Callable[[Any], Any]) -> Callable[[int, Arrays], Arrays]:
     """Changes the arrays of one shard, but for its labels."""
-    return lambda n, found: {k: a if k == "labels" else change(a) for k, a in found.items()} if n == number else found
+    return lambda n, found: each_but_labels(change)(found) if n == number else found
 
 
-def _nan(values: Any) -> Any:
-    values.reshape(-1)[7] = np.nan
-    return values
-
+SOUND = as_converted("onnx-fp32")
 
 PLANTED: tuple[tuple[str, str, Callable[[Made, Path], list[str]], tuple[str, ...]], ...] = (
-    ("a shard missing", "digits", sharded(sound, lambda f: (f / "part-1.npz").unlink()), ("part-1", "missing")),
-    ("the last shard cut short", "digits", sharded(sound, _cut), ("part-3.npz",)),
-    ("a shard in float64", "price", sharded(sound, each=_in_one(2, lambda a: a.astype(np.float64))), ("float64",)),
-    ("a shard of another shape", "price", sharded(sound, each=_in_one(2, lambda a: a[:, :-1])), ("of 7 a sample",)),
-    ("a shard with a NaN", "price", sharded(sound, each=_in_one(2, _nan)), ("NaN or infinite",)),
+    ("a shard missing", "digits", sharded(SOUND, lambda f: (f / "part-1.npz").unlink()), ("part-1", "missing")),
+    ("the last shard cut short", "digits", sharded(SOUND, _cut), ("part-3.npz",)),
+    ("a shard in float64", "price", sharded(SOUND, each=_in_one(2, lambda a: a.astype(np.float64))), ("float64",)),
+    ("a shard of another shape", "price", sharded(SOUND, each=_in_one(2, lambda a: a[:, :-1])), ("of 7 a sample",)),
+    ("a shard with a NaN", "price", sharded(SOUND, each=_in_one(2, with_nan)), ("NaN or infinite",)),
     (
         "noise of 1 % on a layer's weights, on shards",
         "two_heads",
@@ -97,7 +91,7 @@ CHANGES: tuple[Change, ...] = (
         for name, model, plant, right in PLANTED
     ),
     *(
-        Change("samples in shards", "sound", model, "onnx-fp32", sharded(sound), expected=PASSES, alone=True)
+        Change("samples in shards", "sound", model, "onnx-fp32", sharded(SOUND), expected=PASSES, alone=True)
         for model in ("digits", "price", "marks")
     ),
 )

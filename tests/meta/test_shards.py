@@ -83,12 +83,18 @@ def test_shards_are_in_the_order_of_their_numbers(tmp_path):
     assert [path.name for path in paths(tmp_path)] == ["part-9.npz", "part-10.npz", "part-11.npz"]
 
 
-def test_no_more_than_a_few_shards_are_in_memory(tmp_path, spec):
-    """Going through all samples takes the memory of a part and of a shard, not that of all of them."""
+@pytest.fixture
+def many(tmp_path, spec):
+    """An array as 24 shards hold it, each 2,048 samples, and what is read of them."""
     shard = np.zeros((2048, 10, 8, 1), np.float32)
     for number in range(24):
         np.save(tmp_path / f"{number:02d}.npy", shard)
-    found = read_shards(tmp_path, spec)
+    return shard, read_shards(tmp_path, spec)
+
+
+def test_no_more_than_a_few_shards_are_in_memory(many):
+    """Going through all samples takes the memory of a part and of a shard, not that of all of them."""
+    shard, found = many
     tracemalloc.start()
     try:
         for start, stop in parts_of(found.test_count, 32, sample_bytes=found.sample_bytes):
@@ -100,12 +106,9 @@ def test_no_more_than_a_few_shards_are_in_memory(tmp_path, spec):
     assert most < 5 * shard.nbytes
 
 
-def test_samples_that_are_kept_do_not_keep_their_shards(tmp_path, spec):
+def test_samples_that_are_kept_do_not_keep_their_shards(many):
     """One sample of each shard takes the memory of these samples and of the shard that was read last."""
-    shard = np.zeros((2048, 10, 8, 1), np.float32)
-    for number in range(24):
-        np.save(tmp_path / f"{number:02d}.npy", shard)
-    found = read_shards(tmp_path, spec)
+    shard, found = many
     tracemalloc.start()
     try:
         kept = [found.part(start, start + 1) for start in range(0, found.test_count, 2048)]

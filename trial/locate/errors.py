@@ -9,6 +9,7 @@ import numpy as np
 
 from conformance.bounds import reached
 from conformance.noise import FACTORS, ULP
+from trial.twin.plan import MASK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +26,8 @@ rounded once more than what the engine goes on with: by up to half a step at eit
 """
 
 
-MASKS, GAP = 6e4, 1e3
-"""What is as far below zero, and so many times as large as all else in its tensor, masks: it is for minus infinity."""
+GAP = 1e3
+"""What is MASK below zero, and so many times as large as all else in its tensor, masks: it is for minus infinity."""
 
 
 def figures(actual: NDArray[Any], expected: NDArray[Any], size: NDArray[Any]) -> dict[str, float]:
@@ -39,7 +40,7 @@ def figures(actual: NDArray[Any], expected: NDArray[Any], size: NDArray[Any]) ->
         apart = np.abs(actual.astype(np.float64) - wide)
     # What is infinite on both sides is the same: a mask.
     apart[(actual == wide) | (np.isnan(actual) & np.isnan(wide))] = 0.0
-    apart[_masking(wide) & (actual <= -MASKS)] = 0.0
+    apart[_masking(wide) & (actual <= -MASK)] = 0.0
     apart, size = np.nan_to_num(apart, nan=np.inf, posinf=np.inf), size[~_masking(size)]
     finite = size[np.isfinite(size)].astype(np.float64)
     mean = float(np.sqrt(np.square(finite).mean())) if finite.size else 0.0
@@ -49,7 +50,7 @@ def figures(actual: NDArray[Any], expected: NDArray[Any], size: NDArray[Any]) ->
 
 def _masking(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which numbers of a tensor mask others."""
-    masks = np.asarray(values <= -MASKS, np.bool_)
+    masks = np.asarray(values <= -MASK, np.bool_)
     rest = largest(values[~masks])
     return masks & bool(rest and masks.any() and values[masks].max() < -GAP * rest)
 
