@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from collections.abc import Iterator
 
-from commands.command import Call, Command, add_artifacts, add_data, add_model, told
+from commands.command import DONE, FAILED, Call, Command, add_artifacts, add_data, add_model_and_samples, chosen_chain
+from commands.command import told as or_told
 from engines.chain import Chain
-from engines.errors import EngineError
+from engines.errors import ConversionError, EngineError
 from engines.exports import export_data, export_samples
 from engines.formats import registry
 from engines.formats.registry import unavailable, variants
-from engines.model.bundled import find_model
-from engines.model.selection import find_data
+from engines.model.samples import Dataset
 from engines.model.spec import ModelSpec
-from engines.model.toml import load_model
-from engines.store import Store
+from engines.progress import live
+from engines.store import Artifact
 from engines.variant import Variant
+from trial.own_noise import JUDGED, noise_in, precisions
+from trial.twin import TwinError
 
 
 def _built() -> list[str]:
@@ -27,7 +29,7 @@ def _built() -> list[str]:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_model(parser)
+    add_model_and_samples(parser)
     add_data(parser)
     parser.add_argument("--format", choices=_built(), help="only this format (default: all that the model names)")
     parser.add_argument("--precision", help="only this precision, such as fp32, fp16 or int8 (default: all)")
@@ -48,19 +50,34 @@ def _chosen(spec: ModelSpec, options: argparse.Namespace) -> list[Variant]:
     return chosen
 
 
-def _build(options: argparse.Namespace, _: Call) -> None:
+def _build(options: argparse.Namespace, call: Call) -> int:
     given = {name: vars(options)[name.replace("-", "_")] for name in registry.options()}
-    spec = replace(load_model(find_model(options.model)), settings=registry.settings(given))
-    chosen = _chosen(spec, options)
-    store = Store(options.artifacts)
-    chain = Chain(spec, find_data(spec, store, options.cifar10_dir, options.download), store)
+    chain = chosen_chain(options, call, given, options.download)
+    chosen = _chosen(chain.spec, options)
     width = max(len(str(variant)) for variant in chosen)
     print(f"{'variant':<{width}} {'MB':>7} {'built in':>9}  path")
+    everything, failed = options.format is None and options.precision is None, 0
     for variant in chosen:
-        print(f"{variant!s:<{width}} {_line(chain, variant, asked=options.format is not None)}", flush=True)
-    if options.format is None and options.precision is None:
-        for exported in (export_samples(chain), export_data(chain)):
+        try:
+            line = _line(chain, variant, asked=options.format is not None)
+        except ConversionError as error:
+            # What is wrong with one precision takes none of the others from whoever wants all.
+            failed += 1
+            line = f"{'-':>7} {'-':>9}  FAILED: {error}"
+        print(f"{variant!s:<{width}} {line}", flush=True)
+    if everything:
+        for exported in _exported(chain):
             print(f"{exported.record['name']:<{width}} {exported.size / 1e6:>7.2f} {'':>9}  {exported.folder}")
+        _keep_twins(chain)
+    return FAILED if failed else DONE
+
+
+def _exported(chain: Chain) -> Iterator[Artifact]:
+    """Samples for other programs, and those of a data set for machines that cannot load it."""
+    yield export_samples(chain)
+    # A user's own samples are a file, which whoever carries the artifacts carries too.
+    if isinstance(chain.dataset, Dataset):
+        yield export_data(chain)
 
 
 def _not_built(variant: Variant, spec: ModelSpec) -> str | None:
@@ -82,10 +99,22 @@ def _line(chain: Chain, variant: Variant, *, asked: bool) -> str:
     return f"{size / 1e6:>7.2f} {artifact.seconds:>7.1f} s  {path}{more}"
 
 
+def _keep_twins(chain: Chain) -> None:
+    """Store the runs of the twin in every precision; one line on what there is no twin of."""
+    for precision in precisions(chain):
+        try:
+            for kind in JUDGED:
+                with live(f"runs of the twin in {precision}"):
+                    noise_in(chain, precision, kind)
+        except TwinError as error:
+            print(f"no twin in {precision}: {error}", flush=True)
+
+
 COMMAND = Command(
     "build",
     "build artifacts of a model",
-    "Build a model's artifacts into the artifact folder; what is there and still valid is kept.",
+    "Build a model's artifacts into the artifact folder; what is there and still valid is kept. With all of them the "
+    "model's twin is run in every precision (docs/noise.md): a machine without TensorFlow reads what it tells.",
     _options,
-    told(_build),
+    or_told(_build),
 )

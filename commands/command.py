@@ -7,7 +7,7 @@ import functools
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_own_model(parser: argparse.ArgumentParser) -> None:
-    """Add what chooses a model, bundled or one's own, and its samples: what :func:`chosen_chain` reads."""
+    """Add what chooses a model, bundled or one's own, its samples and a format: what :func:`chosen_chain` reads."""
+    add_model_and_samples(parser)
+    parser.add_argument("--format", help="only the variants of this format")
+    add_cifar10_dir(parser)
+    add_artifacts(parser)
+
+
+def add_model_and_samples(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses a model, bundled or one's own, and its samples."""
     parser.add_argument(
         "model", nargs="?", help=f"a bundled model ({', '.join(bundled_names())}) or the path of a .toml file"
     )
@@ -131,13 +139,18 @@ def add_own_model(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.npz",
         help="samples of your own: arrays by input name, and optional integer labels",
     )
-    parser.add_argument("--format", help="only the variants of this format")
-    add_cifar10_dir(parser)
-    add_artifacts(parser)
 
 
-def chosen_chain(options: argparse.Namespace, call: Call) -> Chain:
-    """Chain of the model that the options of :func:`add_own_model` choose; ends the process where they choose none."""
+def chosen_chain(
+    options: argparse.Namespace,
+    call: Call,
+    settings: Mapping[str, Sequence[str] | None] | None = None,
+    download: bool = False,
+) -> Chain:
+    """Chain of the model that the options of :func:`add_own_model` choose; ends the process where they choose none.
+
+    ``settings`` are the values of the formats' own options, ``download`` is whether CIFAR-10 may be fetched.
+    """
     if options.model is None and options.saved_model is None:
         call.parser.error("there is no model; give a bundled model's name, a .toml file, or --saved-model=DIR")
     (chain,) = selection.chains(
@@ -145,7 +158,9 @@ def chosen_chain(options: argparse.Namespace, call: Call) -> Chain:
         models=[options.model] if options.model else (),
         saved_model=options.saved_model,
         samples=options.samples,
+        settings=settings,
         cifar10_dir=options.cifar10_dir,
+        download=download,
     ).values()
     return chain
 

@@ -75,12 +75,25 @@ def own_noise(chain: Chain, variant: Variant, kind: str) -> Noise:
     Raises TwinError, which says why in one line, where the variant's arithmetic is not known, no output has a rule, or
     the model has no twin here.
     """
-    brought = chain.brought_file(variant)
-    precision = registry.find(variant.format).arithmetic(variant, chain.spec, brought)
-    if precision is None or precision not in PRECISIONS:
-        what = "this file" if brought else "it"
+    precision = _arithmetic(chain, variant)
+    if precision not in PRECISIONS:
+        what = "this file" if chain.brought_file(variant) else "it"
         raise TwinError(f"{variant}: how {what} computes has no twin; those are {', '.join(PRECISIONS)}")
     return noise_in(chain, precision, kind)
+
+
+def precisions(chain: Chain) -> tuple[str, ...]:
+    """The twin's precisions that tell what the chain's variants may differ by, those that cannot run here among them.
+
+    An environment with the reference makes these twins; one that has the device, and no TensorFlow, reads them.
+    """
+    found = dict.fromkeys(_arithmetic(chain, variant) for variant in chain.variants if variant != chain.spec.reference)
+    return tuple(precision for precision in found if precision in PRECISIONS)
+
+
+def _arithmetic(chain: Chain, variant: Variant) -> str:
+    """How a variant computes, by the twin's name of it; empty where nobody knows."""
+    return registry.find(variant.format).arithmetic(variant, chain.spec, chain.brought_file(variant)) or ""
 
 
 def noise_in(chain: Chain, precision: str, kind: str) -> Noise:

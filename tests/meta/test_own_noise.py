@@ -33,7 +33,7 @@ from trial.batching import Steady, steady
 from trial.bearable import Bearable
 from trial.judged import compared
 from trial.outputs import Outputs
-from trial.own_noise import DOUBTED_RUNS, RUNS, noise_at, noise_in, own_inputs, own_noise
+from trial.own_noise import DOUBTED_RUNS, RUNS, noise_at, noise_in, own_inputs, own_noise, precisions
 from trial.rows import row
 from trial.rules import rule_of
 from trial.scales import output_kinds
@@ -479,6 +479,16 @@ def test_the_command_tells_each_variant(artifacts, capsys):
         assert f"{variant}: within its noise" in text
     assert main(["noise", "digits_vgg", "--format=none", f"--artifacts={artifacts}"]) == 1
     assert "no variant was judged" in capsys.readouterr().err
+
+
+def test_building_everything_keeps_what_a_machine_without_tensorflow_is_judged_by(digits, artifacts):
+    """The twins of TensorRT's precisions are stored where it cannot run: where it does, nothing may make them."""
+    assert main(["build", "digits_vgg", f"--artifacts={artifacts}"]) == 0
+    assert {"fp32-device", "fp16", "int8-calibrated", "int8-symmetric"} <= set(precisions(digits))
+    stored = digits.store.names("digits_vgg")
+    for precision in precisions(digits):
+        assert [n for n in stored if n.startswith(f"twin-{precision}-samples-")], precision
+        assert [n for n in stored if n.startswith(f"twin-{precision}-stress-")], precision
 
 
 def test_a_count_of_nothing_is_refused(capsys):

@@ -12,6 +12,7 @@ from zoo import ZOO
 from zoo.chains import chain_of
 from zoo.entry import PASSES, VARIANTS, Cannot
 
+from commands.__main__ import main
 from engines.variant import Variant
 from tests.meta.apart import environment_apart
 
@@ -134,3 +135,16 @@ def test_an_onnx_that_answers_the_same_to_everything_fails(folder, quantized, wh
     assert code == (pytest.ExitCode.TESTS_FAILED if which == "constant" else pytest.ExitCode.OK)
     if which == "constant":
         assert "FAILED spread  needed 1.000e+00" in output
+
+
+def test_what_one_precision_cannot_be_takes_no_other_from_whoever_builds(folder, capfd):
+    """One that cannot be converted is named with its reason and fails the command, which builds all others."""
+    model = folder / "price"
+    if not model.is_dir():
+        ZOO["price"].write(model)
+    own = [f"--saved-model={model / 'model'}", f"--samples={model / 'samples.npz'}"]
+    assert main(["build", *own, "--format=onnx", f"--artifacts={folder / 'build'}"]) == 1
+    lines = {line.split()[0]: line for line in capfd.readouterr().out.splitlines()}
+    assert "FAILED: " in lines["onnx-fp16"]
+    assert "beyond FP16's largest value" in lines["onnx-fp16"]
+    assert lines["onnx-int8"].endswith("model.onnx")
