@@ -30,9 +30,15 @@ VARIABLES = (
 SPOKEN = ("TF_CPP_", "TF_ENABLE_DEPRECATION")
 """And of these, what chooses only what is said."""
 
+TERRAFORM = (
+    *("TF_VAR_", "TF_TOKEN_", "TF_CLI_", "TF_HTTP_", "TF_STATE_", "TF_CLOUD_", "TF_REGISTRY_", "TF_PLUGIN_", "TF_LOG"),
+    *("TF_DATA_DIR", "TF_WORKSPACE", "TF_INPUT", "TF_IN_AUTOMATION", "TF_REATTACH_PROVIDERS", "TF_IGNORE"),
+)
+"""What begins as TensorFlow's do, and is Terraform's: there are secrets among these, and no kernel looks at them."""
+
 
 def machine() -> dict[str, str]:
-    """Processor, cores, system, numerics and variables of this process, by name.
+    """Processor, cores, system, numerics and variables of this process (``$NAME``), by name.
 
     A runtime chooses its kernels by them, so that another one may answer with other bits.
     """
@@ -42,7 +48,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()} {'-'.join(platform.libc_ver())}",
         "python": f"{sys.implementation.name} {platform.python_version()}",
         "denormals": denormals(),
-        "variables": STARTED,
+        **STARTED,
     }
 
 
@@ -88,10 +94,10 @@ def denormals() -> str:
     return "kept" if (smallest * np.float32(0.5))[0] > 0 else "flushed to zero"
 
 
-def variables(environment: Mapping[str, str]) -> str:
-    """Variables that choose kernels, threads or libraries, as a line; empty where none is set."""
-    chosen = {k: v for k, v in environment.items() if k.startswith(VARIABLES) and not k.startswith(SPOKEN)}
-    return " ".join(f"{name}={chosen[name]}" for name in sorted(chosen))
+def variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that choose kernels, threads or libraries: ``$NAME`` and its value."""
+    said = (*SPOKEN, *TERRAFORM)
+    return {f"${k}": environment[k] for k in sorted(environment) if k.startswith(VARIABLES) and not k.startswith(said)}
 
 
 STARTED = variables(os.environ)

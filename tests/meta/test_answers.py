@@ -225,7 +225,7 @@ CHANGES = {
     "system": lambda m, _: m.setattr(machine.platform, "libc_ver", lambda: ("glibc", "2.99")),
     "Python": lambda m, _: m.setattr(machine.platform, "python_version", lambda: "3.99.0"),
     "denormals": lambda m, _: m.setattr(machine, "denormals", lambda: "flushed to zero"),
-    "variables": lambda m, _: m.setattr(machine, "STARTED", machine.variables({"OMP_NUM_THREADS": "1"})),
+    "a variable": lambda m, _: m.setattr(machine, "STARTED", machine.variables({"OMP_NUM_THREADS": "1"})),
     "the runtime's version": lambda m, _: installed(m, "ai-edge-litert", version="9.9.9"),
     "the runtime's files": lambda m, _: installed(m, "ai-edge-litert", listed="other.so,sha256=x,1\n"),
     "NumPy": lambda m, _: installed(m, "numpy", version="9.9.9"),
@@ -258,7 +258,7 @@ def test_each_part_of_the_key_counts(runs, tflite, images, monkeypatch, tmp_path
     asked = runs.asked(tflite, recipe)
     asked(images)
     assert (asked.tally.stored, asked.tally.run) == (0, 70)
-    assert re.search("its input .* changed|made on .*, here is ", asked.book.lacking)
+    assert re.search(r"its input .* changed|made on .*, here is |its recipe now has \$OMP_NUM_THREADS", asked.book.lacking)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,25 @@ def test_a_processor_is_told_by_what_it_can_do():
 def test_what_only_chooses_words_is_no_variable_that_counts():
     """Levels of logs change no bit; threads, kernels and preloaded libraries may."""
     told = machine.variables({"TF_CPP_MIN_LOG_LEVEL": "2", "HOME": "/root", "TF_ENABLE_ONEDNN_OPTS": "0", "OMP_X": "1"})
-    assert told == "OMP_X=1 TF_ENABLE_ONEDNN_OPTS=0"
+    assert told == {"$OMP_X": "1", "$TF_ENABLE_ONEDNN_OPTS": "0"}
+
+
+def test_variables_of_terraform_are_neither_kept_nor_printed():
+    """They begin as TensorFlow's do, and have secrets in them; records and messages would have those too."""
+    secret = {"TF_VAR_password": "x", "TF_TOKEN_app_terraform_io": "x", "TF_CLI_ARGS": "x", "TF_HTTP_PASSWORD": "x"}
+    assert machine.variables({**secret, "TF_NUM_INTRAOP_THREADS": "2"}) == {"$TF_NUM_INTRAOP_THREADS": "2"}
+
+
+def test_of_variables_only_one_that_changed_is_named(tmp_path):
+    """A line has what was set otherwise, and not all that is set."""
+    store, was = Store(tmp_path), {"$OMP_X": "1", "$TF_X": "1"}
+
+    def build(folder):
+        (folder / "file").write_text("content")
+
+    store.put("model", "answers", Recipe({}, environment=was), build)
+    for now, told in (({"$TF_X": "2"}, "made on $TF_X 1, here is 2"), ({"$MKL_X": "3"}, "now has $MKL_X")):
+        assert told in store.state("model", "answers", Recipe({}, environment={**was, **now}))
 
 
 def test_fresh_takes_nothing_and_stores_anew(runs, onnx, images):
