@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from commands import waited
 from commands.command import Call, Command, told
 from engines.book import PREFIX
 from engines.errors import EngineError
@@ -85,10 +86,11 @@ class Side:
 
 
 def timed(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Turn:
-    """Run a command; what it took counts every process that it waited for. Raises EngineError where it fails."""
+    """Run a command; what it took counts all that it started. Raises EngineError where it fails."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        words = [sys.executable, str(waited.__file__), *command]
+        process = subprocess.Popen(words, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)

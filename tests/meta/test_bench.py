@@ -170,3 +170,17 @@ def test_memory_is_that_of_the_largest_process(tmp_path):
     code = f"import os; from commands import bench; print(bench.timed({outer!r}, {str(tmp_path)!r}, os.environ).memory)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert 200 < float(done.stdout) < 260
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere who outlives a command is nobody's child")
+def test_time_of_what_outlives_the_command_counts(tmp_path):
+    """A process that goes on when the command has ended is waited for, and what it takes is told."""
+    burn = "import time\nwhile time.process_time() < 0.8: pass"
+    outlived = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}], start_new_session=True)"
+    assert bench.timed([sys.executable, "-c", outlived], tmp_path, os.environ).cpu > 0.8
+
+
+def test_the_code_of_a_command_comes_through(tmp_path):
+    """What waits for all of it ends as the command itself does."""
+    with pytest.raises(EngineError, match="ended with 3: "):
+        bench.timed([sys.executable, "-c", "print('the last line'); raise SystemExit(3)"], tmp_path, os.environ)

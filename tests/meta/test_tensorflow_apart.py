@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from engines.errors import RunnerError, SpecError
-from engines.formats.savedmodel import apart
+from engines.formats.savedmodel import apart, forked
 from engines.formats.savedmodel.format import FORMAT
 from engines.model.derive import derive_spec
 from engines.variant import REFERENCE
@@ -131,3 +131,22 @@ def test_a_run_with_a_cluster_has_no_tensorflow_in_its_process(digits, tmp_path,
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"TensorFlow is here: {here}" in done.stdout
+
+
+def test_a_program_in_a_process_that_has_tensorflow_ends_as_one_of_its_own(tmp_path, monkeypatch):
+    """Its exit code and all that it prints come back, by any means; its words and variables are not this process'."""
+    (tmp_path / "said.py").write_text(
+        "import os, sys\n"
+        "assert __name__ == '__main__'\n"
+        "print(sys.argv, os.environ['SAID'], 'tensorflow' in sys.modules, flush=True)\n"
+        "os.write(2, b'by its number\\n')\n"
+        "os.kill(os.getpid(), 9) if sys.argv[1] == 'killed' else sys.exit(int(sys.argv[1]))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = list(sys.argv)
+    for word, code in (("0", 0), ("3", 3), ("killed", -9)):
+        found = forked.program("said", [word], {"SAID": "here"})
+        assert found.code == code
+        assert found.printed.endswith(f"said.py', '{word}'] here True\nby its number\n")
+    assert "SAID" not in os.environ
+    assert sys.argv == words

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +14,7 @@ from engines.errors import ConversionError, RunnerError
 from engines.formats.onnx.constants import stored_type
 from engines.formats.onnx.layers import layers
 from engines.formats.onnx.left_in_fp32 import left_in_fp32
+from engines.formats.savedmodel import forked
 from engines.runner import check_signature
 from engines.tools import last_lines
 
@@ -47,27 +45,25 @@ def build_fp32(saved_model: Path, spec: ModelSpec, folder: Path) -> dict[str, An
     converter's last lines where it fails, or where the result fails onnx.checker or is not the spec's signature.
     """
     target = (folder / FILE).resolve()
-    command = [sys.executable, "-m", f"{__package__}.{CONVERTER.stem}", "--saved-model", str(saved_model.resolve())]
-    command += ["--output", str(target), "--opset", str(OPSET), "--tag", "serve", "--signature_def", spec.signature]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
-    root = CONVERTER.parents[3]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False)
+    words = ["--saved-model", str(saved_model.resolve()), "--output", str(target), "--opset", str(OPSET)]
+    words += ["--tag", "serve", "--signature_def", spec.signature]
+    done = forked.program(f"{__package__}.{CONVERTER.stem}", words, {"CUDA_VISIBLE_DEVICES": "-1"})
     # tf2onnx goes on without them, and writes a file that is none.
-    if unknown := sorted(set(re.findall(r"Tensorflow op \[(.+): (\w+)\] is not supported", done.stderr))):
+    if unknown := sorted(set(re.findall(r"Tensorflow op \[(.+): (\w+)\] is not supported", done.printed))):
         listed = ", ".join(f"{operator} of layer {layer!r}" for layer, operator in unknown)
         raise ConversionError(
             f"{saved_model}: tf2onnx does not know {listed}; write the layer with other operators, or leave onnx and "
             "tensorrt out of this model's precisions (docs/models.md)"
         )
-    if stopped := re.search(r"Failed to convert node .+?OP=(\w+)\\nName=(.+?)\\n", done.stderr, re.S):
+    if stopped := re.search(r"Failed to convert node .+?OP=(\w+)\\nName=(.+?)\\n", done.printed, re.S):
         raise ConversionError(
             f"{saved_model}: tf2onnx does not convert {stopped[1]} of layer {stopped[2]!r}: "
-            f"{done.stderr.strip().splitlines()[-1]}; write the layer with other operators, or leave onnx and tensorrt "
-            "out of this model's precisions (docs/models.md)"
+            f"{done.printed.strip().splitlines()[-1]}; write the layer with other operators, or leave onnx and "
+            "tensorrt out of this model's precisions (docs/models.md)"
         )
-    if done.returncode != 0 or not target.is_file():
+    if done.code != 0 or not target.is_file():
         raise ConversionError(
-            f"tf2onnx failed on {saved_model} (exit code {done.returncode}); its last lines:\n{last_lines(done.stderr)}"
+            f"tf2onnx failed on {saved_model} (exit code {done.code}); its last lines:\n{last_lines(done.printed)}"
         )
     return check_model(target, spec)
 

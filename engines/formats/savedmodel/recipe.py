@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engines.errors import ConversionError, SpecError
 from engines.formats.code import code
-from engines.formats.savedmodel import apart, packages, training
+from engines.formats.savedmodel import apart, forked, packages, training
 from engines.formats.savedmodel.build import FILE, build_savedmodel
 from engines.hashing import folder_hashes
 from engines.model.paths import is_folder
@@ -25,10 +22,11 @@ if TYPE_CHECKING:
     from engines.formats.base import Job
     from engines.model.spec import ModelSpec
 
+TRAINING = "engines.formats.savedmodel.training_command"
+"""The program that trains."""
+
 PROTOCOLS = ("saved_model.pb", "saved_model.pbtxt")
 """The files of which a SavedModel has one."""
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def recipe(job: Job) -> Recipe | None:
@@ -90,13 +88,10 @@ def _trained(job: Job) -> Any:
     spec, data = job.spec, getattr(job.data, "folder", None)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.npz"
-        command = [sys.executable, "-m", "engines.formats.savedmodel.training_command", str(spec.path.resolve())]
-        environment = {**os.environ, **({"CIFAR10_DIR": str(data.resolve())} if data else {})}
-        done = subprocess.run(
-            [*command, str(weights)], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
-        )
-        if done.returncode != 0:
-            raise ConversionError(f"training {spec.name} failed; last lines:\n{last_lines(done.stderr)}")
+        environment = {"CIFAR10_DIR": str(data.resolve())} if data else {}
+        done = forked.program(TRAINING, [str(spec.path.resolve()), str(weights)], environment)
+        if done.code != 0:
+            raise ConversionError(f"training {spec.name} failed; last lines:\n{last_lines(done.printed)}")
         model = training.build_network(spec)
         training.read_weights(model, weights)
         return model
