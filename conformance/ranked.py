@@ -157,7 +157,7 @@ def _cut(reference: Arrays, theirs: NDArray[np.bool_], score: str | None) -> NDA
         return np.zeros(len(theirs))
     values = np.where(theirs, reference[score].astype(np.float64), np.inf).min(axis=1)
     full = theirs.all(axis=1)
-    least = values[~full & theirs.any(axis=1)].min(initial=np.inf)
+    least = values[~full].min(initial=np.inf)
     found: NDArray[np.float64] = np.where(full, values, least if np.isfinite(least) else 0.0)
     return found
 
@@ -170,7 +170,7 @@ def _costs(actual: Arrays, reference: Arrays, units: Mapping[str, float]) -> NDA
     worst: NDArray[np.float64] = np.zeros(1)
     for name, theirs in reference.items():
         rows = len(theirs)
-        a = actual[name].astype(np.float64).reshape(1, rows, -1)
+        a = actual[name].astype(np.float64).reshape(rows, -1)
         b = theirs.astype(np.float64).reshape(rows, 1, -1)
         difference = np.abs(a - b).max(axis=2)
         exact = theirs.dtype.kind in "iub"

@@ -87,6 +87,14 @@ def test_no_answer_of_its_kind_needs_more_than_the_reach(kind):
     assert set(REACH) == set(KINDS)
 
 
+def test_the_reach_of_several_kinds_is_the_widest():
+    """A figure may be as large as in any output that has it; where no kind has it there is no end to tell."""
+    assert reach("max", ["probabilities", "logits"]) == np.inf
+    assert reach("flips", ["values", "scores"]) == 1
+    assert reach("kl", ["scores", "values"]) is None
+    assert reach("max", []) is None
+
+
 def test_numbers_without_end_are_told_by_the_spread_of_the_reference(digits):
     """Values may be any: a tolerance wider than the reference's answers are apart is named with its ratio."""
     values = tuple(replace(output, kind="values") for output in digits.spec.outputs)

@@ -14,7 +14,18 @@ from hypothesis import strategies as st
 
 from conformance.compare import ANYTHING, Comparison, Figure, Grid, OutputComparison, Tolerance, compare, judge
 from conformance.noise import Noise, noise_of, pairs_of
-from conformance.paired import OF_CLASSES, Known, shift, slope, spreads, unrelated, worst
+from conformance.paired import (
+    OF_CLASSES,
+    OF_NUMBERS,
+    Known,
+    comparable,
+    figures_of,
+    shift,
+    slope,
+    spreads,
+    unrelated,
+    worst,
+)
 from conformance.pairs import COLUMNS, PARTS, Pairs, classes_of, columns, log_shares, pulls, shares
 from conformance.summing import measure
 from trial.evidence import Asked, Evidence, asked_of
@@ -292,6 +303,24 @@ def test_slope_and_unrelated_share_are_those_of_straight_lines():
         assert pairs.unrelated == pytest.approx(share)
     assert Pairs.of(reference[:1], reference[:1]).unrelated is None
     assert Pairs.of(reference[:2], reference[:2]).unrelated == 0.0
+
+
+def test_figures_are_those_of_the_kind_and_of_one_decision_a_sample():
+    """Classes have all where a sample is of one class, and is unless said; other numbers have those of numbers."""
+    for kind in ("probabilities", "logits"):
+        assert figures_of(kind) is figures_of(kind, 2) is OF_CLASSES
+        assert figures_of(kind, 3) is OF_NUMBERS
+    assert figures_of("scores") is figures_of("values", 3) is OF_NUMBERS
+    assert [figures_of(kind) for kind in ("integers", "ranked", "constant")] == [{}] * 3
+
+
+def test_logits_are_compared_as_shares_of_each_row():
+    """Logits of several rows a sample are turned into shares over their last axis, and keep their shape."""
+    shares = np.array([[[0.5, 0.25, 0.25], [0.125, 0.75, 0.125]]] * 4)
+    found = comparable(np.log(shares), "logits")
+    assert found.shape == (4, 2, 3)
+    np.testing.assert_allclose(found, shares, rtol=1e-6)
+    assert comparable(shares, "probabilities") is shares
 
 
 def test_a_spread_is_drawn_to_that_of_all_places():

@@ -38,14 +38,17 @@ def test_rows_have_the_place_that_the_reference_gives_them():
     found = match(actual, reference, 0.0)
     assert found.order.tolist() == [[0, 3, 1, 2], [0, 1, 2, 3]]
     assert found.kept.tolist() == [[True] * 4, [True, True, False, False]]
+    assert found.kept.dtype == bool
     assert (found.score, found.rows, found.lost, found.samples) == ("scores", 6, 0, ())
     # The row of 0.25 stands before that of 0.75.
     assert found.lead == 0.5
     assert (found.lost_share, found.in_order) == (0.0, False)
     for name, array in reference.items():
         np.testing.assert_array_equal(found.aligned(actual[name]), array)
+    expected = {**reference, "more": CORNERS}
     for name, array in aligned({**actual, "more": CORNERS}, reference, list(reference)).items():
-        np.testing.assert_array_equal(array, reference.get(name, CORNERS))
+        np.testing.assert_array_equal(array, expected.pop(name))
+    assert not expected
     assert str(found) == "6 of 6 rows matched as sets, padding left out; ranked by 'scores'"
 
 
@@ -88,6 +91,8 @@ def test_rows_drop_out_at_the_last_score_of_a_full_list_and_at_the_least_of_othe
     assert match(changed(alone, classes=[[1, 2, 9, 0]]), alone, 0.0).lead == 0.0
     empty = detections([full, [0.0] * 4])
     assert match(changed(empty, classes=[[1, 9, 3, 4], [0] * 4]), empty, 0.0).lead == 0.5
+    # A list of nothing is cut at no score: all of a row that an engine has there is its lead.
+    assert match(detections([full, [0.375, 0.0, 0.0, 0.0]]), empty, 0.0).lead == 0.375
 
 
 @pytest.mark.parametrize("unit", [1.0, 1 / 1024])
@@ -176,6 +181,7 @@ def test_what_ranks_is_the_falling_numbers_that_tell_most():
     for outputs, score in (
         ({"a": coarse, "b": falling}, "b"),
         ({"b": falling, "a": coarse}, "b"),
+        ({"a": falling, "b": coarse}, "a"),
         ({"a": coarse, "c": rising + 1}, "a"),
         ({"c": rising + 1}, None),
     ):
@@ -199,6 +205,8 @@ def test_lists_without_numbers_are_compared_where_they_stand():
     pairs = np.array([[[1.0, 2.0], [3.0, 4.0]]], np.float32)
     found = match({"p": pairs + np.float32([[[0.1, 0], [0, 0.3]]])}, {"p": pairs}, 0.0)
     assert found.kept.tolist() == [[True, False]]
+    # A quarter is allowed: twice that, of the largest, may be reached.
+    assert match({"p": pairs + np.float32([[[2, 0], [0, 2.125]]])}, {"p": pairs}, 0.25).kept.tolist() == [[True, False]]
 
 
 def test_padding_is_rows_of_nothing_but_zeros_or_minus_one():
@@ -218,6 +226,10 @@ def test_limits_may_be_reached():
     """A row that is just as far off as rows may be is the same, and boxes of just as much overlap are suppressed."""
     twenty = {"v": np.array([[20.0, 1.0]], np.float32)}
     assert match({"v": np.array([[21.0, 1.0]], np.float32)}, twenty, 0.0).lost == 0
+    # Rows that are just as far off as is allowed stay, though others are closer.
+    sixteen = {"v": np.array([[16.0, 15.75]], np.float32)}
+    assert match({"v": np.array([[15.75, 16.0]], np.float32)}, sixteen, 1 / 64).order.tolist() == [[0, 1]]
+    assert match({"v": np.array([[15.75, 16.0]], np.float32)}, sixteen, 1 / 65).order.tolist() == [[1, 0]]
     reference = detections([[0.875, 0.5, 0.5, 0.25]])
     # Six of twenty columns are shared with the first box.
     reference["boxes"][0, :2] = [[0, 0, 13, 10], [7, 0, 20, 10]]
@@ -226,3 +238,18 @@ def test_limits_may_be_reached():
     reference["boxes"][0, :2] = [[0, 0, 100, 100], [201, 205, 301, 305]]
     reference["boxes"][0, 2] = [200, 200, 300, 300]
     assert match(changed(reference, classes=[[1, 9, 3, 4]]), reference, 0.0).lead == 0.0
+
+
+def test_numbers_of_an_output_of_zeros_differ_by_what_they_are():
+    """An output that is zero everywhere has no largest to take a share of: its differences count as they are."""
+    reference = {"s": np.array([[0.75, 0.5]], np.float32), "v": np.zeros((1, 2), np.float32)}
+    found = match({**reference, "v": np.array([[0.046875, 0.0625]], np.float32)}, reference, 0.0)
+    assert found.kept.tolist() == [[True, False]]
+
+
+def test_two_rows_that_are_swapped_lead_by_what_is_between_them():
+    """The shortest list that can be out of order is one of two, and no bit of what its scores differ by is lost."""
+    reference = {"s": np.array([[1.0, 2.0**-30]], np.float32), "id": np.array([[1, 2]])}
+    swapped = {name: array[:, ::-1] for name, array in reference.items()}
+    found = match(swapped, reference, 0.0)
+    assert (found.order.tolist(), found.lost, found.lead) == ([[1, 0]], 0, 1 - 2.0**-30)

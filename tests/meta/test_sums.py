@@ -47,6 +47,16 @@ def test_columns_are_those_of_exact_sums(values):
     assert exact.rounded(halves, values.shape[1]).tobytes() == found.tobytes()
 
 
+@pytest.mark.parametrize("count", [1, exact.FEW, exact.FEW + 1, exact.BLOCK + 1])
+def test_the_smallest_numbers_add_up_however_many_they_are(count):
+    """A multiple of the smallest number is a whole one, beside numbers of any size: one by one and in blocks."""
+    smallest = math.ulp(0.0)
+    assert exact.total(np.full(count, 3 * smallest)) == 3 * count
+    values = np.full(count, -smallest)
+    values[0] = 1.0
+    assert exact.total(values) == 2**-exact.LEAST - (count - 1)
+
+
 def test_nothing_has_sums_too():
     """Outputs without samples and without columns have sums: zero, and none."""
     assert exact.total(np.zeros((0, 3))) == 0
@@ -379,6 +389,76 @@ def test_sums_of_each_kind_are_those_of_its_definition():
     assert (constant.sums.samples, constant.sums.decisions, constant.sums.worst.index) == (1, 6, (0, 4))
     assert constant.sums.digest != measure_output("constant", wanted, wanted).sums.digest != ""
     assert measure_output("constant", actual, expected).wrong.tolist() == [False]
+
+
+def test_what_differs_is_true_or_false_by_sample():
+    """Samples with a decision that differs are a mask, of every kind: numbers would pick samples by their places."""
+    array = np.array([[0, 1], [1, 0], [0, 1]])
+    for kind in ("probabilities", "logits", "scores", "values"):
+        floats = array.astype(np.float32)
+        assert measure_output(kind, floats, floats).wrong.dtype == bool, kind
+        assert measure_output("constant", floats, floats).wrong.dtype == bool
+    assert measure_output("integers", array, array).wrong.dtype == bool
+    assert measure_output("constant", array, array).wrong.dtype == bool
+
+
+def test_sums_of_ranked_outputs_are_those_of_matched_rows():
+    """Rows without a counterpart count by sample, the sample of most first, and add nothing to any difference."""
+    reference = {"s": np.tile(np.float32([0.875, 0.75, 0.5, 0.25]), (4, 1)), "id": np.tile(np.arange(1, 5), (4, 1))}
+    actual = {name: array.copy() for name, array in reference.items()}
+    actual["s"][0, 3] = 0.28125
+    actual["id"][1, 2] = actual["id"][2, :2] = 9
+    found = measure(actual, reference, dict.fromkeys(reference, "ranked"))
+    for name, sums in found.outputs.items():
+        assert (sums.samples, sums.elements, sums.decisions, sums.wrong, sums.flipped) == (4, 16, 16, 3, 2), name
+        # What is expected is how many rows the sample lacks; all flips lead by what the worst row led by.
+        assert [(f.sample, f.expected, f.actual, f.margin, f.place, f.size) for f in sums.flips] == [
+            (2, 2, 0, 0.625, (), 2.0),
+            (1, 1, 0, 0.625, (), 1.0),
+        ]
+    assert found.flipped == {("s", "id"): 2}
+    scores, numbers = found.outputs["s"], found.outputs["id"]
+    assert (scores.worst.difference, scores.worst.index, scores.whole) == (0.03125, (0, 3), False)
+    assert exact.mean(scores.difference, 16) == 0.03125 / 16
+    assert (numbers.worst.difference, numbers.difference, numbers.whole) == (0, 0, True)
+
+
+def test_rows_are_the_same_by_the_widest_tolerance_of_their_list():
+    """Rows that belong together move no further than any of them may; where nothing is said the closest are matched."""
+    expected, answers = np.float32([[1.0, 0.98, 0.96]]), np.float32([[0.975, 0.995, 0.955]])
+    reference, actual = {"a": expected, "b": expected}, {"a": answers, "b": answers}
+    kinds = dict.fromkeys(reference, "ranked")
+    for closest, order in ((None, [1, 0, 2]), ({"b": 0.03}, [0, 1, 2]), ({"a": 0.03, "b": 0.0}, [0, 1, 2])):
+        found = measure(actual, reference, kinds, closest=closest).outputs
+        assert [sums.matching.order.tolist() for sums in found.values()] == [[order]] * 2
+
+
+def test_scores_that_nothing_is_said_of_have_a_decision():
+    """What one score is undecided within is no other's: without it every score but the threshold's own decides."""
+    expected, answers = np.float32([[0.25], [0.75], [1.0]]), np.float32([[0.75], [0.75], [0.0]])
+    reference, actual = {"s": expected, "t": expected}, {"s": answers, "t": answers}
+    found = measure(actual, reference, dict.fromkeys(reference, "scores"), undecided={"t": 0.25}).outputs
+    assert [sums.wrong for sums in found.values()] == [2, 1]
+
+
+def test_constants_have_no_samples_to_count_from():
+    """A place in a constant has no number of a sample in it; constants alone are one sample, and no outputs none."""
+    constant = np.float32([1, 2])
+    reference, kinds = {"c": constant, "d": constant}, {"c": "constant", "d": "constant"}
+    found = measure({"c": np.float32([1, np.nan]), "d": constant}, reference, kinds, start=10)
+    assert found.problems == ("c: 1 of 2 elements of the output are NaN or infinite, the first at (1,)",)
+    assert found.samples == measure(reference, reference, kinds).samples == 1
+    assert measure({}, {}, {}).samples == 0
+
+
+def test_of_equal_flips_the_first_samples_are_kept():
+    """Where more flip by as much than are kept, it is the first that are; one that overcame no lead is one, too."""
+    wanted = np.zeros((3 * KEPT, 1), np.int64)
+    got = wanted + 1 + np.arange(3 * KEPT)[:, None] % 2
+    flips = measure_output("integers", got, wanted).sums.flips
+    assert [(flip.sample, flip.size) for flip in flips] == [(2 * i + 1, 2.0) for i in range(KEPT)]
+    (flip,) = measure_output("probabilities", np.float32([[0.25, 0.75]]), np.float32([[0.5, 0.5]])).sums.flips
+    assert (flip.sample, flip.expected, flip.actual, flip.margin) == (0, 0, 1, 0.0)
 
 
 def test_logits_and_shares_of_a_grid_have_divergences_of_their_own():
