@@ -658,6 +658,25 @@ def test_decisions_of_single_samples_are_those_beyond_what_is_undecided():
     assert found["max"].tolist() == [0.5, pytest.approx(0.08), 0.25]
     np.testing.assert_allclose(found["mean"], [0.05, 0.008, 0.05])
     assert figures_by_sample("integers", actual, reference, threshold=0.5)["flips"].tolist() == [0.5, 0.5, 1.0]
+    # At the threshold a score is a no, and at what is undecided from it the reference has not decided.
+    reference, actual = np.array([[0.25], [0.75]]), np.array([[0.5], [0.5]])
+    assert figures_by_sample("scores", actual, reference, threshold=0.5)["flips"].tolist() == [0.0, 1.0]
+    reference, actual = np.array([[0.0], [0.0]]), np.array([[0.5], [0.0]])
+    assert figures_by_sample("scores", actual, reference, threshold=0.05)["flips"].tolist() == [0.0, 0.0]
+    assert figures_by_sample("scores", actual, reference, threshold=0.0625)["flips"].tolist() == [1.0, 0.0]
+
+
+def test_shares_of_a_grid_are_off_what_their_reference_rounds_to():
+    """Thirds in steps of 1/128 are 43 each: sums are off 129 steps, less one a class; below half a step is nothing."""
+    grid, third = Grid(1 / 128, 0.0, 1.0), np.full((2, 3), 1 / 3)
+    actual = np.array([[50, 43, 43], [86, 43, 0]]) / 128
+    found = figures_by_sample("probabilities", actual, third, grid=grid, threshold=0.5)
+    assert found["sum"] == pytest.approx([4 / 128, 0.0])
+    assert found["mean"] == pytest.approx([0.1 * 7 / 128, 0.1 * 86 / 128])
+    assert found["max"] == pytest.approx([50 / 128 - 1 / 3, 86 / 128 - 1 / 3])
+    steps = np.array([[50, 43, 43], [86, 43, 0.5]])
+    shares = steps / steps.sum(axis=1, keepdims=True)
+    assert found["kl"] == pytest.approx((np.log(1 / 3 / shares) / 3).sum(axis=1))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
