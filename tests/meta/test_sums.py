@@ -448,7 +448,7 @@ def test_a_grid_is_used_up_to_the_coarsest_and_says_nothing_below_half_a_step():
 
 
 def test_a_form_is_that_of_one_output_from_a_number_on():
-    """The first place that is no number counts from the number of the first sample, 0 unless told; a constant has none."""
+    """The first place that is no number counts from the first sample's number, 0 unless told; a constant has none."""
     bad = with_bad((1, 2), (3, 0))
     said = ("float32", (4, 3), "float32", (4, 3), 2)
     assert Form.of(bad, GOOD) == Form(*said, (1, 2))
