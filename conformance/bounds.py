@@ -74,7 +74,7 @@ def widest(sizes: NDArray[np.float64], few: int, many: int) -> float:
     Their upper half is taken for log-normal, with the spread that the distance of its TAIL from the median gives.
     """
     positive = sizes[sizes > 0]
-    if many <= few or not positive.size:
+    if not positive.size:
         return 1.0
     normal = NormalDist()
     middle, upper = np.quantile(positive, [0.5, TAIL])

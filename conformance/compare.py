@@ -308,7 +308,7 @@ def structural_problems(
 
     A ``constant`` may be a single number; anything else has a first axis of samples.
     """
-    problem = Form.of(actual, reference, constant=constant).problem(name, constant=constant)
+    problem = Form.of(actual, reference).problem(name, constant=constant)
     return [problem] if problem else []
 
 

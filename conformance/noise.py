@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conformance.bounds import CONFIDENCE, reached, reached_count, widest
+from conformance.bounds import CONFIDENCE, FEWEST, reached, reached_count, widest
 from conformance.by_sample import figures_by_sample
 from conformance.compare import ANY, ANYTHING, FIGURES, LOST_SPREAD, THRESHOLD, Comparison, Figure, Tolerance, compare
 from conformance.paired import OF_ALL, Known, comparable, each_left_out, figures_of, unrelated
@@ -234,8 +234,8 @@ class Noise:
     def _at(self, limit: Limit, each: Mapping[str, NDArray[np.float64]], count: int) -> Limit:
         """Limit on another number of samples."""
         few = self.samples
-        if limit.name == "max" and count > few:
-            more = widest(each["max"].reshape(-1), few, count)
+        if limit.name == "max":
+            more = widest(each["max"], few, count)
             return replace(limit, reached=limit.reached * more, allowed=limit.allowed * more)
         if limit.name in AVERAGES and limit.name in each:
             spread = float(each[limit.name].mean(axis=0).std(ddof=1)) if few > 1 else 0.0
@@ -360,6 +360,8 @@ def noise_of(
     """
     if precision not in FACTORS:
         raise ValueError(f"precision {precision!r}; allowed: {', '.join(FACTORS)}")
+    if len(runs) < FEWEST:
+        raise ValueError(f"{len(runs)} runs; allowed: {FEWEST} or more, of fewer no spread is told")
     found = [compare(run, reference, ANYTHING, kinds, **options) for run in runs]
     if problems := [problem for comparison in found for problem in comparison.problems]:
         raise ValueError(f"the twin's runs cannot be compared with the reference: {problems[0]}")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conformance import accuracy
 from conformance.accuracy import (
     SIGNIFICANCE,
     Found,
@@ -76,6 +77,7 @@ def test_the_tail_is_that_of_the_exact_sum(successes, trials, percent):
 
 TAILS = {
     "none needed is certain": (0, 10, 0.1),
+    "fewer than none as well": (-1, 10, 0.1),
     "one of one": (1, 1, 0.1),
     "all of ten": (10, 10, 0.1),
     "a hundred samples": (20, 100, 0.1),
@@ -89,6 +91,43 @@ TAILS = {
 def test_the_tail_is_exact_for(tail):
     """Single values agree with whole-number arithmetic, the ends included."""
     assert binomial_tail(*TAILS[tail]) == pytest.approx(exact_tail(*TAILS[tail]), rel=1e-9)
+
+
+def test_the_tail_is_a_probability():
+    """What rounding adds or takes of it is none: at least none are certain, and at least one is no more than that."""
+    for trials in range(1, 60):
+        for probability in (0.01, 0.1, 0.25, 0.5, 0.9, 0.99):
+            assert binomial_tail(0, trials, probability) == 1.0
+            assert 0 < binomial_tail(trials, trials, probability) <= binomial_tail(1, trials, probability) <= 1.0
+
+
+def test_the_chance_is_that_of_the_answers_dealt_out_anyhow():
+    """It is worked out by hand, at least half a sample's share, and all of it for labels of one class."""
+    assert chance_level([3, 1], [2, 2]) == 8 / 16
+    assert chance_level([3, 1], [4, 0]) == 12 / 16
+    assert chance_level([2, 2, 0], [0, 0, 4]) == 0.5 / 4
+    assert chance_level([0, 4], [4, 0]) == 1.0
+    with pytest.raises(ValueError, match="shorter"):
+        chance_level([2, 2], [4])
+
+
+def test_what_guessing_reaches_as_often_as_the_significance_is_not_better(monkeypatch):
+    """Only less often counts, for the fewest right samples and for labels of one class."""
+    often = binomial_tail(4, 4, chance_level([2, 2], [2, 2]))
+    monkeypatch.setattr(accuracy, "SIGNIFICANCE", often)
+    assert least_correct([2, 2], [2, 2]) is None
+    monkeypatch.setattr(accuracy, "SIGNIFICANCE", math.nextafter(often, 1))
+    assert least_correct([2, 2], [2, 2]) == 4
+    # Three labels of one class of two: by chance a model finds all with 1/8, and at least two with 1/2.
+    for significance, found, strange in (
+        (0.125, 0, False),
+        (math.nextafter(0.125, 1), 0, True),
+        (binomial_tail(2, 3, 0.5), 2, True),
+        (math.nextafter(binomial_tail(2, 3, 0.5), 1), 2, False),
+    ):
+        monkeypatch.setattr(accuracy, "SIGNIFICANCE", significance)
+        answered = Found(found, (found, 3 - found))
+        assert accuracy_of([3, 0], answered, answered, "fp32").strange is strange
 
 
 def test_the_tail_holds_for_ten_thousand_samples():

@@ -50,6 +50,15 @@ def test_every_floor_is_for_a_variant_batch_and_device_that_are_measured():
         assert floor.device in devices
 
 
+def test_a_file_without_rows_has_none(tmp_path):
+    """Rows are read as the file has them; an empty file is a list without any."""
+    path = tmp_path / "floors.toml"
+    path.write_text("")
+    assert read_rows(path) == []
+    path.write_text("[[floors]]\nbatch = 1\n")
+    assert read_rows(path) == [{"batch": 1}]
+
+
 def test_a_floor_is_its_share_of_what_was_seen():
     """Absolute figures have to reach 80 % of what was seen, ratios 70 %, and what holds anywhere is no gain at all."""
     assert SHARES == {"samples_per_s": 0.8, "over_synchronous": 0.7, "share_of_limit": 0.7}

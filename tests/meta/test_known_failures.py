@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conformance.known_failures import KnownFailure, KnownFailureError, load, unlisted_models
+from conformance.shown import shown
 from fixtures.chain import artifact_folder
 from tests.meta.apart import environment_apart
 from tests.meta.few import few
@@ -180,12 +181,10 @@ def test_a_malformed_file_is_refused(tmp_path, known, problem):
     path.write_text(known)
     with pytest.raises(KnownFailureError) as caught:
         load(path, tmp_path)
-    # What others say of TOML and of versions hangs on their versions.
-    said, _, rest = problem.replace("{path}", str(path)).replace("{root}", str(tmp_path)).partition("<…>")
-    found = str(caught.value)
-    assert found.startswith(f"{path}{said}")
-    assert found.endswith(rest)
-    assert "<…>" in problem or found == f"{path}{said}"
+    # What others say of TOML and of versions hangs on their versions; of several lines the first is told.
+    others = shown(str(caught.value.__cause__).splitlines()[0]) if "<…>" in problem else ""
+    said = problem.replace("{path}", str(path)).replace("{root}", str(tmp_path)).replace("<…>", others)
+    assert str(caught.value) == f"{path}{said}"
 
 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path):
@@ -218,6 +217,10 @@ def test_an_entry_is_what_the_file_says(tmp_path):
     assert unlisted_models([second, first, second, replace(second, model="n")], ["n"]) == ("m",)
     (tmp_path / "known.toml").write_text("")
     assert load(tmp_path / "known.toml", tmp_path) == ()
+    (tmp_path / "one" / "two").mkdir(parents=True)
+    (tmp_path / "one" / "two" / "test_deep.py").write_text("")
+    (tmp_path / "known.toml").write_text(ENTRY.replace("test_kinds.py", "one/two/test_deep.py"))
+    assert [known.path for known in load(tmp_path / "known.toml", tmp_path)] == ["one/two/test_deep.py"]
 
 
 @pytest.mark.parametrize(

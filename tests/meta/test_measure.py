@@ -78,6 +78,26 @@ def test_rows_that_a_model_does_not_need_are_comments():
     )
 
 
+def test_figures_beyond_the_table_are_those_of_all_kinds_of_input():
+    """Each kind of input is told, in order; batching is beyond what is allowed, not beyond what was seen."""
+    allowed, seen = batching("onnx-fp16")
+    assert seen < allowed
+    assert beyond(table(), "onnx-fp16", seen_at(1.0, "onnx-fp16"), allowed) == []
+    found = seen_at(1.0, "onnx-fp16")
+    found["samples"]["max"] *= 2
+    found["stress"]["kl"] *= 2
+    assert beyond(table(), "onnx-fp16", found, np.nextafter(allowed, 1)) == ["samples max", "stress kl", "batching"]
+
+
+def test_a_lead_may_be_as_large_as_the_largest_difference():
+    """Four times the largest difference is printed for it where its own is less; what has no end is not cut."""
+    seen = {"samples": {"max": 0.05, "mean": 0.01, "margin": 0.02, "kl": 9.0}}
+    for kinds, kl in (({"probabilities"}, 14), ({"values", "scores"}, 36)):
+        text = toml_rows(table(), "onnx-int8", seen, 1.0, kinds)
+        own = tomllib.loads(text)["tolerances"]["onnx-int8"]
+        assert own["samples"] == {"max": [0.2, 0.05], "mean": [0.04, 0.01], "margin": [0.2, 0.02], "kl": [kl, 9.0]}
+
+
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory):
     """Save a model of logits and samples of it; gives the folder of both."""

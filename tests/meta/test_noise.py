@@ -9,7 +9,7 @@ from conformance.bounds import reached, reached_count, runs_needed, widest
 from conformance.by_sample import figures_by_sample
 from conformance.compare import ANYTHING, Grid, Scale, Tolerance, compare
 from conformance.noise import FACTORS, FLOORS, MOST_UNRELATED, RARE, SAFE, Limit, leeway, noise_of, pairs_of
-from conformance.paired import Known, excess, left_out, net, shift, unrelated, worst
+from conformance.paired import Known, excess, left_out, net, shift, slope, unrelated, worst
 from conformance.student import quantile, tail
 
 SAMPLES, CLASSES, RUNS = 1000, 10, 8
@@ -20,6 +20,11 @@ PROBABILITIES = {"p": "probabilities"}
 def softmax(logits):
     e = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (e / e.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def exact(logits):
+    """Shares of logits in float64."""
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
 class Classifier:
@@ -327,9 +332,10 @@ def test_an_input_tips_as_far_as_runs_reach_and_not_only_as_far_as_they_went():
     found = noise_of({"p": reference}, runs, PROBABILITIES, "int8-symmetric", single=True)
     assert found.unsettled.tolist() == [False, False, True]
     assert found.tipping.tolist() == [False, True, True]
-    settled = found.where_settled(~found.tipping)
-    assert settled.limits["p"]["max"].allowed == pytest.approx(0.5)
-    assert settled.limits["p"]["max"].typical < 0.21
+    settled = replace(found, others=found).where_settled(~found.tipping)
+    seen = tuple(found.each["p"]["max"][:, 0])
+    assert settled.limits == {"p": {"max": Limit("max", seen, reached(seen), 0.5)}}
+    assert settled.others is None
     # Beside an output that moves by as much in every run it tips all the same.
     beside = [{**run, "q": reference + np.array([-0.15, 0.15])} for run in runs]
     both = noise_of(
@@ -345,11 +351,16 @@ def test_an_input_tips_as_far_as_runs_reach_and_not_only_as_far_as_they_went():
 def test_runs_that_cannot_be_compared_are_refused():
     """Unknown precision, a run without an output, and one that is not finite are named."""
     model = Classifier()
-    with pytest.raises(ValueError, match="allowed: fp32"):
+    allowed = (
+        "fp32, fp32-device, tf32, fp16-weights, fp16-moved, fp16, bf16, int8-symmetric, int8-calibrated, "
+        "int8-asymmetric"
+    )
+    with pytest.raises(ValueError, match=f"^precision 'fp7'; allowed: {allowed}$"):
         model.noise("fp7")
-    for run, words in (({}, "missing outputs: p"), ({"p": model.reference * np.nan}, "NaN")):
-        with pytest.raises(ValueError, match=words):
-            noise_of({"p": model.reference}, [run] * RUNS, PROBABILITIES, "fp16")
+    for run, words in (({}, "missing outputs: p"), ({"p": model.reference * np.nan}, "p: 10000 of 10000 elements of")):
+        said = f"^the twin's runs cannot be compared with the reference: {words}"
+        with pytest.raises(ValueError, match=said):
+            noise_of({"p": model.reference}, [{"p": model.reference}] * 3 + [run], PROBABILITIES, "fp16")
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "scores", "logits", "values"])
@@ -391,8 +402,10 @@ def test_figures_of_single_samples_are_those_of_comparisons_of_each(kind, shape)
         (1.5e-3, "1.5 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
         (0.0124, "12 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
         (12.3456, "12,346 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
+        (0.01, "10 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
         (1000.0, "1.0e+06 times what INT8 does to this model (1.0e-03, 99 % of 4 runs)"),
         (1e-3, "only 1 times what INT8 does to this model (1.0e-03, 99 % of 4 runs): a fixed ceiling is lower"),
+        (2e-9, "only 2e-06 times what INT8 does to this model (1.0e-03, 99 % of 4 runs): a fixed ceiling is lower"),
     ],
 )
 def test_a_message_rounds_the_ratio_as_one_reads_it(needed, said):
@@ -403,6 +416,7 @@ def test_a_message_rounds_the_ratio_as_one_reads_it(needed, said):
     assert limit.typical == pytest.approx(3e-4)
     still = Limit("kl", (0.0, 0.0, 0.0), reached=0.0, allowed=1e-9)
     assert still.beside(needed, "fp16-weights") == "of which FP16 does nothing to this model (99 % of 3 runs)"
+    assert still.beside(needed, "tf32") == "of which TF32 does nothing to this model (99 % of 3 runs)"
 
 
 @pytest.mark.parametrize(
@@ -451,8 +465,9 @@ def test_limits_are_what_runs_reach_times_the_leeway():
     # Runs that do nothing leave what rounding does, and those that follow nothing no more than half.
     reference, runs = numbers()
     still = noise_of(reference, [reference] * RUNS, {"v": "values"}, "fp16").limits["v"]
-    assert {name: limit.allowed for name, limit in still.items() if name in FLOORS} == {
-        name: FLOORS[name] for name in ("max", "mean", "spread", "unrelated")
+    assert {name: limit.allowed for name, limit in still.items() if name != "slope"} == {
+        **{name: FLOORS[name] for name in ("max", "mean", "spread", "unrelated")},
+        **dict.fromkeys(("shift", "worst"), 0.0),
     }
     lost = noise_of(reference, [{"v": run["v"] * 0 + 0.3} for run in runs], {"v": "values"}, "fp16").limits["v"]
     assert lost["unrelated"].allowed == MOST_UNRELATED
@@ -511,7 +526,11 @@ def test_limits_of_other_counts_are_widened_by_what_samples_tell():
         assert found["mean"].allowed == pytest.approx(2 * found["mean"].reached)
         assert (found["spread"], found["unrelated"]) == (own["spread"], own["unrelated"])
     assert times > 1
-    # One sample has no spread to tell.
+    # Two samples have a spread to tell, and one has none.
+    two = noise_of({"v": reference["v"][:2]}, [{"v": run["v"][:2]} for run in runs], {"v": "values"}, "fp16")
+    error = two.each["v"]["mean"].mean(axis=0).std(ddof=1) * (1 / 2 - 1 / 40) ** 0.5
+    assert error > 0
+    assert two.of("v", 40)["mean"].reached == pytest.approx(two.limits["v"]["mean"].reached + 3 * error)
     alone = noise_of({"v": reference["v"][:1]}, [{"v": run["v"][:1]} for run in runs], {"v": "values"}, "fp16")
     assert alone.of("v", 40)["mean"] == alone.limits["v"]["mean"]
 
@@ -532,6 +551,12 @@ def test_limits_of_other_samples_are_added_by_their_share_or_the_larger():
     # No more than all are others.
     few = replace(noise, others=others).of("v", 10)["mean"]
     assert few.reached == pytest.approx(noise.of("v", 10)["mean"].reached + more["mean"].reached)
+    # Others that are all alike tell of no variance: what the first samples tell of it stays.
+    alike = [{"v": run["v"] - reference["v"] + 1} for run in runs]
+    flat = noise_of({"v": np.ones_like(reference["v"])}, alike, {"v": "values"}, "fp16")
+    found = replace(noise, others=flat).of("v", 400)
+    assert list(found) == list(own)
+    assert (found["spread"], found["unrelated"]) == (own["spread"], own["unrelated"])
 
 
 def test_sums_are_told_of_outputs_that_are_there_with_their_numbers():
@@ -546,10 +571,11 @@ def test_sums_are_told_of_outputs_that_are_there_with_their_numbers():
 def test_tolerances_of_made_up_inputs_leave_classes_and_spread_in_int8():
     """Any of them may change its class; in INT8 their spread is not judged, elsewhere as it is."""
     reference, runs = numbers()
-    for precision, spread in (("int8-symmetric", 1e9), ("fp16", 0.5)):
+    for precision, spread in (("int8-symmetric", 2.0), ("fp16", 0.5)):
         noise = noise_of(reference, runs, {"v": "values"}, precision, single=True)
+        assert noise.tolerance("v", 3, replace(ANYTHING, spread=2.0)).spread == spread
         found = noise.tolerance("v", 3, ANYTHING)
-        assert found.spread == min(spread, ANYTHING.spread)
+        assert found.spread == ANYTHING.spread == 0.5
         assert (found.flips, found.sum, found.integers) == (1.0, ANYTHING.sum, ANYTHING.integers)
         assert list(noise.limits["v"]) == ["max", "mean"]
         assert noise.paired_kinds == {}
@@ -632,3 +658,157 @@ def test_decisions_of_single_samples_are_those_beyond_what_is_undecided():
     assert found["max"].tolist() == [0.5, pytest.approx(0.08), 0.25]
     np.testing.assert_allclose(found["mean"], [0.05, 0.008, 0.05])
     assert figures_by_sample("integers", actual, reference, threshold=0.5)["flips"].tolist() == [0.5, 0.5, 1.0]
+    # At the threshold a score is a no, and at what is undecided from it the reference has not decided.
+    reference, actual = np.array([[0.25], [0.75]]), np.array([[0.5], [0.5]])
+    assert figures_by_sample("scores", actual, reference, threshold=0.5)["flips"].tolist() == [0.0, 1.0]
+    reference, actual = np.array([[0.0], [0.0]]), np.array([[0.5], [0.0]])
+    assert figures_by_sample("scores", actual, reference, threshold=0.05)["flips"].tolist() == [0.0, 0.0]
+    assert figures_by_sample("scores", actual, reference, threshold=0.0625)["flips"].tolist() == [1.0, 0.0]
+
+
+def test_shares_of_a_grid_are_off_what_their_reference_rounds_to():
+    """Thirds in steps of 1/128 are 43 each: sums are off 129 steps, less one a class; below half a step is nothing."""
+    grid, third = Grid(1 / 128, 0.0, 1.0), np.full((2, 3), 1 / 3)
+    actual = np.array([[50, 43, 43], [86, 43, 0]]) / 128
+    found = figures_by_sample("probabilities", actual, third, grid=grid, threshold=0.5)
+    assert found["sum"] == pytest.approx([4 / 128, 0.0])
+    assert found["mean"] == pytest.approx([0.1 * 7 / 128, 0.1 * 86 / 128])
+    assert found["max"] == pytest.approx([50 / 128 - 1 / 3, 86 / 128 - 1 / 3])
+    steps = np.array([[50, 43, 43], [86, 43, 0.5]])
+    shares = steps / steps.sum(axis=1, keepdims=True)
+    assert found["kl"] == pytest.approx((np.log(1 / 3 / shares) / 3).sum(axis=1))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.parametrize(("kind", "single"), [("values", False), ("values", True), ("integers", False)])
+def test_too_few_runs_are_refused(count, kind, single):
+    """Fewer than three tell no spread, whatever an output holds; the error says how many there are."""
+    reference = {"o": np.arange(9)}
+    with pytest.raises(ValueError, match=f"^{count} runs; allowed: 3 or more, of fewer no spread is told$"):
+        noise_of(reference, [reference] * count, {"o": kind}, "fp16", single=single)
+    assert list(noise_of(reference, [reference] * 3, {"o": kind}, "fp16", single=single).limits) == ["o"]
+
+
+def test_figures_are_told_beside_what_runs_reach_and_those_of_pairs_added():
+    """Each figure with a limit says how many times the noise it is; at the runs' own count all of pairs follow."""
+    model = Classifier()
+    noise, actual = model.noise(), {"p": model.sound()}
+    reference, limits = {"p": model.reference}, noise.limits["p"]
+    found = compare(actual, reference, noise.tolerance("p", SAMPLES, ANYTHING), PROBABILITIES)
+    judged = noise.judged(found, actual, reference, aligned=True).outputs[0].figures
+    (pairs,) = pairs_of(actual, reference, PROBABILITIES, SAMPLES).values()
+    assert judged[6:] == noise.paired("p", pairs)
+    assert [figure.name for figure in judged] == [
+        *("max", "mean", "kl", "margin", "flips", "sum", "shift", "slope", "worst", "excess", "net")
+    ]
+    for figure in judged:
+        beside = limits[figure.name].beside(figure.needed, noise.precision) if figure.name in limits else ""
+        assert figure.beside == beside
+        assert (beside == "") == (figure.name == "margin")
+        assert figure.allowed == {"sum": ANYTHING.sum, "margin": ANYTHING.margin}.get(
+            figure.name, limits[figure.name].allowed if figure.name in limits else None
+        )
+    # Of samples that are not the runs' only those figures are told that hang on all of them.
+    assert noise.paired("p", pairs, aligned=False) == tuple(f for f in judged if f.name in {"shift", "slope", "net"})
+    few = pairs_of({"p": actual["p"][:-1]}, {"p": model.reference[:-1]}, PROBABILITIES, SAMPLES)["p"]
+    assert noise.paired("p", few) == noise.paired("p", few, aligned=False) == ()
+
+
+def test_figures_of_all_samples_know_what_other_samples_spread_by():
+    """Beside runs on samples that move more the same shift, slope and net flips are fewer spreads; others stay."""
+    model = Classifier()
+    noise, actual, reference = model.noise(), model.sound(), model.reference
+    worse = [{"p": softmax(model.noisy(2))[:100]} for _ in range(RUNS)]
+    others = noise_of({"p": reference[:100]}, worse, PROBABILITIES, "int8-symmetric")
+    pairs = pairs_of({"p": actual}, {"p": reference}, PROBABILITIES, SAMPLES)["p"]
+    both = {figure.name: figure.needed for figure in replace(noise, others=others).paired("p", pairs)}
+    alone = {figure.name: figure.needed for figure in noise.paired("p", pairs)}
+    known, more = noise.known("p"), others.known("p")
+    for name, figure in (("shift", shift), ("slope", slope), ("net", net)):
+        assert both[name] == figure.of(pairs, known, more) < alone[name] == figure.of(pairs, known, None)
+    assert both["worst"] == alone["worst"] == worst.of(pairs, known, None)
+    assert both["excess"] == alone["excess"] == excess.of(pairs, known, None)
+
+
+def test_logits_are_paired_as_their_shares():
+    """The figures of pairs, their limits and what they are asked of are those of the softmax, whatever is added."""
+    model = Classifier(size=0.1)
+    reference = model.logits[:40]
+    runs = [model.noisy()[:40] for _ in range(RUNS)]
+    moved = reference + np.linspace(-9, 9, 40)[:, None]
+    logits = noise_of({"o": moved}, [{"o": run} for run in runs], {"o": "logits"}, "fp16")
+    shares = noise_of({"o": exact(reference)}, [{"o": exact(run)} for run in runs], {"o": "probabilities"}, "fp16")
+    np.testing.assert_allclose(logits.known("o").runs, shares.known("o").runs, rtol=1e-12)
+    np.testing.assert_allclose(logits.known("o").reference, shares.known("o").reference, rtol=1e-12)
+    for name in ("shift", "slope", "worst", "excess", "net"):
+        assert logits.limits["o"][name].seen == pytest.approx(shares.limits["o"][name].seen, rel=1e-9)
+    pairs = pairs_of({"o": runs[0]}, {"o": moved}, {"o": "logits"}, 40)["o"]
+    np.testing.assert_allclose(pairs.kept[0], exact(runs[0]), rtol=1e-12)
+    np.testing.assert_allclose(pairs.kept[1], exact(reference), rtol=1e-12)
+
+
+def test_of_several_rows_a_sample_no_flip_is_the_sample_s():
+    """Probabilities (N, rows, classes) have no excess and no net flips, neither in limits nor in what is needed."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(40, 2, 4))
+    reference, *runs = (
+        np.exp(x) / np.exp(x).sum(axis=2, keepdims=True)
+        for x in (logits, *(logits + 0.3 * generator.normal(size=logits.shape) for _ in range(RUNS)))
+    )
+    noise = noise_of({"p": reference}, [{"p": run} for run in runs], PROBABILITIES, "fp16")
+    assert list(noise.limits["p"]) == ["max", "mean", "kl", "flips", "sum", "shift", "slope", "worst"]
+    pairs = pairs_of({"p": runs[0]}, {"p": reference}, PROBABILITIES, 40)["p"]
+    assert [figure.name for figure in noise.paired("p", pairs)] == ["shift", "slope", "worst"]
+
+
+def test_options_of_comparisons_are_those_of_limits_by_output():
+    """Scales, grids and thresholds hold for the output that they name, in every run's figures and in each sample's."""
+    values, shares = np.tile([0.5, -0.25], (9, 1)), np.tile([0.3, 0.7], (9, 1))
+    reference = {**dict.fromkeys("vw", values), **dict.fromkeys("pqst", shares)}
+    kinds = {
+        **dict.fromkeys("vw", "values"),
+        **dict.fromkeys("pq", "probabilities"),
+        **dict.fromkeys("st", "scores"),
+    }
+    runs = [{name: array + by * np.array([1, -1]) for name, array in reference.items()} for by in (0.25, 0.125, 0.0625)]
+    grid = Grid(1 / 128, 0.0, 1.0)
+    noise = noise_of(
+        reference, runs, kinds, "fp16", scales={"v": Scale(4.0, 2.0)}, grids={"p": grid}, thresholds={"s": 0.4}
+    )
+    each = {name: {figure: seen[:, 0].tolist() for figure, seen in noise.each[name].items()} for name in reference}
+    assert each["w"]["max"] == [0.5, 0.25, 0.125]
+    assert each["v"]["max"] == [0.0625, 0.03125, 0.015625]
+    assert each["w"]["mean"] == pytest.approx([0.1 * 0.25 / 0.375, 0.1 * 0.125 / 0.375, 0.1 * 0.0625 / 0.375])
+    assert each["v"]["mean"] == pytest.approx([0.0125, 0.00625, 0.003125])
+    # Of 38.4 and 89.6 steps 38 and 90 are said: each is off by 0.4 of a step more.
+    assert each["q"]["mean"] == pytest.approx([0.05, 0.025, 0.0125])
+    assert each["p"]["mean"] == pytest.approx([0.050625, 0.025625, 0.013125])
+    # At 0.4 a score of 0.3 is decided otherwise in the two runs that add more than 0.1, at 0.5 in the first alone.
+    assert each["s"]["flips"] == [0.5, 0.5, 0.0]
+    assert each["t"]["flips"] == [1.0, 0.0, 0.0]
+    for name in reference:
+        for figure, values in each[name].items():
+            assert noise.limits[name][figure].seen == pytest.approx(values)
+
+
+def test_what_runs_of_made_up_inputs_move_settles_which_count():
+    """An input is unsettled beyond a share of its largest answer, and not at it; where all are, nothing is limited."""
+    reference = {"v": np.array([[1.0, 0.0]] * 3)}
+    for precision, share, spared in (("fp16", 0.05, [False, True, False]), ("int8-symmetric", 1 / 3, [False] * 3)):
+        moved = np.array([[0, share], [0, 2 * share], [0, share / 2]])
+        runs = [{"v": reference["v"] + by * moved} for by in (1.0, 0.5, 0.25)]
+        noise = noise_of(reference, runs, {"v": "values"}, precision, single=True, confidence=0.9)
+        assert noise.unsettled.tolist() == [False, True, False]
+        assert noise.spared.tolist() == spared
+        most = share * (1 if any(spared) else 2)
+        seen = (most, most / 2, most / 4)
+        bound = reached(seen, 0.9)
+        assert bound < reached(seen)
+        assert noise.limits["v"]["max"] == Limit("max", seen, bound, FACTORS[precision] * bound)
+        assert noise.limits["v"]["mean"].name == "mean"
+    wild = [{"v": reference["v"] + by} for by in (1.0, 2.0, 3.0)]
+    assert noise_of(reference, wild, {"v": "values"}, "fp16", single=True).limits == {"v": {}}
+    shares = {"p": np.array([[0.5, 0.5]] * 3)}
+    runs = [{"p": shares["p"] + by * np.array([1, -1])} for by in (0.01, 0.02, 0.04)]
+    limit = noise_of(shares, runs, PROBABILITIES, "fp16", single=True).limits["p"]["kl"]
+    assert (limit.name, limit.allowed) == ("kl", 4 * reached(limit.seen))

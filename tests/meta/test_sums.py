@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from itertools import pairwise
@@ -15,9 +16,9 @@ from hypothesis.extra import numpy as arrays
 
 from conformance import exact
 from conformance.compare import FIGURES, Grid, Scale, Tolerance, compare, judge, undecided
-from conformance.measures import top
+from conformance.measures import COARSEST, KL_FLOOR, fine, off_one, smallest_said, softmax, top
 from conformance.summing import measure, measure_output
-from conformance.sums import KEPT
+from conformance.sums import KEPT, Form, Spread
 
 TOLERANCE = Tolerance(**dict.fromkeys(FIGURES, 0.02), spread=0.01)
 GRIDS = {"p": Grid(1 / 256, 0.0, 255 / 256)}
@@ -206,8 +207,11 @@ def test_ranked_outputs_are_refused():
     """Rows are matched by all samples: their sums are not merged, and nobody passes them unseen."""
     rows = np.tile(np.float32([0.9, 0.5, 0.1]), (4, 1))
     sums = measure({"r": rows}, {"r": rows}, {"r": "ranked"})
-    with pytest.raises(ValueError, match="ranked"):
-        sums.merged(sums)
+    plain = measure({"r": rows}, {"r": rows}, {"r": "values"}).outputs["r"]
+    said = "^ranked outputs are matched by all samples, and have no sums of parts$"
+    for one, other in ((sums, sums), (sums.outputs["r"], plain), (plain, sums.outputs["r"])):
+        with pytest.raises(ValueError, match=said):
+            one.merged(other)
 
 
 def test_each_output_is_judged_by_its_own_tolerance():
@@ -500,3 +504,64 @@ def test_the_first_classes_are_three_and_the_first_of_equals():
     """A message names three; of equal ones those that stand first, however many there are."""
     assert top(np.full(1000, 0.5)) == [(0, 0.5), (1, 0.5), (2, 0.5)]
     assert top(np.array([0.25, 0.5, 0.25]), 2) == [(1, 0.5), (0, 0.25)]
+    assert top(np.tile([0.25, 0.5], 500)) == [(1, 0.5), (3, 0.5), (5, 0.5)]
+
+
+def test_logits_of_any_size_have_shares():
+    """What all logits have in common changes no share, however large it is."""
+    found = softmax(np.array([[1000.0, 1000.0], [-1000.0, -1000.0 + np.log(3)]]))
+    np.testing.assert_allclose(found, [[0.5, 0.5], [0.25, 0.75]])
+    assert found.dtype == np.float64
+
+
+def test_a_grid_is_used_up_to_the_coarsest_and_says_nothing_below_half_a_step():
+    """Steps of a hundredth are still rounded to; the divergence's floor is half of them, or that of all outputs."""
+    for step, used in ((COARSEST, True), (np.nextafter(COARSEST, 1), False)):
+        grid = Grid(step, 0.0, 1.0)
+        assert fine(grid) is (grid if used else None)
+    assert fine(None) is None
+    assert smallest_said(Grid(1 / 128, 0.0, 1.0)) == 1 / 256
+    assert smallest_said(Grid(1e-6, 0.0, 1.0)) == smallest_said(None) == KL_FLOOR == 1e-6
+    shares = np.array([[0.5, 0.25, 0.125]])
+    assert off_one(shares, None).tolist() == off_one(shares, None, 0.0).tolist() == [0.125]
+    assert off_one(shares, np.array([[0.5, 0.5, 0.5]]), 0.125).tolist() == [0.25]
+
+
+def test_a_form_is_that_of_one_output_from_a_number_on():
+    """The first place that is no number counts from the first sample's number, 0 unless told; a constant has none."""
+    bad = with_bad((1, 2), (3, 0))
+    said = ("float32", (4, 3), "float32", (4, 3), 2)
+    assert Form.of(bad, GOOD) == Form(*said, (1, 2))
+    assert Form.of(bad, GOOD, start=10) == Form(*said, (11, 2))
+    assert Form.of(bad, GOOD, constant=True, start=10) == Form(*said, (1, 2))
+    assert Form.of(GOOD, bad, start=10) == Form("float32", (4, 3), "float32", (4, 3), 0, (), 2, (11, 2))
+    assert Form.of(GOOD, bad, constant=True, start=10).expected_first == (1, 2)
+    number = Form.of(np.array(1.0), np.array(1.0))
+    assert number.problem("v") == "v: no samples, shape (); nothing was compared"
+    assert number.problem("v", constant=True) is None
+
+
+def test_forms_of_parts_are_that_of_the_whole_in_any_order():
+    """Of sound parts there is no first place that is bad; of two dtypes that are wrong the same is named either way."""
+    parts = [Form.of(GOOD, GOOD, start=start) for start in (0, 4)]
+    assert parts[0].merged(parts[1]) == Form("float32", (8, 3), "float32", (8, 3))
+    bad = Form.of(with_bad((1, 2)), with_bad((3, 0)), start=4)
+    for whole in (parts[0].merged(bad), bad.merged(parts[0])):
+        assert whole == Form("float32", (8, 3), "float32", (8, 3), 1, (5, 2), 1, (7, 0))
+    double, half = (Form.of(GOOD.astype(dtype), GOOD) for dtype in (np.float64, np.float16))
+    assert double.merged(half) == half.merged(double) == half
+
+
+def test_spread_is_told_from_eight_samples_on_of_what_depends_on_them():
+    """A reference of ±d has the variance d²: no more than a ten thousandth of the largest is none to keep."""
+    signs = np.tile([[1.0], [-1.0]], (4, 1))
+    for size, told in ((1e-4, False), (2e-4, True), (0.5e-4, False)):
+        reference = size * signs
+        assert (Spread.of(reference, reference).lost(8, 1.0) == 0.0) is told
+        assert Spread.of(0 * reference, reference).lost(8, 1.0) == (pytest.approx(1.0) if told else None)
+        assert Spread.of(reference, reference).lost(7, 1.0) is None
+    assert Spread.of(0.5 * signs, signs).lost(8, 1.0) == 0.25
+    values = [measure_output("values", signs, signs, start=start).sums for start in (0, 8)]
+    assert values[0].merged(values[1]).spread.lost(16, 1.0) == 0.0
+    without = replace(values[1], spread=None)
+    assert values[0].merged(without).spread is without.merged(values[0]).spread is None

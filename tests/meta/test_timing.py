@@ -127,14 +127,16 @@ def test_the_ratio_is_that_of_samples_per_second(clock, ratio):
     assert result.low <= result.value <= result.high
 
 
-def test_both_sides_of_a_round_last_as_long(clock):
+@pytest.mark.parametrize(("fast_calls", "slow_calls"), [(4, 1), (1, 4), (1, 1)])
+def test_both_sides_of_a_round_last_as_long(clock, fast_calls, slow_calls):
     """The shorter call is made as often as fits into one longer call, beside one of each that does not count."""
-    fast, slow = Lasting(clock, 0.005), Lasting(clock, 0.020)
+    fast, slow = Lasting(clock, 0.020 / fast_calls), Lasting(clock, 0.020 / slow_calls)
     rounds = side_by_side(fast, slow, fast_batch=1, slow_batch=1, seconds=0.0, least_rounds=6).rounds
     assert rounds == 6
     # Two calls of each find out how long they last; each turn starts with one that is not measured.
-    assert slow.calls == 2 + rounds * (1 + 1)
-    assert fast.calls == 2 + rounds * (1 + 4)
+    assert slow.calls == 2 + rounds * (1 + slow_calls)
+    assert fast.calls == 2 + rounds * (1 + fast_calls)
+    assert side_by_side(fast, slow, fast_batch=1, slow_batch=1, seconds=0.0).rounds == 5
 
 
 def test_a_measurement_lasts_as_long_as_asked(clock):
@@ -146,6 +148,9 @@ def test_a_measurement_lasts_as_long_as_asked(clock):
     )
     assert result.rounds == 8
     assert clock[0] - start == pytest.approx(0.04 + 8 * 0.04)
+    # Rounds of a second each: the third would begin when the time is over.
+    sides = Lasting(clock, 0.25), Lasting(clock, 0.25)
+    assert side_by_side(*sides, fast_batch=1, slow_batch=1, seconds=2.0, least_rounds=1).rounds == 2
 
 
 # The floors.
@@ -195,6 +200,9 @@ def test_a_floor_is_read_as_written():
     assert (other.ratio, other.seen, other.cpu, other.device) == (1.0, 2.0, ("a", "b"), "d")
     assert all(type(figure) is float for figure in (other.ratio, other.seen))
     assert str(floor) == "onnx-fp32 at batch 64 over onnx-fp32 at batch 1"
+    # Bundled ones are in one file, and name their model; a floor may be all that was seen.
+    assert parse_floor({**GOOD, "model": "mine"}, "mine", "floors.toml") == floor
+    assert parse_floor({**GOOD, "ratio": 1}, "mine", "mine.toml").ratio == 1.0
 
 
 FLAGS = "allowed: a list of CPU flags, of which one is needed"
