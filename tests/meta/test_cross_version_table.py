@@ -81,7 +81,13 @@ def test_only_answers_on_the_same_plan_and_samples_count(store):
     answer(store, "trt8.6.0", ANSWERS, plan)
     answer(store, "cpp-trt8.6.0", ANSWERS, plan, inputs="other")
     assert [a.runtime for a in stored(store, SPEC.name, PLAN, {"plan": plan, "inputs": "same"})] == ["trt8.6.0"]
-    assert len(stored(store, SPEC.name, PLAN, {"plan": plan})) == 2
+    both = stored(store, SPEC.name, PLAN, {"plan": plan})
+    assert {a.runtime: a.inputs for a in both} == {"trt8.6.0": "same", "cpp-trt8.6.0": "other"}
+    # All that answers are made from may be asked for; others made from the same plan are not of this variant.
+    made_from = {"plan": plan, "inputs": "same", "outputs": content_hash(ANSWERS)}
+    assert [a.runtime for a in stored(store, SPEC.name, PLAN, made_from)] == ["trt8.6.0"]
+    other = next(v for v in variants(SPEC) if v.row_name == "tensorrt-fp16")
+    assert stored(store, SPEC.name, other, {"plan": plan}) == []
     assert stored(store, SPEC.name, PLAN, {"plan": write_plan(store, b"another plan")}) == []
     program = Variant("cpp8", PLAN.precision, PLAN.profile)
     assert len(stored(store, SPEC.name, program, {"plan": plan})) == 2
