@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -182,6 +183,7 @@ def test_patterns_of_numbers_are_those_that_their_names_say():
     assert list(names) == [*list(patterns)[:9], *ONCE, "ramp along axis 1"]
     assert len({tuple(values) for values in random.values()}) == len(random)
     assert all(2 < value < 10 for name in ONCE[:4] for value in random[name])
+    assert all(len(set(random[name])) == 5 for name in ONCE[:4])
     assert all(value in (2, 10) for name in ONCE[4:] for value in random[name])
     again = contrast_set(made_of(x=(5,)), {"x": Ends(2.0, 10.0, False)})[1]
     np.testing.assert_array_equal(again["x"], arrays["x"])
@@ -246,6 +248,13 @@ def test_textures_fill_a_part_of_the_range(texture, values):
     np.testing.assert_allclose(back, 10 - 8 * values(noise))
 
 
+def test_rounding_takes_no_texture_beyond_the_range():
+    """The upper end is reached to the last bit, though low + (high - low) is a little more."""
+    found = textured(Ends(-0.1, 0.2, False), (0.0, 1.0), "blocks", 5, (20, 20))
+    assert -0.1 + (0.2 - -0.1) > 0.2
+    assert np.unique(found).tolist() == [-0.1, 0.2]
+
+
 def test_made_up_samples_have_every_texture_in_turn():
     """Sixty-four samples of the input's type, the same each time: every fourth one is flat, and no two are alike."""
     spec, ranges = made_of(x=(50,), y=(3,)), {"x": Ends(0.0, 1.0, False), "y": Ends(0.0, 9.0, True)}
@@ -263,6 +272,9 @@ def test_made_up_samples_have_every_texture_in_turn():
     assert all(n == 2 for n in kinds[2::4])
     assert all(n in (1, 2) for n in kinds[3::4])
     assert len({array.tobytes() for array in found["x"]}) == DRAWN
+    # Nor are they the same noise in another part of the range.
+    noise = [(array - array.min()) / np.ptp(array) for array in found["x"][1::4]]
+    assert all(np.abs(one - other).max() > 0.1 for one, other in itertools.combinations(noise, 2))
     np.testing.assert_array_equal(found["y"], np.rint(found["y"]))
 
 
