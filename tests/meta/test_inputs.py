@@ -20,7 +20,8 @@ from engines.model.datasets import locate
 from engines.model.ranges import Ends
 from engines.model.toml import parse_model
 from engines.store import Store
-from trial.bearable import FP16, nudged
+from engines.variant import Variant
+from trial.bearable import FP16, FP16_NUDGES, bearable, nudged
 from trial.contrast import contrast_set
 from trial.draws import drawn_inputs, partitions, textured
 from trial.textures import DRAWN, drawn
@@ -149,6 +150,47 @@ def test_a_nudge_by_fp16_moves_what_fp16_would_lose_and_no_zero():
     assert moved[0] < 2.0**-50
     assert 0.1 * 2**-24 < moved[1] - x[0, 1] <= 2.0**-24
     assert 0 < abs(moved[2] - 0.5) <= 2.0**-11
+
+
+def test_made_up_inputs_that_the_reference_does_not_stand_by_are_named():
+    """Each kind of inputs, as it is and nudged, is asked for by a name of its own: answers are stored by it."""
+    asked = {}
+
+    def tried(kind, inputs):
+        """Twice the input; NaN below zero, by rounding at three, by FP16's steps at four, and none at five."""
+        asked[kind] = inputs["x"].copy()
+        x = GIVEN["x"]
+        moved = np.where(x == 3, kind != "contrast", np.where(x == 4, "fp16" in kind, 0))
+        answers = np.where(x < 0, np.nan, 2 * x + moved)
+        return {"y": answers, "table": np.float32([np.nan])}, {5: "the reference stops"} if kind == "contrast" else {}
+
+    outputs = [SimpleNamespace(name="y", kind="values"), SimpleNamespace(name="table", kind="constant")]
+    reference = Variant("savedmodel", "fp32")
+    spec = SimpleNamespace(outputs=outputs, constants={"table"}, reference=reference, source="mine.toml")
+    chain = SimpleNamespace(spec=spec, ranges={"x": Ends(0.0, 5.0, False)}, tried=tried)
+    chain.variants = [reference, Variant("onnx", "fp16")]
+    found = bearable(chain, "contrast", [*"abcdef"], GIVEN)
+    nudged_ = nudged(chain.ranges, GIVEN)["x"]
+    finer = [nudged(chain.ranges, GIVEN, FP16, seed)["x"] for seed in range(FP16_NUDGES)]
+    expected = {"contrast": GIVEN["x"], "contrast-nudged": nudged_}
+    expected |= {f"contrast-nudged-fp16-{seed}": array for seed, array in enumerate(finer)}
+    assert list(expected) == ["contrast", "contrast-nudged", "contrast-nudged-fp16-0", "contrast-nudged-fp16-1"]
+    assert sorted(asked) == sorted(expected)
+    for kind, array in expected.items():
+        np.testing.assert_array_equal(asked[kind], array)
+    assert found.left_out == (
+        "a: the SavedModel itself gives NaN",
+        "d: the SavedModel itself answers otherwise at a few of FP32's steps beside it",
+        "f: the reference stops",
+    )
+    assert found.names == ("b", "c", "e")
+    assert found.inputs["x"][:, 0].tolist() == [1, 2, 4]
+    assert found.reference["y"][:, 0].tolist() == [2, 4, 8]
+    assert found.reference["table"].shape == (1,)
+    assert found.coarse == (2,)
+
+
+GIVEN = {"x": np.float32([[-1], [1], [2], [3], [4], [5]])}
 
 
 def made_of(**inputs):

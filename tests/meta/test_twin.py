@@ -6,7 +6,7 @@ import pytest
 from engines.formats.onnx.to_fp16 import to_fp16
 from trial.twin import PRECISIONS, Precision, Twin, TwinError
 from trial.twin.cost import LEAST, MOST
-from trial.twin.weights import drawn_in_float, drawn_on_grid, nearest
+from trial.twin.weights import axes_of_channel, drawn_in_float, drawn_on_grid, nearest
 
 FLOATS, INTEGERS = 1, 7
 """ONNX' numbers of float32 and int64: the package is imported where it is used."""
@@ -223,6 +223,22 @@ def test_weights_are_rounded_to_their_precision_and_no_further():
         assert len(np.unique(found)) > 190
         assert 50 < (found > equal).sum() < 150
     assert drawn[-1] == np.inf
+
+
+@pytest.mark.parametrize(
+    "operator, rank, axes",
+    [
+        ("Conv", 4, (1, 2, 3)),
+        ("ConvTranspose", 4, (0, 2, 3)),
+        ("MatMul", 3, (0, 1)),
+        ("Gemm", 2, (0,)),
+        ("Gemm", 1, None),
+    ],
+)
+def test_weights_of_an_output_channel_share_a_step(operator, rank, axes):
+    """Channels are the first axis of Conv and the last of a product; the first where its weights are turned."""
+    assert axes_of_channel(operator, rank) == axes
+    assert axes_of_channel("Gemm", 2, transposed=True) == (1,)
 
 
 def enlarging(scale):
