@@ -69,8 +69,10 @@ def difference(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray
         both = np.isnan(other) & np.isnan(array)  # CSV cannot tell one NaN from another
         unequal = ((other.view(np.uint32) != array.view(np.uint32)) & ~both).reshape(len(array), -1).any(axis=1)
         wrong = wrong | unequal
-        apart = np.where(both, 0.0, np.abs(other.astype(np.float64) - array))
-        largest = max(largest, float(np.nan_to_num(apart, nan=np.inf).max()))
+        # Infinities that are equal have no difference of numbers.
+        with np.errstate(invalid="ignore"):
+            apart = np.where(both | (other == array), 0.0, np.abs(other.astype(np.float64) - array))
+        largest = max(largest, float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max()))
         if array.ndim == 2:
             classes = max(classes, int((other.argmax(axis=1) != array.argmax(axis=1)).sum()))
     return Difference(int(wrong.sum()), largest, classes)

@@ -171,3 +171,13 @@ def test_differences_are_those_of_all_outputs():
     found["a"][0, 0] = np.nan
     assert difference(found, expected) == Difference(3, float("inf"), 1)
     assert difference({"a": found["a"][:, :2]}, {"a": expected["a"]}) == Difference(4, float("inf"), 4)
+
+
+def test_infinities_that_are_equal_are_no_difference():
+    """They are the same bits; of the other sign, or beside a number, they differ without end."""
+    expected = {"a": np.float32([[np.inf, 0], [-np.inf, 1], [2, 3]])}
+    assert difference({"a": expected["a"].copy()}, expected) == Difference(0, 0.0, 0)
+    for at, value in (((0, 0), -np.inf), ((1, 0), 5), ((2, 1), np.inf)):
+        found = {"a": expected["a"].copy()}
+        found["a"][at] = value
+        assert (difference(found, expected).samples, difference(found, expected).largest) == (1, np.inf)
