@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.chain import Chain
+from engines.errors import DataError
 from engines.model.brought import read_samples
 from engines.model.datasets import locate
 from engines.model.ranges import Ends
@@ -152,45 +153,116 @@ def test_a_nudge_by_fp16_moves_what_fp16_would_lose_and_no_zero():
     assert 0 < abs(moved[2] - 0.5) <= 2.0**-11
 
 
+class Asked(SimpleNamespace):
+    """What made-up inputs ask a chain for: a reference that answers by a function of their kind; ``seen`` are those."""
+
+    def __init__(self, answer, kinds, reference="savedmodel", variants=("onnx-fp32",)):
+        outputs = [SimpleNamespace(name=name, kind=kind) for name, kind in kinds.items()]
+        constants = {name for name, kind in kinds.items() if kind == "constant"}
+        spec = {"outputs": outputs, "constants": constants, "source": "mine.toml"}
+        super().__init__(answer=answer, seen={}, ranges={"x": Ends(0.0, 5.0, False)})
+        self.spec = SimpleNamespace(**spec, reference=Variant(reference, "fp32"))
+        self.variants = [self.spec.reference, *(Variant(*name.split("-")) for name in variants)]
+
+    def tried(self, kind, inputs):
+        """Answers, and what was said of inputs that the reference stops at."""
+        self.seen[kind] = inputs["x"].copy()
+        return self.answer(kind)
+
+
+GIVEN = {"x": np.float32([[0], [1], [2], [3], [4], [5]])}
+X = GIVEN["x"]
+
+
 def test_made_up_inputs_that_the_reference_does_not_stand_by_are_named():
     """Each kind of inputs, as it is and nudged, is asked for by a name of its own: answers are stored by it."""
-    asked = {}
 
-    def tried(kind, inputs):
-        """Twice the input; NaN below zero, by rounding at three, by FP16's steps at four, and none at five."""
-        asked[kind] = inputs["x"].copy()
-        x = GIVEN["x"]
-        moved = np.where(x == 3, kind != "contrast", np.where(x == 4, "fp16" in kind, 0))
-        answers = np.where(x < 0, np.nan, 2 * x + moved)
-        return {"y": answers, "table": np.float32([np.nan])}, {5: "the reference stops"} if kind == "contrast" else {}
+    def answer(kind):
+        """Twice the input; NaN at one, by rounding at three, by FP16's steps at zero and four; stops at five."""
+        moved = (X == 3) * (kind != "contrast") + (X == 0) * kind.endswith("-0") + (X == 4) * kind.endswith("-1")
+        answers = {"y": np.where(X == 1, np.nan, 2 * X + moved), "table": np.float32([np.nan])}
+        return answers, {5: "the reference stops"} if kind == "contrast" else {}
 
-    outputs = [SimpleNamespace(name="y", kind="values"), SimpleNamespace(name="table", kind="constant")]
-    reference = Variant("savedmodel", "fp32")
-    spec = SimpleNamespace(outputs=outputs, constants={"table"}, reference=reference, source="mine.toml")
-    chain = SimpleNamespace(spec=spec, ranges={"x": Ends(0.0, 5.0, False)}, tried=tried)
-    chain.variants = [reference, Variant("onnx", "fp16")]
+    chain = Asked(answer, {"y": "values", "table": "constant"}, variants=["onnx-fp32", "onnx-fp16"])
     found = bearable(chain, "contrast", [*"abcdef"], GIVEN)
-    nudged_ = nudged(chain.ranges, GIVEN)["x"]
-    finer = [nudged(chain.ranges, GIVEN, FP16, seed)["x"] for seed in range(FP16_NUDGES)]
-    expected = {"contrast": GIVEN["x"], "contrast-nudged": nudged_}
-    expected |= {f"contrast-nudged-fp16-{seed}": array for seed, array in enumerate(finer)}
-    assert list(expected) == ["contrast", "contrast-nudged", "contrast-nudged-fp16-0", "contrast-nudged-fp16-1"]
-    assert sorted(asked) == sorted(expected)
+    expected = {"contrast": X, "contrast-nudged": nudged(chain.ranges, GIVEN)["x"]}
+    for seed in range(FP16_NUDGES):
+        expected[f"contrast-nudged-fp16-{seed}"] = nudged(chain.ranges, GIVEN, FP16, seed)["x"]
+    assert sorted(chain.seen) == sorted(expected)
     for kind, array in expected.items():
-        np.testing.assert_array_equal(asked[kind], array)
+        np.testing.assert_array_equal(chain.seen[kind], array)
     assert found.left_out == (
-        "a: the SavedModel itself gives NaN",
+        "b: the SavedModel itself gives NaN",
         "d: the SavedModel itself answers otherwise at a few of FP32's steps beside it",
         "f: the reference stops",
     )
-    assert found.names == ("b", "c", "e")
-    assert found.inputs["x"][:, 0].tolist() == [1, 2, 4]
-    assert found.reference["y"][:, 0].tolist() == [2, 4, 8]
+    assert found.names == ("a", "c", "e")
+    assert found.inputs["x"][:, 0].tolist() == [0, 2, 4]
+    assert found.reference["y"][:, 0].tolist() == [0, 4, 8]
     assert found.reference["table"].shape == (1,)
-    assert found.coarse == (2,)
+    assert found.coarse == (0, 2)
 
 
-GIVEN = {"x": np.float32([[-1], [1], [2], [3], [4], [5]])}
+@pytest.mark.parametrize("reference, itself", [("onnx", "the ONNX itself"), ("tflite", "LiteRT itself")])
+def test_a_reference_is_called_by_its_format(reference, itself):
+    """Its infinities are told from what is no number, and where nothing can be used the first reason is."""
+
+    def answer(kind):
+        return {"y": np.where(X == 2, np.inf, np.where(X == 4, np.nan, X + (X == 5) * (kind != "drawn")))}, {}
+
+    found = bearable(Asked(answer, {"y": "values"}, reference), "drawn", [*"abcdef"], GIVEN)
+    assert found.left_out == (
+        f"c: {itself} gives an infinity",
+        f"e: {itself} gives NaN",
+        f"f: {itself} answers otherwise at a few of FP32's steps beside it",
+    )
+    nothing = Asked(lambda _: ({"y": X * np.nan}, {}), {"y": "values"}, reference)
+    with pytest.raises(DataError, match=f"^mine.toml: of 6 drawn inputs none can be used; a: {itself} gives NaN$"):
+        bearable(nothing, "drawn", [*"abcdef"], GIVEN)
+
+
+def test_what_the_reference_stands_by_is_kept_as_it_is():
+    """Nothing is left out; what FP16's steps move is numbered where anything is made in FP16, and not asked else."""
+
+    def answer(kind):
+        return {"y": X + 9 * (X == 4) * ("fp16" in kind)}, {}
+
+    for variants, coarse in (("onnx-fp16",), (4,)), (("onnx-fp32",), ()):
+        chain = Asked(answer, {"y": "values"}, variants=variants)
+        found = bearable(chain, "drawn", [*"abcdef"], GIVEN)
+        assert (found.names, found.left_out, found.coarse) == (tuple("abcdef"), (), coarse)
+        assert found.inputs is GIVEN
+        np.testing.assert_array_equal(found.reference["y"], X)
+        assert len(chain.seen) == (4 if coarse else 2)
+
+
+@pytest.mark.parametrize(
+    "largest, step, moved",
+    [
+        (4.0, 0.19, False),
+        (4.0, 0.2, True),
+        (0.5, 0.02, False),
+        (0.5, 0.03, True),
+        (0.0, 0.04, False),
+        (0.0, 0.07, True),
+    ],
+)
+def test_an_answer_is_moved_by_a_twentieth_of_the_largest(largest, step, moved):
+    """Whichever output moves; lists in an order may, as ties change places, and so may what has another shape."""
+    kinds = {"list": "ranked", "shape": "values", "y": "values", "still": "values", "none": "values"}
+
+    def answer(kind):
+        usual = kind == "drawn"
+        return {
+            "list": X if usual else X[::-1],
+            "shape": X if usual else np.zeros((6, 2)),
+            "y": np.where(X == 0, largest, (X == 3) * (not usual) * step),
+            "still": X,
+            "none": X[:, :0],
+        }, {}
+
+    found = bearable(Asked(answer, kinds), "drawn", [*"abcdef"], GIVEN)
+    assert [said[0] for said in found.left_out] == ["d"] * moved
 
 
 def made_of(**inputs):
