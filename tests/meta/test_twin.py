@@ -260,6 +260,8 @@ def test_weights_that_a_precision_does_not_hold_are_rounded_where_they_fit():
     assert beyond(graph, fp16) == ("constant 'beyond' reaches beyond 65504, and stays in FP32",)
     assert stored_in_float(graph, Precision("none")) == []
     assert beyond(graph, Precision("none", largest=1.0)) == ()
+    narrow = Precision("narrow", largest=0.5)
+    assert [fits(np.float32([value]), narrow) for value in (0.5, 0.51)] == [True, False]
 
 
 def enlarging(scale):
