@@ -152,7 +152,7 @@ def _coarse(chain: Chain, kind: str, inputs: Arrays, outputs: Arrays) -> NDArray
 def _by_rounding(chain: Chain, kind: str, inputs: Arrays, outputs: Arrays) -> dict[int, str]:
     """Inputs that the reference answers otherwise where they are nudged, by their number."""
     others, _ = chain.tried(f"{kind}-nudged", nudged(chain.ranges, inputs))
-    itself = REFERENCES.get(registry.reference(chain.spec).name, "the reference itself")
+    itself = _itself(chain.spec)
     count = len(next(iter(inputs.values())))
     moved = np.flatnonzero(_moved(chain.spec, outputs, others, count))
     return {int(at): f"{itself} answers otherwise at a few of FP32's steps beside it" for at in moved}
@@ -166,21 +166,27 @@ def _moved(spec: ModelSpec, outputs: Arrays, others: Arrays, count: int) -> NDAr
             continue
         first, second = (array[item.name].reshape(count, -1).astype(np.float64) for array in (outputs, others))
         largest = float(np.abs(first[np.isfinite(first)]).max(initial=0.0)) or 1.0
-        # Where one is NaN it is no less.
-        moved |= ~(np.abs(np.subtract(first, second)).max(axis=1, initial=0.0) < MOVED * largest)
+        # Two infinities have no difference: where it is NaN it is no less.
+        with np.errstate(invalid="ignore"):
+            moved |= ~(np.abs(np.subtract(first, second)).max(axis=1, initial=0.0) < MOVED * largest)
     return moved
 
 
 def _not_finite(chain: Chain, outputs: Arrays) -> dict[int, str]:
     """What is wrong with the reference's answers, by the number of the input."""
-    format_ = registry.reference(chain.spec)
-    itself = REFERENCES.get(format_.name, f"{format_.label} itself")
+    itself = _itself(chain.spec)
     found: dict[int, str] = {}
     for array in (a for name, a in outputs.items() if name not in chain.spec.constants):
         for at in np.flatnonzero(~_finite(array)):
             gives = "NaN" if np.isnan(array[at]).any() else "an infinity"
             found.setdefault(int(at), f"{itself} gives {gives}")
     return found
+
+
+def _itself(spec: ModelSpec) -> str:
+    """What messages call a model's reference."""
+    format_ = registry.reference(spec)
+    return REFERENCES.get(format_.name, f"{format_.label} itself")
 
 
 def _finite(array: NDArray[Any]) -> NDArray[np.bool_]:

@@ -58,14 +58,14 @@ def _patterns(ends: Ends, shape: tuple[int, ...], dtype: str) -> Iterator[tuple[
     low, high = ends
 
     def filled(values: Any) -> NDArray[Any]:
-        spread = low + (high - low) * np.asarray(values, np.float64)
+        spread = low + (high - low) * values
         return np.broadcast_to(np.where(ends.whole, np.rint(spread), spread), shape).astype(dtype)
 
     # The last axis of an image is its channels: a pixel is bright in all of them, a checkerboard is grey.
     places = shape[:-1] if len(shape) > 1 else shape
-    parity = np.indices(places).sum(axis=0) % 2 if places else np.zeros(())
+    parity = np.indices(places).sum(axis=0) % 2
     extra = (1,) * (len(shape) - len(places))
-    coarse = (np.indices(places) // 4).sum(axis=0) % 2 if places else np.zeros(())
+    coarse = (np.indices(places) // 4).sum(axis=0) % 2
     *names, single = IMAGE if len(shape) == 3 else NUMBERS
     boards = (board.reshape(places + extra) for board in (parity, 1 - parity, coarse))
     yield from zip(names, map(filled, (0.0, 1.0, 0.5, *boards)), strict=True)

@@ -61,16 +61,18 @@ def runtime_of(runner: Runner) -> str:
 
 def difference(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> Difference:
     """Compare answers bit by bit; ``samples`` is zero where they are equal, NaN in the same places included."""
-    wrong, largest, classes = np.zeros(0, bool), 0.0, 0
+    wrong, largest, classes = np.zeros(1, bool), 0.0, 0
     for name, array in expected.items():
         other = found[name]
         if other.shape != array.shape:
-            return Difference(len(array), float("inf"), len(array))
+            return Difference(len(array), np.inf, len(array))
         both = np.isnan(other) & np.isnan(array)  # CSV cannot tell one NaN from another
         unequal = ((other.view(np.uint32) != array.view(np.uint32)) & ~both).reshape(len(array), -1).any(axis=1)
-        wrong = unequal if not wrong.size else wrong | unequal
-        apart = np.where(both, 0.0, np.abs(other.astype(np.float64) - array))
-        largest = max(largest, float(np.nan_to_num(apart, nan=np.inf).max()))
+        wrong = wrong | unequal
+        # Infinities that are equal have no difference of numbers.
+        with np.errstate(invalid="ignore"):
+            apart = np.where(both | (other == array), 0.0, np.abs(other.astype(np.float64) - array))
+        largest = max(largest, float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max()))
         if array.ndim == 2:
             classes = max(classes, int((other.argmax(axis=1) != array.argmax(axis=1)).sum()))
     return Difference(int(wrong.sum()), largest, classes)

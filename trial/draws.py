@@ -54,7 +54,8 @@ def textured(
         values = np.round(values)
     elif texture == "spikes":
         values = np.where(values > 0.97, 1.0, 0.0)
-    filled = np.clip(low + (high - low) * (first + (second - first) * values), low, high)
+    # Rounding may go beyond the upper end, and never below the lower one.
+    filled = np.minimum(low + (high - low) * (first + (second - first) * values), high)
     return np.asarray(np.where(ends.whole, np.rint(filled), filled))
 
 

@@ -131,10 +131,12 @@ def test_inputs_have_equally_many_samples(spec):
     """Inputs that disagree are refused with the count of each."""
     (first,) = spec.inputs
     runner = Noting(replace(spec, inputs=(first, replace(first, name="mask"))), ONNX)
-    with pytest.raises(
-        RunnerError, match=r"inputs disagree on the number of samples: \{'input_1': 2, 'mask': 3\}; takes"
-    ):
+    with pytest.raises(RunnerError) as caught:
         runner({"input_1": images(2), "mask": images(3)})
+    assert str(caught.value) == (
+        f"{WHO}: inputs disagree on the number of samples: {{'input_1': 2, 'mask': 3}}; "
+        f"{TAKES}, mask: float32 (N, 10, 8, 1)"
+    )
 
 
 def test_a_closed_runner_releases_once_and_closes_those_beside_it(spec):
@@ -241,3 +243,32 @@ def test_shapes_are_told_as_they_were_found(spec, shape, said):
     with pytest.raises(RunnerError) as refused:
         check_signature(WHO, spec, {"x": shape}, {"y": (None, 10)})
     assert f"inputs 'x' has rank {len(shape)} {said}; expected " in str(refused.value)
+
+
+def test_a_size_of_nothing_is_a_size(spec):
+    """An engine that is built for no rows at all, or for no samples, is refused as any other size is."""
+    outputs = {"y": (None, 10)}
+    with pytest.raises(RunnerError) as refused:
+        check_signature(WHO, spec, {"x": (None, 0, 8, 1)}, outputs)
+    assert str(refused.value) == f"{WHO}: inputs 'x' has shape (N, 0, 8, 1); expected (N, 10, 8, 1)"
+    with pytest.raises(RunnerError) as refused:
+        check_signature(WHO, spec, {"x": (0, 10, 8, 1)}, outputs)
+    assert str(refused.value).startswith(f"{WHO}: inputs 'x' has shape (0, 10, 8, 1), batch (axis 0) fixed to 0; ")
+
+
+def test_an_engine_may_fix_a_length_that_follows_in_its_outputs(spec):
+    """What an output holds for each sample may be of one size; the batch may not, nor any length of an input."""
+    (taken_,), (given_,) = spec.inputs, spec.outputs
+    lengths = {
+        "inputs": (replace(taken_, shape=("batch", "length")),),
+        "outputs": (replace(given_, shape=("batch", "length", "length")),),
+    }
+    free = replace(spec, dimensions={"length": (4, 6)}, **lengths)
+    assert check_signature(WHO, free, {"x": (None, None)}, {"y": (None, 4, 4)}).outputs == {given_.name: "y"}
+    for inputs, outputs, said in (
+        ((None, 4), (None, 4, 4), "inputs 'x' has shape (N, 4), length (axis 1) fixed to 4; expected it dynamic: "),
+        ((None, None), (2, 4, 4), "outputs 'y' has shape (2, 4, 4), batch (axis 0) fixed to 2; expected it dynamic: "),
+    ):
+        with pytest.raises(RunnerError) as refused:
+            check_signature(WHO, free, {"x": inputs}, {"y": outputs})
+        assert str(refused.value).startswith(f"{WHO}: {said}")

@@ -81,7 +81,13 @@ def test_only_answers_on_the_same_plan_and_samples_count(store):
     answer(store, "trt8.6.0", ANSWERS, plan)
     answer(store, "cpp-trt8.6.0", ANSWERS, plan, inputs="other")
     assert [a.runtime for a in stored(store, SPEC.name, PLAN, {"plan": plan, "inputs": "same"})] == ["trt8.6.0"]
-    assert len(stored(store, SPEC.name, PLAN, {"plan": plan})) == 2
+    both = stored(store, SPEC.name, PLAN, {"plan": plan})
+    assert {a.runtime: a.inputs for a in both} == {"trt8.6.0": "same", "cpp-trt8.6.0": "other"}
+    # All that answers are made from may be asked for; others made from the same plan are not of this variant.
+    made_from = {"plan": plan, "inputs": "same", "outputs": content_hash(ANSWERS)}
+    assert [a.runtime for a in stored(store, SPEC.name, PLAN, made_from)] == ["trt8.6.0"]
+    other = next(v for v in variants(SPEC) if v.row_name == "tensorrt-fp16")
+    assert stored(store, SPEC.name, other, {"plan": plan}) == []
     assert stored(store, SPEC.name, PLAN, {"plan": write_plan(store, b"another plan")}) == []
     program = Variant("cpp8", PLAN.precision, PLAN.profile)
     assert len(stored(store, SPEC.name, program, {"plan": plan})) == 2
@@ -165,3 +171,13 @@ def test_differences_are_those_of_all_outputs():
     found["a"][0, 0] = np.nan
     assert difference(found, expected) == Difference(3, float("inf"), 1)
     assert difference({"a": found["a"][:, :2]}, {"a": expected["a"]}) == Difference(4, float("inf"), 4)
+
+
+def test_infinities_that_are_equal_are_no_difference():
+    """They are the same bits; of the other sign, or beside a number, they differ without end."""
+    expected = {"a": np.float32([[np.inf, 0], [-np.inf, 1], [2, 3]])}
+    assert difference({"a": expected["a"].copy()}, expected) == Difference(0, 0.0, 0)
+    for at, value in (((0, 0), -np.inf), ((1, 0), 5), ((2, 1), np.inf)):
+        found = {"a": expected["a"].copy()}
+        found["a"][at] = value
+        assert (difference(found, expected).samples, difference(found, expected).largest) == (1, np.inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.chain import Chain
+from engines.errors import DataError
 from engines.model.brought import read_samples
 from engines.model.datasets import locate
 from engines.model.ranges import Ends
 from engines.model.toml import parse_model
 from engines.store import Store
-from trial.bearable import FP16, nudged
+from engines.variant import Variant
+from trial.bearable import FP16, FP16_NUDGES, bearable, nudged
 from trial.contrast import contrast_set
 from trial.draws import drawn_inputs, partitions, textured
 from trial.textures import DRAWN, drawn
@@ -150,6 +153,118 @@ def test_a_nudge_by_fp16_moves_what_fp16_would_lose_and_no_zero():
     assert 0 < abs(moved[2] - 0.5) <= 2.0**-11
 
 
+class Asked(SimpleNamespace):
+    """What made-up inputs ask a chain for: a reference that answers by a function of their kind; ``seen`` are those."""
+
+    def __init__(self, answer, kinds, reference="savedmodel", variants=("onnx-fp32",)):
+        outputs = [SimpleNamespace(name=name, kind=kind) for name, kind in kinds.items()]
+        constants = {name for name, kind in kinds.items() if kind == "constant"}
+        spec = {"outputs": outputs, "constants": constants, "source": "mine.toml"}
+        super().__init__(answer=answer, seen={}, ranges={"x": Ends(0.0, 5.0, False)})
+        self.spec = SimpleNamespace(**spec, reference=Variant(reference, "fp32"))
+        self.variants = [self.spec.reference, *(Variant(*name.split("-")) for name in variants)]
+
+    def tried(self, kind, inputs):
+        """Answers, and what was said of inputs that the reference stops at."""
+        self.seen[kind] = inputs["x"].copy()
+        return self.answer(kind)
+
+
+GIVEN = {"x": np.float32([[0], [1], [2], [3], [4], [5]])}
+X = GIVEN["x"]
+
+
+def test_made_up_inputs_that_the_reference_does_not_stand_by_are_named():
+    """Each kind of inputs, as it is and nudged, is asked for by a name of its own: answers are stored by it."""
+
+    def answer(kind):
+        """Twice the input; NaN at one, by rounding at three, by FP16's steps at zero and four; stops at five."""
+        moved = (X == 3) * (kind != "contrast") + (X == 0) * kind.endswith("-0") + (X == 4) * kind.endswith("-1")
+        answers = {"y": np.where(X == 1, np.nan, 2 * X + moved), "table": np.float32([np.nan])}
+        return answers, {5: "the reference stops"} if kind == "contrast" else {}
+
+    chain = Asked(answer, {"y": "values", "table": "constant"}, variants=["onnx-fp32", "onnx-fp16"])
+    found = bearable(chain, "contrast", [*"abcdef"], GIVEN)
+    expected = {"contrast": X, "contrast-nudged": nudged(chain.ranges, GIVEN)["x"]}
+    for seed in range(FP16_NUDGES):
+        expected[f"contrast-nudged-fp16-{seed}"] = nudged(chain.ranges, GIVEN, FP16, seed)["x"]
+    assert sorted(chain.seen) == sorted(expected)
+    for kind, array in expected.items():
+        np.testing.assert_array_equal(chain.seen[kind], array)
+    assert found.left_out == (
+        "b: the SavedModel itself gives NaN",
+        "d: the SavedModel itself answers otherwise at a few of FP32's steps beside it",
+        "f: the reference stops",
+    )
+    assert found.names == ("a", "c", "e")
+    assert found.inputs["x"][:, 0].tolist() == [0, 2, 4]
+    assert found.reference["y"][:, 0].tolist() == [0, 4, 8]
+    assert found.reference["table"].shape == (1,)
+    assert found.coarse == (0, 2)
+
+
+@pytest.mark.parametrize("reference, itself", [("onnx", "the ONNX itself"), ("tflite", "LiteRT itself")])
+def test_a_reference_is_called_by_its_format(reference, itself):
+    """Its infinities are told from what is no number, and where nothing can be used the first reason is."""
+
+    def answer(kind):
+        return {"y": np.where(X == 2, np.inf, np.where(X == 4, np.nan, X + (X == 5) * (kind != "drawn")))}, {}
+
+    found = bearable(Asked(answer, {"y": "values"}, reference), "drawn", [*"abcdef"], GIVEN)
+    assert found.left_out == (
+        f"c: {itself} gives an infinity",
+        f"e: {itself} gives NaN",
+        f"f: {itself} answers otherwise at a few of FP32's steps beside it",
+    )
+    nothing = Asked(lambda _: ({"y": X * np.nan}, {}), {"y": "values"}, reference)
+    with pytest.raises(DataError, match=f"^mine.toml: of 6 drawn inputs none can be used; a: {itself} gives NaN$"):
+        bearable(nothing, "drawn", [*"abcdef"], GIVEN)
+
+
+def test_what_the_reference_stands_by_is_kept_as_it_is():
+    """Nothing is left out; what FP16's steps move is numbered where anything is made in FP16, and not asked else."""
+
+    def answer(kind):
+        return {"y": X + 9 * (X == 4) * ("fp16" in kind)}, {}
+
+    for variants, coarse in (("onnx-fp16",), (4,)), (("onnx-fp32",), ()):
+        chain = Asked(answer, {"y": "values"}, variants=variants)
+        found = bearable(chain, "drawn", [*"abcdef"], GIVEN)
+        assert (found.names, found.left_out, found.coarse) == (tuple("abcdef"), (), coarse)
+        assert found.inputs is GIVEN
+        np.testing.assert_array_equal(found.reference["y"], X)
+        assert len(chain.seen) == (4 if coarse else 2)
+
+
+@pytest.mark.parametrize(
+    "largest, step, moved",
+    [
+        (4.0, 0.19, False),
+        (4.0, 0.2, True),
+        (0.5, 0.02, False),
+        (0.5, 0.03, True),
+        (0.0, 0.04, False),
+        (0.0, 0.07, True),
+    ],
+)
+def test_an_answer_is_moved_by_a_twentieth_of_the_largest(largest, step, moved):
+    """Whichever output moves; lists in an order may, as ties change places, and so may what has another shape."""
+    kinds = {"list": "ranked", "shape": "values", "y": "values", "still": "values", "none": "values"}
+
+    def answer(kind):
+        usual = kind == "drawn"
+        return {
+            "list": X if usual else X[::-1],
+            "shape": X if usual else np.zeros((6, 2)),
+            "y": np.where(X == 0, largest, (X == 3) * (not usual) * step),
+            "still": X,
+            "none": X[:, :0],
+        }, {}
+
+    found = bearable(Asked(answer, kinds), "drawn", [*"abcdef"], GIVEN)
+    assert [said[0] for said in found.left_out] == ["d"] * moved
+
+
 def made_of(**inputs):
     """What the contrast set asks a description for: inputs of float32 by name, with the shapes of a sample."""
     items = tuple(SimpleNamespace(name=name, dtype="float32", shape=shape) for name, shape in inputs.items())
@@ -182,6 +297,7 @@ def test_patterns_of_numbers_are_those_that_their_names_say():
     assert list(names) == [*list(patterns)[:9], *ONCE, "ramp along axis 1"]
     assert len({tuple(values) for values in random.values()}) == len(random)
     assert all(2 < value < 10 for name in ONCE[:4] for value in random[name])
+    assert all(len(set(random[name])) == 5 for name in ONCE[:4])
     assert all(value in (2, 10) for name in ONCE[4:] for value in random[name])
     again = contrast_set(made_of(x=(5,)), {"x": Ends(2.0, 10.0, False)})[1]
     np.testing.assert_array_equal(again["x"], arrays["x"])
@@ -246,6 +362,13 @@ def test_textures_fill_a_part_of_the_range(texture, values):
     np.testing.assert_allclose(back, 10 - 8 * values(noise))
 
 
+def test_rounding_takes_no_texture_beyond_the_range():
+    """The upper end is reached to the last bit, though low + (high - low) is a little more."""
+    found = textured(Ends(-0.1, 0.2, False), (0.0, 1.0), "blocks", 5, (20, 20))
+    assert -0.1 + (0.2 - -0.1) > 0.2
+    assert np.unique(found).tolist() == [-0.1, 0.2]
+
+
 def test_made_up_samples_have_every_texture_in_turn():
     """Sixty-four samples of the input's type, the same each time: every fourth one is flat, and no two are alike."""
     spec, ranges = made_of(x=(50,), y=(3,)), {"x": Ends(0.0, 1.0, False), "y": Ends(0.0, 9.0, True)}
@@ -263,6 +386,9 @@ def test_made_up_samples_have_every_texture_in_turn():
     assert all(n == 2 for n in kinds[2::4])
     assert all(n in (1, 2) for n in kinds[3::4])
     assert len({array.tobytes() for array in found["x"]}) == DRAWN
+    # Nor are they the same noise in another part of the range.
+    noise = [(array - array.min()) / np.ptp(array) for array in found["x"][1::4]]
+    assert all(np.abs(one - other).max() > 0.1 for one, other in itertools.combinations(noise, 2))
     np.testing.assert_array_equal(found["y"], np.rint(found["y"]))
 
 

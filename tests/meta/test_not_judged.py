@@ -178,11 +178,42 @@ def test_an_output_without_a_batch_axis_is_named(fixed):
     assert found(lambda x: fixed) == [AXIS]
 
 
-def flaws_of(answer, kind="values"):
+def flaws_of(answer, kind="values", inputs=X):
     """What is said of a reference that answers arrays by a function: first lines."""
     output = OutputSpec(name="y", signature_name="y", shape=(None, 2), dtype="float32", kind=kind)
-    return [
-        flaw.text.splitlines()[0] for flaw in flaws(lambda inputs: {"y": answer(inputs["x"])}, [output], X, ALLOWED)
+    found = flaws(lambda given: {"y": answer(given["x"])}, [output], inputs, ALLOWED)
+    return [flaw.text.splitlines()[0] for flaw in found]
+
+
+@pytest.mark.parametrize(
+    "fixed, said",
+    [
+        (np.ones((64, 4)), "(64, 4) on 32 samples"),
+        (np.ones((32, 4)), "(32, 4) on 1 sample"),
+        (np.float32(1), "() on 32 samples"),
+    ],
+)
+def test_the_shape_of_an_output_without_a_batch_axis_is_told(fixed, said):
+    """With the number of samples that it was found on: all, or one alone."""
+    (flaw,) = flaws_of(lambda x: fixed)
+    assert flaw == f"output 'y' of the SavedModel has no batch axis: its shape is {said}"
+
+
+def test_a_single_sample_is_enough_to_be_examined():
+    """It is asked together and alone; several numbers of a sample, or none at all, are no flaw either."""
+    one = {"x": X["x"][3:4]}
+    assert flaws_of(lambda x: x * np.float32([[1, 2]]), inputs=one) == []
+    assert flaws_of(lambda x: x * np.float32([[1, 2]])) == []
+    assert flaws_of(lambda x: x[:, :0]) == []
+
+
+@pytest.mark.parametrize("largest, moves", [(0.0, "1.0e-02"), (0.25, "4.0e-02"), (4.0, "2.5e-03")])
+def test_what_moves_is_told_in_shares_of_the_largest_answer(largest, moves):
+    """Of small answers and of large ones; where all are zero by itself."""
+    calls = iter(range(1000))
+    assert flaws_of(lambda x: (x == 5) * largest + (x == 7) * 1e-2 * (next(calls) == 9)) == [
+        f"the SavedModel answers differently from call to call: output 'y' of sample 7 moves by {moves} of the "
+        "largest; allowed 1.0e-06 (1 of 32 samples do)"
     ]
 
 
@@ -234,6 +265,7 @@ def test_what_cannot_be_run_is_said():
         raise RunnerError("indices[0] = 7 is not in [0, 6)")
 
     assert found(fail) == [RUNS]
+    assert flaws_of(fail) == ["the SavedModel fails on the samples: indices[0] = 7 is not in [0, 6)"]
     assert ALONE < 32
 
 

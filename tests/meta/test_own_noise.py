@@ -15,6 +15,7 @@ from commands.__main__ import main
 from conformance.bounds import CONFIDENCE, runs_needed
 from conformance.compare import ANYTHING, compare
 from conformance.noise import SAFE, noise_of
+from conformance.tolerances import ToleranceError
 from engines.chain import Chain
 from engines.formats import registry
 from engines.formats.onnx.build import FILE
@@ -514,3 +515,90 @@ def test_integers_keep_the_row_of_batching(monkeypatch):
     found = batching.steady(SimpleNamespace(spec=spec, samples=range(9)), FP32)
     assert found["n"] == Steady(batching._row(spec, FP32, ""))
     assert found["p"].allowed > found["n"].allowed
+
+
+def noise_like(precision, **allowed):
+    """Noise of nine samples that allows each output a largest difference; ``n`` holds integers."""
+
+    def of(name, count):
+        return {"max": SimpleNamespace(allowed=allowed[name])} if count == 9 else {}
+
+    kinds = {name: "integers" if name == "n" else "values" for name in allowed}
+    return SimpleNamespace(precision=precision, factor=2.0, limits=allowed, kinds=kinds, of=of)
+
+
+def of_outputs(*names, **told):
+    """What batching asks a chain for: nine samples, and a model with these outputs that is no bundled one."""
+    outputs = [SimpleNamespace(name=name) for name in names]
+    spec = {"bundled": False, "tolerances": {}, "outputs": outputs, "source": "mine.toml"}
+    return SimpleNamespace(spec=SimpleNamespace(**spec | told), samples=range(9))
+
+
+FP32_DOES = "2 times what FP32 does to this model"
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        (FP32, {"p": Steady(1e-5, 0.0, FP32_DOES), "n": Steady(4.8e-7), "q": Steady(4.8e-7)}),
+        (
+            FP16,
+            {
+                "p": Steady(3e-3, 0.0, "2 times what FP16 does to this model"),
+                "n": Steady(9.6e-7),
+                "q": Steady(9.6e-7),
+            },
+        ),
+        (INT8, {"p": Steady(1e-5, 2e-2, FP32_DOES), "n": Steady(0.0), "q": Steady(4.8e-7, 1e-7, FP32_DOES)}),
+    ],
+    ids=str,
+)
+def test_batching_is_allowed_what_adding_in_another_order_does(monkeypatch, variant, expected):
+    """FP32's noise, or FP16's own where layers store it; INT8's own may tip few samples; the row is the least."""
+    chain = of_outputs("p", "n", "q")
+    fp32 = noise_like("fp32", p=1e-5, n=9.0, q=4.8e-7)
+    own = {FP16: noise_like("fp16-moved", p=3e-3, n=9.0, q=0.0), INT8: noise_like("int8-symmetric", p=2e-2, q=1e-7)}
+    told = {(id(chain), "fp32", "samples"): fp32}
+    told |= {(id(chain), variant_, "samples"): noise for variant_, noise in own.items()}
+    monkeypatch.setattr(batching, "noise_in", lambda chain_, *rest: told[(id(chain_), *rest)])
+    monkeypatch.setattr(batching, "own_noise", lambda chain_, *rest: told[(id(chain_), *rest)])
+    assert steady(chain, variant) == expected
+
+
+def test_what_was_measured_on_a_model_wins_over_its_twin(monkeypatch):
+    """Bundled models keep the rows, and others a row of their own, which the file names; no twin is asked."""
+    for name in ("noise_in", "own_noise"):
+        monkeypatch.setattr(batching, name, lambda *_: pytest.fail("a twin was asked"))
+    bundled = of_outputs("p", bundled=True)
+    assert steady(bundled, FP32) == {"p": Steady(4.8e-7)}
+    # Kernels that nobody measured keep what TensorFlow's do, and integers what they do everywhere.
+    assert steady(bundled, FP32, "other kernels") == {"p": Steady(3.1e-6)}
+    assert steady(bundled, INT8, "other kernels") == {"p": Steady(0.0)}
+    own = {"onnx-fp32": {"why": "measured", "batching": [1e-3, 1e-3]}}
+    assert steady(of_outputs("p", tolerances=own), FP32) == {"p": Steady(1e-3)}
+    wrong = {"onnx-fp32": {"why": "measured", "batching": [1, 2]}}
+    with pytest.raises(ToleranceError, match=r"^mine\.toml: onnx-fp32\.batching is \[1, 2\]; allowed: "):
+        steady(of_outputs("p", tolerances=wrong), FP32)
+
+
+def test_a_model_without_a_twin_keeps_the_row_of_batching(monkeypatch):
+    """What rounding does to it is not known."""
+
+    def refuse(*_):
+        raise TwinError("no twin")
+
+    monkeypatch.setattr(batching, "noise_in", refuse)
+    assert steady(of_outputs("p", "n"), FP32) == {"p": Steady(4.8e-7), "n": Steady(4.8e-7)}
+
+
+def test_ranked_answers_are_compared_in_the_same_order():
+    """Rows of a list may change places in a batch; those of other outputs may not, nor may their values move."""
+    scores, boxes = np.float32([[0.9, 0.8, 0.1], [0.7, 0.5, 0.2]]), np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    alone = {"scores": scores, "boxes": boxes, "v": boxes, "n": np.float32(3)}
+    moved = {"scores": scores[:, [1, 0, 2]], "boxes": boxes[:, [1, 0, 2]], "v": boxes[:, [1, 0, 2]], "n": np.float32(5)}
+    kinds = {"scores": "ranked", "boxes": "ranked", "v": "values", "n": "constant"}
+    spec = SimpleNamespace(outputs=[SimpleNamespace(name=name, kind=kind) for name, kind in kinds.items()])
+    found = batching.distances(moved, alone, spec)
+    assert [found[name].max() for name in kinds] == [0, 0, 4, 2]
+    assert [array.dtype for array in found.values()] == [np.float64] * 4
+    assert batching.by_sample(found["v"]).tolist() == [4, 4]

@@ -416,6 +416,49 @@ def test_outputs_without_samples_are_not_looked_at():
         *range(FURTHEST),
         *range(2 * FURTHEST, count),
     ]
+    nothing = furthest(replace(given_, reference={"c": reference["c"]}), {"c": "values"})
+    assert nothing.tolist() == []
+    assert nothing.dtype == np.intp
+
+
+def test_of_samples_that_are_as_far_off_the_first_ones_are_kept():
+    """Whatever order sorting leaves equal ones in, where they are many."""
+    actual = np.tile(np.float32([0, 1, 2, 1]), 5 * FURTHEST)[:, None]
+    found = Furthest.of({"v": actual}, {"v": np.zeros_like(actual)}, {"v": "values"})
+    assert [number for _, number in found.apart["v"]] == list(range(2, 4 * FURTHEST, 4))
+
+
+def test_samples_that_make_the_slope_keep_their_answers_when_parts_are_merged():
+    """Those that are no further off than others are told with the reference's answers, of either part."""
+    sure = np.tile(np.float32([[0.98, 0.01, 0.01]]), (3 * FURTHEST, 1))
+    few = np.arange(FURTHEST)
+    sure[few] = np.float32([1, 1e-6, 0])
+    actual = sure.copy()
+    actual[few, 1] *= 2
+    actual[FURTHEST:] += np.float32([1e-3, -1e-3, 0])
+    kinds = {"p": "probabilities"}
+    whole = Furthest.of({"p": actual}, {"p": sure}, kinds)
+    assert not set(few) & set(whole.samples())
+    assert set(few) <= set(whole.samples(of_slope=True))
+    halves = [slice(0, FURTHEST // 2), slice(FURTHEST // 2, None)]
+    one, two = (Furthest.of({"p": actual[h]}, {"p": sure[h]}, kinds, start=h.start) for h in halves)
+    for merged in (whole, one.merged(two), two.merged(one)):
+        assert merged.pulling == whole.pulling
+        assert merged.samples(of_slope=True).tolist() == whole.samples(of_slope=True).tolist()
+        np.testing.assert_array_equal(merged.answers(few)["p"], sure[few])
+
+
+def test_what_is_spared_is_the_reference_of_outputs_with_a_batch_axis():
+    """A constant and a number stay the engine's, and so do other samples; what was given is not changed."""
+    reference = {"p": np.zeros((4, 2)), "c": np.zeros(5), "n": np.zeros(())}
+    actual = {name: array + 1 for name, array in reference.items()}
+    found = Outputs({"x": np.zeros(4)}, actual, reference).spared(np.array([1, 3]))
+    assert {name: array.tolist() for name, array in found.actual.items()} == {
+        "p": [[1, 1], [0, 0], [1, 1], [0, 0]],
+        "c": [1, 1, 1, 1, 1],
+        "n": 1,
+    }
+    assert all(array.all() for array in actual.values())
 
 
 def test_the_slope_alone_is_told_from_more():

@@ -1,12 +1,14 @@
 """The twin: random roundings in the model's own graph, the same for one seed, and what it says of what it cannot do."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from engines.formats.onnx.to_fp16 import to_fp16
 from trial.twin import PRECISIONS, Precision, Twin, TwinError
 from trial.twin.cost import LEAST, MOST
-from trial.twin.weights import drawn_in_float, drawn_on_grid, nearest
+from trial.twin.weights import axes_of_channel, beyond, drawn_in_float, drawn_on_grid, fits, nearest, stored_in_float
 
 FLOATS, INTEGERS = 1, 7
 """ONNX' numbers of float32 and int64: the package is imported where it is used."""
@@ -223,6 +225,43 @@ def test_weights_are_rounded_to_their_precision_and_no_further():
         assert len(np.unique(found)) > 190
         assert 50 < (found > equal).sum() < 150
     assert drawn[-1] == np.inf
+
+
+@pytest.mark.parametrize(
+    "operator, rank, axes",
+    [
+        ("Conv", 4, (1, 2, 3)),
+        ("ConvTranspose", 4, (0, 2, 3)),
+        ("MatMul", 3, (0, 1)),
+        ("Gemm", 2, (0,)),
+        ("Gemm", 1, None),
+    ],
+)
+def test_weights_of_an_output_channel_share_a_step(operator, rank, axes):
+    """Channels are the first axis of Conv and the last of a product; the first where its weights are turned."""
+    assert axes_of_channel(operator, rank) == axes
+    assert axes_of_channel("Gemm", 2, transposed=True) == (1,)
+
+
+def test_weights_that_a_precision_does_not_hold_are_rounded_where_they_fit():
+    """Those beyond its range stay, and are named; an infinity is no number that has to fit; FP32 rounds none."""
+    fp16, largest = PRECISIONS["fp16"], 65504.0
+    values = {
+        "held": np.float32([1, -0.5, 0]),
+        "rounded": np.float32([1, 0.1]),
+        "mask": np.float32([0.1, -np.inf]),
+        "widest": np.float32([0.1, -largest]),
+        "beyond": np.float32([0.1, -largest * 1.01]),
+        "none": np.zeros((0, 3), np.float32),
+    }
+    graph = SimpleNamespace(values=values)
+    assert stored_in_float(graph, fp16) == ["rounded", "mask", "widest"]
+    assert [name for name, array in values.items() if not fits(array, fp16)] == ["beyond"]
+    assert beyond(graph, fp16) == ("constant 'beyond' reaches beyond 65504, and stays in FP32",)
+    assert stored_in_float(graph, Precision("none")) == []
+    assert beyond(graph, Precision("none", largest=1.0)) == ()
+    narrow = Precision("narrow", largest=0.5)
+    assert [fits(np.float32([value]), narrow) for value in (0.5, 0.51)] == [True, False]
 
 
 def enlarging(scale):
