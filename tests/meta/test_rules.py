@@ -124,6 +124,16 @@ def test_an_own_tolerance_wins_for_its_variant_and_kind_of_input_alone():
 
 
 @pytest.mark.usefixtures("with_twin")
+def test_an_own_tolerance_under_stress_is_no_ceiling_of_samples():
+    """What nobody measured on samples has the next coarser precision's row for a ceiling, as any model of one's own."""
+    chain = standing(own_tolerances(stress={"max": [0.5, 0.2]}))
+    rule, coarser = rule_of(chain, FP16, "samples"), row("onnx-int8", "samples").tolerance
+    assert rule.tolerance == replace(coarser, sum=HALF, why="what onnx-int8 has in its row")
+    assert rule.why == f"{noise_on(4).why}; at most what onnx-int8 has in its row"
+    assert {name: array.tolist() for name, array in rule.first.items()} == {"x": SAMPLES["x"][:4].tolist()}
+
+
+@pytest.mark.usefixtures("with_twin")
 def test_the_row_of_a_bundled_model_is_its_ceiling():
     """It was measured on that very model; of an engine that was brought on samples alone."""
     for kind, brought in (("samples", {}), ("stress", {}), ("samples", {"onnx": "theirs.onnx"})):
