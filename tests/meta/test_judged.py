@@ -30,9 +30,12 @@ FINE, SLOPE = Figure("max", 1.0, 1.0), Figure("slope", 9.0, 1.0)
 FEW, MANY = (RUNS, CONFIDENCE), (DOUBTED_RUNS, CONFIDENCE)
 
 
-def found(*figures):
-    """Verdict of these figures on the one output that is no constant."""
-    return Comparison((OutputComparison("a", "values", COUNT, figures, (0,), 0.0, 0.0, (), 4.0),), (), COUNT)
+def found(*figures, **others):
+    """Verdict of these figures on the first output, and of others by output."""
+    outputs = {"a": figures, **others}
+    return Comparison(
+        tuple(OutputComparison(n, "values", COUNT, f, (0,), 0.0, 0.0, (), 4.0) for n, f in outputs.items()), (), COUNT
+    )
 
 
 def beyond(times):
@@ -51,9 +54,10 @@ def noise(moved, precision="fp16", *, single=True):
 class Play:
     """What the judge asks, where comparisons and the twin's answers come one after the other as written down."""
 
-    def __init__(self, monkeypatch, kind, rule, comparisons, told=(), moved=None):
+    def __init__(self, monkeypatch, kind, rule, comparisons, told=(), moved=None, second=None):
         outputs = (
             OutputSpec("a", ("batch", 3), "float32", kind, "a"),
+            *(() if second is None else (OutputSpec("b", ("batch", 3), "float32", kind, "b"),)),
             OutputSpec("c", (2,), "float32", "constant", "c"),
         )
         spec = replace(load_model(find_model("digits_vgg")), name="mine", path=Path("mine.toml"), outputs=outputs)
@@ -61,7 +65,11 @@ class Play:
         self.comparisons, self.told = list(comparisons), list(told)
         self.compared, self.asked, self.ruled = [], [], []
         reference = {"a": np.tile(np.float32([0.5, 0.499, 0.001]), (COUNT, 1)), "c": np.float32([1, 2])}
+        if second is not None:
+            reference["b"] = np.zeros((COUNT, 3), np.float32)
         actual = {name: array.copy() for name, array in reference.items()}
+        if second is not None:
+            actual["b"][:, 1] = second
         actual["a"][:, 0] += np.asarray(np.linspace(0.2, 0, COUNT) if moved is None else moved, np.float32)
         self.given = Outputs({"x": np.arange(COUNT)[:, None]}, actual, reference)
         monkeypatch.setattr(judged, "rule_of", lambda *words: self.ruled.append(words) or rule)
@@ -80,7 +88,7 @@ class Play:
         """Give the twin's next answer, and remember what it was asked."""
         assert chain is self.chain
         assert noise.precision == self.rule.noise.precision
-        assert set(given.reference) == {"a"}
+        assert "c" not in given.reference
         self.asked.append((given.inputs["x"][:, 0].tolist(), place, *asked))
         answer = self.told.pop(0)
         return answer(len(given.inputs["x"])) if callable(answer) else answer
@@ -152,16 +160,33 @@ def test_a_slope_alone_is_asked_for_by_many_runs_where_it_is_made(monkeypatch):
         assert all(set(FIRST) <= set(words[0]) for words in play.asked)
 
 
-def test_made_up_inputs_that_are_a_little_beyond_are_asked_for_by_many_runs(monkeypatch):
-    """Those alone that are beyond what is allowed, by the limit of nearly all runs; and once."""
-    moved = np.where(np.arange(COUNT) < 3, 1.5, np.linspace(0.2, 0, COUNT))
-    play = Play(monkeypatch, "values", ruled(), [beyond(1.5)] * 3, [still, still], moved)
+WIDE = Figure("mean", 1.5, 1.0)
+LITTLE = {
+    "those that are": (beyond(1.5), None, [0, 1, 2]),
+    "those of any output": (found(*beyond(1.5).outputs[0].figures, b=(Figure("max", 1.5, 1.0),)), 5, [0, 1, 2, 5]),
+    "a constant has none": (found(*beyond(1.5).outputs[0].figures, c=(Figure("max", 9.0, 9.0),)), None, [0, 1, 2]),
+    "all where none is": (found(WIDE, Figure("max", 9.0, 9.0)), None, FIRST),
+    "all where no difference is judged": (found(WIDE), None, FIRST),
+}
+
+
+@pytest.mark.parametrize("what", LITTLE)
+def test_made_up_inputs_that_are_a_little_beyond_are_asked_for_by_many_runs(monkeypatch, what):
+    """Those alone that differ by more than a quarter of the largest answer, by the limit of nearly all runs; once.
+
+    One that differs by just that is allowed to.
+    """
+    verdict, other, at = LITTLE[what]
+    moved = np.where(np.arange(COUNT) < 3, 1.5, np.linspace(0.5, 0, COUNT))
+    moved[3] = 1.0
+    second = None if other is None else np.where(np.arange(COUNT) == other, 1.5, 0.0)
+    play = Play(monkeypatch, "values", ruled(), [verdict] * 3, [still, still], moved, second)
     rule, comparison = play.judge()
     assert play.asked == [
         (FIRST, "there.furthest-0", *FEW),
-        ([0, 1, 2], "there.furthest-1", DOUBTED_RUNS, SAFE),
+        (at, "there.furthest-1", DOUBTED_RUNS, SAFE),
     ]
-    assert (comparison, rule.noise.others.samples, rule.spared) == (beyond(1.5), 3, ())
+    assert (comparison, rule.noise.others.samples, rule.spared) == (verdict, len(at), ())
 
 
 def test_made_up_inputs_that_are_twice_beyond_are_not_doubted(monkeypatch):

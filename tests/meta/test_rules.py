@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from conformance.bounds import CONFIDENCE
 from conformance.compare import ANY, ANYTHING, LOST_SPREAD, Scale, Tolerance
-from conformance.noise import Noise, noise_of
+from conformance.noise import SAFE, noise_of
 from conformance.tolerances import ToleranceError
 from engines.chain import Chain
 from engines.errors import EngineError, StoreUnusableError
@@ -18,10 +19,11 @@ from engines.formats import registry
 from engines.model.bundled import find_model
 from engines.model.spec import OutputSpec
 from engines.model.toml import load_model
+from engines.store import Artifact
 from engines.variant import REFERENCE, Variant
 from trial import own_noise, rules
 from trial.outputs import Outputs
-from trial.own_noise import LEAST_DRAWN, MADE_UP, noise_at, noise_in, own_inputs, precisions
+from trial.own_noise import DOUBTED_RUNS, LEAST_DRAWN, MADE_UP, RUNS, SEED, noise_at, noise_in, own_inputs, precisions
 from trial.rows import row
 from trial.rules import EXACT, HALF, Rule, allowed_sum, compare_by, rule_of
 from trial.scales import magnitude, output_scales
@@ -438,14 +440,95 @@ def test_a_twin_is_the_models_own_whatever_was_brought(monkeypatch, kind):
     assert asked == [({}, kind)]
 
 
-def test_runs_at_some_inputs_are_kept_only_where_a_place_is_named(monkeypatch):
-    """Without one the store is neither asked nor written."""
-    noise, asked = noise_on(4), []
-    runs = {name: array for name, array in runs_of(noise).items() if not name.startswith("reference/")}
-    monkeypatch.setattr(own_noise, "twin_of", lambda *_: (None, None, {"p": "p"}))
-    monkeypatch.setattr(own_noise, "_runs", lambda *_: runs)
-    monkeypatch.setattr(own_noise, "_recipe", lambda *_: asked.append("the store") or None)
-    given = Outputs({"x": SAMPLES["x"][:4]}, {}, noise.reference)
-    found = noise_at(standing(), noise, given)
-    assert isinstance(found, Noise)
-    assert (found.limits, asked) == (noise.limits, [])
+def values_of(samples, count):
+    """Values of so many samples in so many runs, which move them by up to a quarter, and the reference's."""
+    reference = np.linspace(1, 2, 3 * samples, dtype=np.float32).reshape(samples, 3)
+    return {"v": reference}, [{"v": reference + np.float32(k * 0.25 / count)} for k in range(1, count + 1)]
+
+
+class Shelf:
+    """A store that has one artifact at most; it remembers what it was asked, and what it was given."""
+
+    def __init__(self, tmp_path, kept=None):
+        self.folder, self.kept, self.asked, self.given = tmp_path, kept, [], []
+
+    def state(self, *words):
+        """What it has."""
+        self.asked.append(words)
+        return self.kept
+
+    def put(self, *words):
+        """Let it be written."""
+        *named, write = words
+        self.given.append(tuple(named))
+        assert write(self.folder) == {}
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """A twin whose every run is written down, with what it was run on."""
+    told = []
+
+    def twin(chain, precision, inputs, answers):
+        told.append((chain.brought, precision, inputs, answers))
+        return "twin", "feeds", {"v": "v:0"}
+
+    def runs(*words):
+        told.append(words)
+        return {f"{number}/v": run["v"] for number, run in enumerate(values_of(4, words[-1])[1])}
+
+    monkeypatch.setattr(own_noise, "twin_of", twin)
+    monkeypatch.setattr(own_noise, "_runs", runs)
+    monkeypatch.setattr(own_noise, "_recipe", lambda chain, *words: (chain.brought, *words))
+    monkeypatch.setattr(Standing, "here", lambda self, recipe: ("here", *recipe))
+    return told
+
+
+GIVEN = Outputs({"x": SAMPLES["x"][:4]}, {}, {**values_of(4, 1)[0], "c": np.float32([1, 2])})
+MEASURED = {"scales": {"v": Scale(4.0, 2.5)}, "thresholds": {"v": 0.3}}
+"""What runs of values are measured in: the reference's magnitudes on the samples."""
+
+
+def of_values(count=RUNS, confidence=CONFIDENCE, single=True):
+    """Noise of so many runs on the four inputs."""
+    reference, runs = values_of(4, count)
+    return noise_of(reference, runs, {"v": "values"}, "fp16", single=single, confidence=confidence, **MEASURED)
+
+
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize(("count", "confidence"), [(RUNS, CONFIDENCE), (DOUBTED_RUNS, SAFE)])
+def test_runs_at_some_inputs_are_as_many_and_as_sure_as_asked_for(ran, single, count, confidence):
+    """They are those of the model's own twin, whatever was brought, from a seed of their own; none is kept."""
+    chain = standing(spec_of(v="values", c="constant"), brought={"onnx": "theirs.onnx"})
+    asked = () if count == RUNS else ("", count, confidence)
+    found = noise_at(chain, of_values(single=single), GIVEN, *asked)
+    assert ran == [({}, "fp16", GIVEN.inputs, {}), ("twin", "feeds", {"v": "v:0"}, SEED + 1, count)]
+    assert (found.limits, found.single) == (of_values(count, confidence, single).limits, single)
+    assert len(found.runs) == count
+
+
+@pytest.mark.parametrize("room", [0, -1])
+def test_runs_at_some_inputs_are_kept_where_a_place_is_named(ran, monkeypatch, tmp_path, room):
+    """Unless they are larger than what is kept: then the store is neither asked nor written."""
+    monkeypatch.setattr(own_noise, "MOST_BYTES", RUNS * GIVEN.reference["v"].nbytes + room)
+    chain = replace(standing(spec_of(v="values", c="constant")), brought={"onnx": "theirs"}, store=Shelf(tmp_path))
+    found = noise_at(chain, of_values(), GIVEN, "onnx-fp16.there")
+    assert (found.limits, len(ran)) == (of_values().limits, 2)
+    recipe = ("here", {}, "fp16", GIVEN.inputs, SEED + 1, ["v"], RUNS)
+    name = ("mine", "twin-fp16-at-onnx-fp16.there", recipe)
+    assert (chain.store.asked, chain.store.given) == (([], []) if room else ([name], [name]))
+
+
+def test_runs_that_are_kept_are_not_made_again(ran, tmp_path):
+    """An engine that has not changed is furthest off at the same inputs again; a store that is full does not matter."""
+    chain = replace(standing(spec_of(v="values", c="constant")), store=Shelf(tmp_path))
+    noise_at(chain, of_values(), GIVEN, "there")
+    chain.store.kept = Artifact(tmp_path, {"files": {"runs.npz": ""}})
+    found = noise_at(chain, of_values(), GIVEN, "there")
+    assert (found.limits, len(ran), len(chain.store.given)) == (of_values().limits, 2, 1)
+
+    def full(*_):
+        raise StoreUnusableError("no space left")
+
+    chain.store.kept, chain.store.put = None, full
+    assert noise_at(chain, of_values(), GIVEN, "there").limits == of_values().limits
