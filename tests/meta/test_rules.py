@@ -135,6 +135,30 @@ def test_an_own_tolerance_under_stress_is_no_ceiling_of_samples():
     assert {name: array.tolist() for name, array in rule.first.items()} == {"x": SAMPLES["x"][:4].tolist()}
 
 
+def ceiling_of(variant, kind):
+    """What a variant of a model of one's own may need at most, worked out from the rows."""
+    own, known = row(str(variant), kind).tolerance, allowed_sum(standing(), variant, kind)
+    integers, spread = (0.0, EXACT) if variant == FP32 else (1.0, LOST_SPREAD)
+    if kind == "stress":
+        return replace(ANYTHING, sum=known, integers=integers, spread=ANY if variant == INT8 else LOST_SPREAD)
+    if variant == INT8:
+        wide = {"max": 1.0, "mean": 4 * own.mean, "kl": 16 * own.kl, "margin": 1.0, "flips": 4 * own.flips}
+        return replace(own, **wide, why="4 times the row of onnx-int8")
+    name = {FP32: "onnx-fp16", FP16: "onnx-int8"}[variant]
+    found, why = row(name, kind).tolerance, f"what {name} has in its row"
+    return replace(found, sum=known, integers=integers, spread=spread, why=why)
+
+
+@pytest.mark.parametrize("variant", [FP32, FP16, INT8], ids=str)
+@pytest.mark.usefixtures("with_twin")
+def test_another_model_may_need_what_the_next_coarser_precision_has(variant):
+    """INT8 may need four times its own row; made-up inputs have no ceiling, and are no samples of the twin's."""
+    for kind, first in (("samples", {"x": SAMPLES["x"][:4].tolist()}), ("stress", {})):
+        rule = rule_of(standing(), variant, kind)
+        assert rule.tolerance == ceiling_of(variant, kind)
+        assert {name: array.tolist() for name, array in rule.first.items()} == first
+
+
 @pytest.mark.usefixtures("with_twin")
 def test_the_row_of_a_bundled_model_is_its_ceiling():
     """It was measured on that very model; of an engine that was brought on samples alone."""
