@@ -196,14 +196,14 @@ def test_made_up_inputs_that_are_twice_beyond_are_not_doubted(monkeypatch):
     assert len(play.asked) == 1
 
 
+def some(count):
+    """Numbers 2 and 5 are answered by rounding."""
+    return noise([0.9 if at in {2, 5} else 0.0 for at in range(count)])
+
+
 @pytest.mark.parametrize("times", [9.0, 1.5])
 def test_what_the_twin_answers_by_rounding_is_spared_and_the_next_ones_are_asked(monkeypatch, times):
-    """As long as any is spared the rest is asked for by few runs, in which an input is spared but once."""
-
-    def some(count):
-        """Numbers 2 and 5 are answered by rounding."""
-        return noise([0.9 if at in {2, 5} else 0.0 for at in range(count)])
-
+    """As long as any is spared the rest is asked for by few runs."""
     verdicts = [beyond(times), beyond(times), found(FINE)]
     play = Play(monkeypatch, "values", ruled(), verdicts, [some, still])
     rule, comparison = play.judge()
@@ -212,6 +212,15 @@ def test_what_the_twin_answers_by_rounding_is_spared_and_the_next_ones_are_asked
     rest = [at for at in range(FURTHEST + 2) if at not in {2, 5}]
     assert play.asked == [(FIRST, "there.furthest-0", *FEW), (rest, "there.furthest-1", *FEW)]
     assert [same for same, _ in play.compared] == [[COUNT - 1], [2, 5, COUNT - 1], [2, 5, COUNT - 1]]
+
+
+def test_an_input_is_spared_but_once(monkeypatch):
+    """Where nothing else differs it may be asked for again, and is answered by rounding again."""
+    moved = np.where(np.isin(np.arange(COUNT), [2, 5]), 1.5, 0.0)
+    play = Play(monkeypatch, "values", ruled(), [beyond(9.0)] * 3, [some, some], moved)
+    rule, comparison = play.judge()
+    assert (comparison, rule.spared) == (beyond(9.0), (2, 5))
+    assert [words[0] for words in play.asked] == [FIRST, FIRST]
 
 
 def int8(moved):

@@ -465,9 +465,9 @@ def test_a_twin_is_the_models_own_whatever_was_brought(monkeypatch, kind):
 
 
 def values_of(samples, count):
-    """Values of so many samples in so many runs, which move them by up to a quarter, and the reference's."""
+    """Values of so many samples in so many runs, which move them by up to a tenth, and the reference's."""
     reference = np.linspace(1, 2, 3 * samples, dtype=np.float32).reshape(samples, 3)
-    return {"v": reference}, [{"v": reference + np.float32(k * 0.25 / count)} for k in range(1, count + 1)]
+    return {"v": reference}, [{"v": reference + np.float32(k * 0.1 / count)} for k in range(1, count + 1)]
 
 
 class Shelf:
@@ -528,6 +528,7 @@ def test_runs_at_some_inputs_are_as_many_and_as_sure_as_asked_for(ran, single, c
     found = noise_at(chain, of_values(single=single), GIVEN, *asked)
     assert ran == [({}, "fp16", GIVEN.inputs, {}), ("twin", "feeds", {"v": "v:0"}, SEED + 1, count)]
     assert (found.limits, found.single) == (of_values(count, confidence, single).limits, single)
+    assert (of_values(count, 0.9, single).limits == found.limits) is not single
     assert len(found.runs) == count
 
 
