@@ -206,9 +206,8 @@ def _asked(chain: Chain, inputs: Arrays) -> Arrays | None:
 
 
 def _measured(chain: Chain, variant: Variant) -> bool:
-    """Whether the variant's row for stress was measured on this model: it is bundled, or has a row of its own."""
-    own = "stress" in chain.spec.tolerances.get(variant.row_name, {})
-    return own or (chain.spec.bundled and variant.format not in chain.brought)
+    """Whether the variant's row for stress was measured on this model: it is bundled, and no file was brought."""
+    return chain.spec.bundled and variant.format not in chain.brought
 
 
 def _on_average(tolerance: Tolerance, count: int) -> Tolerance:

@@ -34,4 +34,4 @@ def output_scales(chain: Chain) -> dict[str, Scale]:
 
 def magnitude(scales: Mapping[str, Scale], output: str) -> float:
     """What differences of an output are divided by; 1 for those with a scale of their own, and where all is zero."""
-    return (scales[output].largest if output in scales else 0.0) or 1.0
+    return (scales[output].largest if output in scales else 1.0) or 1.0

@@ -40,16 +40,21 @@ BATCHES = {
     "a small profile": ([(1, 8, 16)], 0, [1, 16]),
     "a profile between two": ([(1, 16, 32), (1, 40, 64)], 1, [64]),
     "single samples only": ([(1, 1, 1)], 0, [1]),
+    "no profile of its own": ([(1, 64, 128), (1, 1024, 1024), (1, 16, 32)], None, [1024]),
 }
 
 
 @pytest.mark.parametrize("kind", BATCHES)
 def test_every_variant_is_measured_at_a_batch_of_its_own(kind):
-    """Each profile is measured at the batches it was made for, at its largest where that is none of the usual ones."""
+    """Each profile is measured at the batches it was made for, at its largest where that is none of the usual ones.
+
+    A variant without one is measured as that of the largest is.
+    """
     profiles, which, expected = BATCHES[kind]
     profiles = tuple(BatchProfile(*p) for p in profiles)
     spec = replace(load_model(find_model("cifar10_vgg")), profiles=profiles)
-    assert batches_of(spec, Variant("tensorrt", "fp32", profiles[which])) == expected
+    profile = None if which is None else profiles[which]
+    assert batches_of(spec, Variant("tensorrt", "fp32", profile)) == expected
 
 
 def test_a_plan_is_judged_by_the_row_of_its_precision(monkeypatch, digits):

@@ -14,6 +14,8 @@ from conformance.compare import ANYTHING, FIGURES, KINDS, compare
 from conformance.measured import toml_rows
 from conformance.reach import REACH, reach
 from conformance.tolerances import ToleranceError
+from engines.model.bundled import find_model
+from engines.model.toml import load_model
 from engines.variant import Variant
 from tests.meta.apart import environment_apart
 from trial.own_rows import check_own, fails_nothing
@@ -55,6 +57,45 @@ def test_an_own_tolerance_beyond_all_that_answers_can_need_is_refused(digits, wh
         check_own(chain.spec, INT8)
     assert str(caught.value).startswith(f"{digits.spec.source}: tolerances.onnx-int8.")
     assert "\n" not in str(caught.value)
+
+
+MISTAKEN = {
+    "batches without what was seen": ({"batching": [0.5]}, "mine.toml: onnx-int8.batching is [0.5]; allowed: "),
+    "a difference under stress without it": (
+        {"stress": {"max": [0.5]}},
+        "mine.toml: tolerances.onnx-int8.stress.max is [0.5]; allowed: [allowed, seen]",
+    ),
+    "more than any kind of output needs": (
+        {"samples": {"flips": [1.5, 1.5]}},
+        "mine.toml: tolerances.onnx-int8.samples.flips is [1.5, 1.5]; allowed: at most 1, which is all that "
+        "probabilities and values can need, so that more fails nothing; take what "
+        "`python -m commands measure mine.toml` prints, or leave it out",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKEN)
+def test_a_mistake_in_an_own_tolerance_is_one_line_of_the_file(what):
+    """Whatever kind of input it is for: the file, the key and what is allowed stand in the line."""
+    rows, message = MISTAKEN[what]
+    bundled = load_model(find_model("digits_vgg"))
+    outputs = tuple(replace(bundled.outputs[0], name=kind, kind=kind) for kind in ("values", "probabilities"))
+    own_rows = {"onnx-int8": {"why": "measured", **rows}}
+    spec = replace(bundled, path=Path("mine.toml"), outputs=outputs, tolerances=own_rows)
+    with pytest.raises(ToleranceError) as caught:
+        check_own(spec, INT8)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_that_answers_can_need_is_taken_and_no_more():
+    """A tolerance may reach as far as answers do; numbers without end have no such reach."""
+    bundled = load_model(find_model("digits_vgg"))
+    rows = {"onnx-int8": {"why": "measured", "samples": {"max": [1.0, 0.5]}, "batching": [1.0, 0.5]}}
+    check_own(replace(bundled, tolerances=rows), INT8)
+    values = tuple(replace(output, kind="values") for output in bundled.outputs)
+    rows = {"onnx-int8": {"why": "measured", "samples": {"max": [9.0, 5.0], "kl": [9.0, 5.0]}}}
+    check_own(replace(bundled, outputs=values, tolerances=rows), INT8)
 
 
 def test_wide_tolerances_that_can_still_fail_are_taken(digits):
