@@ -5,8 +5,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from commands.command import DONE, FAILED, Call, Command, add_artifacts, add_data, add_model_and_samples, chosen_chain
-from commands.command import told as or_told
+from commands.command import (
+    DONE,
+    FAILED,
+    Call,
+    Command,
+    add_artifacts,
+    add_data,
+    add_model_and_samples,
+    chosen_chain,
+    told,
+)
 from engines.chain import Chain
 from engines.errors import ConversionError, EngineError
 from engines.exports import export_data, export_samples
@@ -116,5 +125,5 @@ COMMAND = Command(
     "Build a model's artifacts into the artifact folder; what is there and still valid is kept. With all of them the "
     "model's twin is run in every precision (docs/noise.md): a machine without TensorFlow reads what it tells.",
     _options,
-    or_told(_build),
+    told(_build),
 )
