@@ -29,8 +29,10 @@ from tests.meta.apart import environment_apart
 from tests.meta.valid import validate
 from trial import rules
 from trial.causes import SPREAD, cause
+from trial.judged import BEYOND, CANNOT, FAILS, PASSES, judged
 from trial.outputs import Outputs
 from trial.rules import Rule, compare_of, rule_of
+from trial.sets import Sets
 from trial.twin import TwinError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -459,7 +461,7 @@ def test_int8_without_a_twin_is_judged_on_average_under_stress(digits, monkeypat
     monkeypatch.setattr(rules, "own_noise", refuse)
     elsewhere = replace(digits, spec=replace(digits.spec, path=ROOT / "elsewhere.toml"))
     int8, average = Variant("onnx", "int8"), ("mean", "kl", "sum")
-    for chain, variant, kind, count, judged in (
+    for chain, variant, kind, count, deciding in (
         (elsewhere, int8, "stress", 64, average),
         (elsewhere, int8, "stress", 3, ("sum",)),
         (elsewhere, int8, "samples", 3, ("max", "mean", "kl", "margin", "flips", "sum")),
@@ -468,10 +470,47 @@ def test_int8_without_a_twin_is_judged_on_average_under_stress(digits, monkeypat
     ):
         tolerance = rule_of(chain, variant, kind, count).tolerance
         figures = [Figure(name, 0.0, getattr(tolerance, name)) for name in FIGURES]
-        assert tuple(f.name for f in figures if f.judged) == judged, (variant, kind, count)
+        assert tuple(f.name for f in figures if f.judged) == deciding, (variant, kind, count)
     row = rule_of(elsewhere, int8, "samples").tolerance
-    for count, judged in ((rules.MANY, True), (rules.MANY - 1, False)):
+    for count, deciding in ((rules.MANY, True), (rules.MANY - 1, False)):
         rule = rule_of(elsewhere, int8, "stress", count)
-        assert (rule.tolerance.mean < ANY, rule.tolerance.kl < ANY) == (judged, judged)
+        assert (rule.tolerance.mean < ANY, rule.tolerance.kl < ANY) == (deciding, deciding)
         assert (rule.tolerance.spread, rule.tolerance.flips, rule.tolerance.sum) == (ANY, ANY, row.sum)
         assert "; on average of 16 and more stress inputs, since this model's rows were not measured; by" in rule.why
+
+
+def rolled(self, inputs):
+    """Answers of the next class: each for itself looks as it should."""
+    return {name: np.roll(array, 1, axis=1) for name, array in OnnxRunner.sound_run(self, inputs).items()}
+
+
+def doubled(self, inputs):
+    """Answers that are no probabilities, and hang on the batch."""
+    return {name: array * len(array) for name, array in OnnxRunner.sound_run(self, inputs).items()}
+
+
+def refused(self, inputs):
+    """An engine that does not run."""
+    raise RunnerError("it does not run")
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "words"),
+    [
+        (None, PASSES, ()),
+        (rolled, BEYOND, ("samples: dense_1: FAILED: max", "drawn: dense_1: FAILED: max")),
+        (doubled, FAILS, ("sum", "batch")),
+        (refused, CANNOT, ("it does not run",)),
+    ],
+)
+def test_a_variant_is_judged_without_pytest(digits, monkeypatch, fault, state, words):
+    """What became of it, in the same words: it passes, is beyond what is allowed, is wrong by itself, or cannot run."""
+    if fault is not None:
+        monkeypatch.setattr(OnnxRunner, "sound_run", OnnxRunner._run, raising=False)
+        monkeypatch.setattr(OnnxRunner, "_run", fault)
+    verdict = judged(digits, Variant("onnx", "fp16"), Sets(digits))
+    assert verdict.state == state, verdict.text
+    assert all(word in verdict.text for word in words), verdict.text
+    if state == PASSES:
+        assert verdict.text == ""
+        assert {kind: 0 < used <= 1 for kind, used in verdict.used.items()} == {"samples": True, "stress": True}
